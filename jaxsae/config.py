@@ -1,0 +1,176 @@
+"""Configuration is written once: frozen dataclasses that become absl flags and flag files.
+
+A field's default, type and help stand in the dataclass; `define_flags` makes the flags,
+`from_flags` builds the dataclass back, `to_flag_lines` writes the flag file that reproduces it.
+A field whose type is itself a dataclass is a group: its fields become flags of the same level.
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from absl import flags
+
+from jaxsae.errors import InputError
+
+T = TypeVar("T")
+
+
+def option(default: Any = dataclasses.MISSING, help: str = "", **kwargs) -> Any:
+    """A dataclass field with a help text; without a default the flag is required."""
+    return dataclasses.field(default=default, metadata={"help": help}, **kwargs)
+
+
+def group(cls: type) -> Any:
+    """A field that holds another configuration dataclass, all defaults unless flags say otherwise."""
+    return dataclasses.field(default_factory=cls)
+
+
+def _leaves(cls: type) -> Iterator[tuple[dataclasses.Field, Any]]:
+    """The fields of `cls`, groups flattened, each with its resolved type."""
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(hints[field.name]):
+            yield from _leaves(hints[field.name])
+        else:
+            yield field, hints[field.name]
+
+
+def _without_none(hint: Any) -> Any:
+    """X for X | None, anything else unchanged."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return next(a for a in typing.get_args(hint) if a is not type(None))
+    return hint
+
+
+def define_flags(cls: type, flag_values: flags.FlagValues) -> None:
+    """Defines one absl flag for each field of `cls` in `flag_values`.
+
+    Raises:
+      TypeError: a field has a type that no flag holds.
+    """
+    for field, hint in _leaves(cls):
+        hint, text = _without_none(hint), field.metadata.get("help", "")
+        default = None if field.default is dataclasses.MISSING else field.default
+        common = dict(flag_values=flag_values)
+        origin = typing.get_origin(hint)
+        if hint is bool:
+            flags.DEFINE_bool(field.name, default, text, **common)
+        elif hint is int:
+            flags.DEFINE_integer(field.name, default, text, **common)
+        elif hint is float:
+            flags.DEFINE_float(field.name, default, text, **common)
+        elif hint is str:
+            flags.DEFINE_string(field.name, default, text, **common)
+        elif origin is Literal:
+            flags.DEFINE_enum(field.name, default, list(typing.get_args(hint)), text, **common)
+        elif origin is tuple:
+            value = None if default is None else ",".join(map(str, default))
+            flags.DEFINE_list(field.name, value, text, **common)
+        else:
+            raise TypeError(f"{cls.__name__}.{field.name}: no flag type for {hint}")
+
+
+def _parse_tuple(name: str, hint: Any, value: list[str]) -> tuple:
+    element = typing.get_args(hint)[0]
+    try:
+        return tuple(element(v) for v in value if v != "")
+    except ValueError:
+        raise InputError(f"--{name}={','.join(value)}: expected a comma-separated list of {element.__name__}s") from None
+
+
+def from_flags(cls: type[T], flag_values: flags.FlagValues) -> T:
+    """Builds `cls` from parsed flags.
+
+    Raises:
+      InputError: a required flag is missing, or a value does not pass the class's own checks.
+    """
+    hints, values = typing.get_type_hints(cls), {}
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            values[field.name] = from_flags(hint, flag_values)
+            continue
+        value = flag_values[field.name].value
+        if value is None and field.default is dataclasses.MISSING:
+            raise InputError(f"--{field.name} is required: {field.metadata.get('help', '')}")
+        if value is not None and typing.get_origin(_without_none(hint)) is tuple:
+            value = _parse_tuple(field.name, _without_none(hint), value)
+        values[field.name] = value
+    return cls(**values)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as one flat dictionary of plain JSON values."""
+    out = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            out.update(to_dict(value))
+        else:
+            out[field.name] = list(value) if isinstance(value, tuple) else value
+    return out
+
+
+def from_dict(cls: type[T], values: dict[str, Any]) -> T:
+    """The inverse of `to_dict`; keys that `cls` lacks are ignored, missing ones take their defaults."""
+    hints, kwargs = typing.get_type_hints(cls), {}
+    for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(hints[field.name]):
+            kwargs[field.name] = from_dict(hints[field.name], values)
+        elif field.name in values:
+            value = values[field.name]
+            kwargs[field.name] = tuple(value) if isinstance(value, list) else value
+    return cls(**kwargs)
+
+
+def to_flag_lines(config: Any) -> list[str]:
+    """One `--name=value` line for each field; fields that are None are left out."""
+    lines = []
+    for name, value in to_dict(config).items():
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            value = str(value).lower()
+        elif isinstance(value, list):
+            value = ",".join(map(str, value))
+        elif isinstance(value, float):
+            value = repr(value)
+        lines.append(f"--{name}={value}")
+    return lines
+
+
+def write_flag_file(path: Path, config: Any, command: str) -> None:
+    """Writes a flag file whose head says the command that runs it."""
+    head = [f"# jaxsae {command} --flagfile={path}", ""]
+    path.write_text("\n".join(head + to_flag_lines(config)) + "\n")
+
+
+def read_flag_file(path: Path, cls: type[T]) -> T:
+    """Builds `cls` from a flag file alone, apart from the process's own flags."""
+    flag_values = flags.FlagValues()
+    define_flags(cls, flag_values)
+    flags.DEFINE_string("flagfile", "", "", flag_values=flag_values)
+    flag_values.set_gnu_getopt(True)
+    try:
+        flag_values(["jaxsae", f"--flagfile={path}"])
+    except flags.Error as error:
+        raise InputError(f"{path}: {error}") from None
+    return from_flags(cls, flag_values)
+
+
+def check(condition: bool, flag: str, value: Any, fix: str) -> None:
+    """Raises `InputError` naming the flag, its value and the fix unless `condition` holds."""
+    if not condition:
+        raise InputError(f"--{flag}={value}: {fix}")
+
+
+def check_positive(config: Any, *names: str) -> None:
+    """Every named field must be a finite number above zero."""
+    for name in names:
+        value = getattr(config, name)
+        check(value is None or (math.isfinite(value) and value > 0), name, value, "must be above 0")

@@ -1,0 +1,144 @@
+"""A trained dictionary: takes activations as the model has them, gives latents and reconstructions."""
+
+import dataclasses
+from functools import cached_property, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from jaxsae.dictionary.config import MethodConfig
+from jaxsae.dictionary.methods import METHODS
+from jaxsae.dictionary.parameters import SPECS, Latents, Params
+from jaxsae.errors import InputError
+from jaxsae.kernels import encode_topk
+from jaxsae.kernels.pairs import gather_sum
+from jaxsae.parallel import MODEL, make_mesh, shardings
+
+
+@dataclasses.dataclass(frozen=True)
+class Dictionary:
+    """A sparse autoencoder in units of the activations: centring and scaling are folded into its weights.
+
+    Attributes:
+      params: W_enc [n, d], b_enc [n], W_dec [n, d], b_dec [d], sharded over `mesh`.
+      config: the method and its settings.
+      metadata: where it comes from: `model`, `site`, `context`, ... as the store and the run say.
+      mesh: the devices that hold it; the latents are split over `model`.
+    """
+
+    params: Params
+    config: MethodConfig
+    metadata: dict = dataclasses.field(default_factory=dict)
+    mesh: Mesh = dataclasses.field(default_factory=lambda: make_mesh((1, 1), jax.devices()[:1]))
+
+    @property
+    def width(self) -> int:
+        """Number of latents, n."""
+        return self.params.W_enc.shape[0]
+
+    @property
+    def d_model(self) -> int:
+        """Width of the activations, d."""
+        return self.params.W_enc.shape[1]
+
+    @property
+    def pre_bias(self) -> bool:
+        """Whether `b_dec` is subtracted from the input."""
+        return METHODS[self.config.architecture].pre_bias
+
+    def encode(self, x: jax.Array | np.ndarray) -> Latents:
+        """Active latents of activations.
+
+        Args:
+          x: [B, d].
+
+        Returns:
+          `Latents` with values and indices [B, k], values descending. `topk` has the k of its configuration;
+          `relu` has the largest number of active latents of any row of `x`, rounded up to a power of two.
+
+        Raises:
+          InputError: `x` is not [B, d_model].
+        """
+        x = self._checked(x)
+        k = self.config.k
+        if self.config.architecture == "relu":
+            most = int(self._count(self.params, x).max())
+            k = min(self.width, 1 << max(most - 1, 0).bit_length())
+        values, indices = self._encoder(k)(self.params, x)
+        return Latents(values, indices)
+
+    def decode(self, latents: Latents) -> jax.Array:
+        """Reconstructions float32 [B, d] of `latents`."""
+        return self._decoder(self.params, latents.values, latents.indices)
+
+    def reconstruct(self, x: jax.Array | np.ndarray) -> jax.Array:
+        """decode(encode(x)): float32 [B, d]."""
+        return self.decode(self.encode(x))
+
+    def _checked(self, x: jax.Array | np.ndarray) -> jax.Array:
+        if x.ndim != 2 or x.shape[1] != self.d_model:
+            raise InputError(f"this dictionary takes activations [B, {self.d_model}], got {list(x.shape)}")
+        return jnp.asarray(x, jnp.float32)
+
+    def _on_mesh(self, function, extra_inputs: int, out_specs):
+        sharded = jax.shard_map(
+            function,
+            mesh=self.mesh,
+            in_specs=(SPECS, *[P()] * extra_inputs),
+            out_specs=out_specs,
+            check_vma=False,
+        )
+        return jax.jit(sharded, in_shardings=(shardings(self.mesh, SPECS), *[None] * extra_inputs))
+
+    @cached_property
+    def _encoders(self) -> dict:
+        return {}
+
+    def _encoder(self, k: int):
+        if k not in self._encoders:
+            self._encoders[k] = self._on_mesh(partial(_encode, k=k, pre_bias=self.pre_bias), 1, (P(), P()))
+        return self._encoders[k]
+
+    @cached_property
+    def _count(self):
+        return self._on_mesh(partial(_count_active, pre_bias=self.pre_bias), 1, P())
+
+    @cached_property
+    def _decoder(self):
+        return self._on_mesh(_decode, 2, P())
+
+
+def _input(params: Params, x: jax.Array, pre_bias: bool) -> jax.Array:
+    return x - params.b_dec if pre_bias else x
+
+
+def _encode(params: Params, x: jax.Array, k: int, pre_bias: bool) -> tuple[jax.Array, jax.Array]:
+    """This shard's best, then the best of all shards; shards hold ascending latents, so ties fall to the lowest."""
+    local = params.W_enc.shape[0]
+    values, indices = encode_topk(_input(params, x, pre_bias), params.W_enc, params.b_enc, min(k, local))
+    indices = indices + jax.lax.axis_index(MODEL) * local
+    values = jax.lax.all_gather(values, MODEL, axis=1, tiled=True)
+    indices = jax.lax.all_gather(indices, MODEL, axis=1, tiled=True)
+    best, at = jax.lax.top_k(values, k)
+    best = jnp.where(jnp.isnan(values).any(1, keepdims=True), jnp.nan, best)
+    return jnp.maximum(best, 0), jnp.take_along_axis(indices, at, 1)
+
+
+def _count_active(params: Params, x: jax.Array, pre_bias: bool) -> jax.Array:
+    """int32 [B]: positive pre-activations of each row, tile by tile of latents."""
+    x, (n, d) = _input(params, x, pre_bias), params.W_enc.shape
+    tile = next(t for t in range(min(n, 4096), 0, -1) if n % t == 0)
+    count = lambda part: ((x @ part[0].T + part[1]) > 0).sum(1)
+    counts = jax.lax.map(count, (params.W_enc.reshape(-1, tile, d), params.b_enc.reshape(-1, tile)))
+    return jax.lax.psum(counts.sum(0), MODEL)
+
+
+def _decode(params: Params, values: jax.Array, indices: jax.Array) -> jax.Array:
+    local = params.W_dec.shape[0]
+    indices = indices - jax.lax.axis_index(MODEL) * local
+    mine = (indices >= 0) & (indices < local)
+    y = gather_sum(jnp.where(mine, values, 0), jnp.clip(indices, 0, local - 1), params.W_dec)
+    return jax.lax.psum(y, MODEL) + params.b_dec

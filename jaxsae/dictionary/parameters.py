@@ -1,0 +1,86 @@
+"""Parameters of a dictionary, its latents, and the change of units between activations and the trainer.
+
+The trainer sees y = (x - mean) * scale. `fold` carries that into the weights, so that a dictionary takes
+activations as they are.
+"""
+
+import dataclasses
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec as P
+
+from jaxsae.parallel import MODEL
+
+
+@flax.struct.dataclass
+class Params:
+    """One class for parameters, their PartitionSpecs, gradients, moments and checkpoint templates.
+
+    Attributes:
+      W_enc: [n, d]. b_enc: [n]. W_dec: [n, d]. b_dec: [d].
+    """
+
+    W_enc: jax.Array
+    b_enc: jax.Array
+    W_dec: jax.Array
+    b_dec: jax.Array
+
+
+SPECS = Params(W_enc=P(MODEL, None), b_enc=P(MODEL), W_dec=P(MODEL, None), b_dec=P())
+
+
+@flax.struct.dataclass
+class Latents:
+    """Active latents of B rows, sparse.
+
+    Attributes:
+      values: float32 [B, k], 0 where a row has fewer than k active latents.
+      indices: int32 [B, k], distinct within a row.
+    """
+
+    values: jax.Array
+    indices: jax.Array
+
+    def dense(self, width: int) -> jax.Array:
+        """[B, width] with zeros where a latent is not active."""
+        rows = jnp.arange(self.values.shape[0])[:, None]
+        return jnp.zeros((self.values.shape[0], width), self.values.dtype).at[rows, self.indices].add(self.values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalization:
+    """y = (x - mean) * scale, from activations x to what the trainer sees.
+
+    Attributes:
+      mean: float32 [d], in units of the activations. scale: 1 / units of the activations.
+    """
+
+    mean: np.ndarray
+    scale: float
+
+    @classmethod
+    def identity(cls, d_model: int) -> "Normalization":
+        return cls(np.zeros(d_model, np.float32), 1.0)
+
+
+def tied_init(key: jax.Array, width: int, d_model: int, norm: float = 1.0) -> Params:
+    """Decoder rows of length `norm` in random directions, the encoder their transpose, biases 0."""
+    rows = jax.random.normal(key, (width, d_model))
+    rows = norm * rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)
+    return Params(W_enc=rows, b_enc=jnp.zeros(width), W_dec=rows, b_dec=jnp.zeros(d_model))
+
+
+def fold(params: Params, normalization: Normalization, pre_bias: bool) -> Params:
+    """Weights that take x and give x_hat, in units of the activations; decoder rows keep their length.
+
+    With latents z' = z / scale:  W_enc' = W_enc, W_dec' = W_dec, b_dec' = b_dec / scale + mean, and
+    b_enc' = b_enc / scale where `b_dec` is subtracted from the input (`pre_bias`), else also - W_enc mean.
+    """
+    mean, scale = normalization.mean, normalization.scale
+    b_enc = params.b_enc / scale
+    if not pre_bias:
+        b_enc = b_enc - params.W_enc @ mean
+    return params.replace(b_enc=b_enc, b_dec=params.b_dec / scale + mean)

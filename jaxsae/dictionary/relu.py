@@ -1,0 +1,55 @@
+"""ReLU with an L1 penalty (Anthropic, Circuits Updates, April 2024).
+
+    f = ReLU(W_enc x + b_enc),   x_hat = W_dec^T f + b_dec,   L = E ||x - x_hat||^2 + lambda E sum_i f_i ||W_dec,i||
+
+Decoder rows are free to grow, since the penalty weighs them. The pre-activations are dense: how many
+latents are active is what training finds out.
+"""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from jaxsae.dictionary.base import (
+    FIRING_THRESHOLD,
+    Batch,
+    MethodBase,
+    Report,
+    fired_anywhere,
+    squared_sums,
+)
+from jaxsae.dictionary.parameters import Params, tied_init
+from jaxsae.parallel import MODEL, copy_to_data, copy_to_model, sum_over_data, sum_over_model
+
+
+class ReluL1(MethodBase):
+    """All positive pre-activations; sparsity by penalty."""
+
+    name: ClassVar[str] = "relu"
+    pre_bias: ClassVar[bool] = False
+
+    def init(self, key: jax.Array, d_model: int) -> Params:
+        return tied_init(key, self.config.width, d_model, norm=0.1)
+
+    def default_learning_rate(self) -> float:
+        return 5e-5
+
+    def loss(self, params: Params, batch: Batch, use_aux: bool) -> tuple[jax.Array, Report]:
+        x, params = copy_to_model(batch.x), jax.tree.map(copy_to_data, params)
+        pre = jnp.einsum("bd,nd->bn", x, params.W_enc.astype(x.dtype), preferred_element_type=jnp.float32)
+        f = jax.nn.relu(pre + params.b_enc)
+        y = jnp.einsum("bn,nd->bd", f.astype(x.dtype), params.W_dec.astype(x.dtype), preferred_element_type=jnp.float32)
+        error = batch.x.astype(jnp.float32) - params.b_dec - sum_over_model(y)
+        warmth = jnp.clip(batch.step_fraction / max(self.config.l1_warmup, 1e-9), 0, 1)
+        norms = jnp.linalg.norm(params.W_dec, axis=-1)
+        penalty = sum_over_model((f.sum(0) * norms).sum()) * self.config.l1_coefficient * warmth / batch.rows
+        squared_error, squared_norm = squared_sums(batch.x.astype(jnp.float32), jax.lax.stop_gradient(error))
+        report = Report(
+            squared_error,
+            squared_norm,
+            active=sum_over_data(jax.lax.psum((f > 0).sum(), MODEL)),
+            aux=sum_over_data(jax.lax.stop_gradient(penalty)),
+            fired=fired_anywhere((f > FIRING_THRESHOLD).any(0)),
+        )
+        return jnp.square(error).sum() / batch.rows + penalty, report

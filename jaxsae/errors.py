@@ -1,0 +1,21 @@
+"""The one error a user is meant to read."""
+
+
+class InputError(ValueError):
+    """Bad usage or bad input: the message names the thing, the value and the fix.
+
+    `jaxsae` prints it without a traceback and leaves with exit status 2.
+    """
+
+
+class DiskFullError(InputError):
+    """A write that failed because the file system is full; what was on disk stays usable."""
+
+
+def reraise_if_disk_full(error: Exception, path: str) -> None:
+    """Raises `DiskFullError` where `error`, from any library, says that the disk is full."""
+    text = str(error)
+    if getattr(error, "errno", None) == 28 or "No space left" in text or "RESOURCE_EXHAUSTED" in text:
+        raise DiskFullError(
+            f"{path}: the disk is full. What was complete is kept; free some space and run the same command again."
+        ) from error

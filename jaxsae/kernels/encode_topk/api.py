@@ -1,0 +1,63 @@
+"""Chooses an implementation of the fused top-k encoder, and joins the shards' selections."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxsae.errors import InputError
+from jaxsae.kernels.encode_topk import reference, xla
+from jaxsae.parallel import MODEL
+
+IMPLEMENTATIONS = {"xla": xla.encode_topk, "reference": reference.encode_topk}
+
+
+def encode_topk(
+    x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, implementation: str = "auto"
+) -> tuple[jax.Array, jax.Array]:
+    """Values and indices [B, k] of the k largest pre-activations x W_enc^T + b_enc of each row.
+
+    Exact; descending; ties by lowest index. A row with a NaN pre-activation has NaN for all its values, and
+    an infinite pre-activation stands among the values. Not differentiable by itself: see `kernels.encode`.
+
+    Args:
+      x: [B, d]. w_enc: [n, d]. b_enc: [n]; -inf leaves a latent out. k: 1 to n.
+      implementation: `auto`, or a name in `IMPLEMENTATIONS`.
+
+    Returns:
+      values float32 [B, k] and indices int32 [B, k].
+
+    Raises:
+      InputError: shapes that do not fit together, k out of range, an unknown implementation.
+    """
+    if x.ndim != 2 or w_enc.ndim != 2 or x.shape[1] != w_enc.shape[1] or b_enc.shape != w_enc.shape[:1]:
+        raise InputError(f"encode_topk takes x[B, d], W_enc[n, d], b_enc[n]: got {x.shape}, {w_enc.shape}, {b_enc.shape}")
+    if not 1 <= k <= w_enc.shape[0]:
+        raise InputError(f"--k={k}: must be between 1 and the number of latents, {w_enc.shape[0]}")
+    if implementation not in ("auto", *IMPLEMENTATIONS):
+        raise InputError(f"implementation {implementation!r}: choose auto, {', '.join(IMPLEMENTATIONS)}")
+    return IMPLEMENTATIONS["xla" if implementation == "auto" else implementation](x, w_enc, b_enc, k)
+
+
+def merge_over_model(values: jax.Array, k: int) -> jax.Array:
+    """Which entries of this shard's lists belong to the k best over all `model` shards; ties by lowest index.
+
+    Only values travel: a shard's latents all have higher indices than those of the shards before it.
+
+    Args:
+      values: [B, k_local], descending in each row, this shard's best.
+
+    Returns:
+      bool [B, k_local]. All True in a row that holds a NaN on any shard, so that the NaN stays visible.
+    """
+    shards = jax.lax.psum(1, MODEL)
+    if shards == 1:
+        return jnp.ones(values.shape, bool)
+    everyone = jax.lax.all_gather(values, MODEL)  # [shards, B, k_local]
+    flat = everyone.transpose(1, 0, 2).reshape(values.shape[0], -1)
+    threshold = jax.lax.top_k(flat, k)[0][:, -1:]
+    equal = (everyone == threshold[None]).sum(2)  # [shards, B]
+    above = (flat > threshold).sum(1)
+    before = jnp.where(jnp.arange(shards)[:, None] < jax.lax.axis_index(MODEL), equal, 0).sum(0)
+    room = jnp.maximum(k - above - before, 0)
+    tied = values == threshold
+    keep = (values > threshold) | (tied & (jnp.cumsum(tied, 1) <= room[:, None]))
+    return keep | jnp.isnan(flat).any(-1, keepdims=True)

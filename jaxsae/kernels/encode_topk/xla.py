@@ -1,0 +1,101 @@
+"""Streaming top-k of pre-activations in plain XLA: any device, workspace of one tile.
+
+A tile is `rows` x `latents` pre-activations. Within a tile the selection is exact and cheap: the k largest
+of a row lie in the k buckets (of `bucket` neighbouring latents) with the largest maxima. Proof, ties
+included: let an entry e in bucket b belong to the k best by (value, lowest index) while b is not among
+the k best buckets by (maximum, lowest id). Each of those k buckets holds an entry that is larger than e,
+or equal and in a bucket to the left of b, hence with a lower index: k entries come before e, a contradiction.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+LANES = (((1,), (1,)), ((), ()))  # x[B, d] . W[n, d] -> [B, n]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiling:
+    """Rows and latents of a tile of pre-activations, and latents of a bucket (`latents` is a multiple of it)."""
+
+    rows: int
+    latents: int
+    bucket: int
+
+
+def choose_tiling(batch: int, width: int, k: int, platform: str) -> Tiling:
+    """Tile sizes by platform: on CPU a tile that stays near the caches, elsewhere one that fills the matmul unit."""
+    bucket = 32 if platform == "cpu" else 128
+    rows = min(batch, 256 if platform == "cpu" else 4096)
+    budget = (2**25 if platform == "cpu" else 2**28) // 4  # float32 entries in a tile
+    latents = max(budget // rows, k, bucket)
+    latents = min(-(-latents // bucket) * bucket, -(-width // bucket) * bucket)
+    return Tiling(rows, latents, bucket)
+
+
+def _top_k_of_tile(pre: jax.Array, k: int, bucket: int) -> tuple[jax.Array, jax.Array]:
+    """Exact top-k of [R, T], T a multiple of `bucket` wherever buckets are used; NaN rows come out all NaN."""
+    r, t = pre.shape
+    if t % bucket or t // bucket <= 2 * k:  # buckets would not thin anything out
+        values, indices = jax.lax.top_k(pre, k)
+        return jnp.where(jnp.isnan(pre.max(-1, keepdims=True)), jnp.nan, values), indices
+    buckets = pre.reshape(r, t // bucket, bucket)
+    maxima = buckets.max(-1)
+    best = jnp.sort(jax.lax.top_k(maxima, k)[1], -1)  # in index order, so that top_k's ties fall to the left
+    candidates = jnp.take_along_axis(buckets, best[:, :, None], 1).reshape(r, k * bucket)
+    values, at = jax.lax.top_k(candidates, k)
+    indices = jnp.take_along_axis(best, at // bucket, 1) * bucket + at % bucket
+    return jnp.where(jnp.isnan(maxima.max(-1, keepdims=True)), jnp.nan, values), indices
+
+
+def _merge(left: tuple[jax.Array, jax.Array], right: tuple[jax.Array, jax.Array], k: int):
+    """The k best of two lists; entries of `left` come first on ties, so it must hold the lower indices."""
+    values = jnp.concatenate([left[0], right[0]], 1)
+    indices = jnp.concatenate([left[1], right[1]], 1)
+    bad = jnp.isnan(values).any(-1, keepdims=True)
+    values, at = jax.lax.top_k(values, k)
+    return jnp.where(bad, jnp.nan, values), jnp.take_along_axis(indices, at, 1)
+
+
+def _encode_rows(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling):
+    """Top-k of one tile's rows over all latents, tile by tile of latents."""
+    width, step = w_enc.shape[0], tiling.latents
+    whole = max(width // step, 1)  # full tiles; what is left over is a smaller one of its own
+
+    def tile(start, size: int, k_tile: int):
+        w = jax.lax.dynamic_slice_in_dim(w_enc, start, size) if size < width else w_enc
+        b = jax.lax.dynamic_slice_in_dim(b_enc, start, size) if size < width else b_enc
+        pre = jax.lax.dot_general(x, w, LANES, preferred_element_type=jnp.float32) + b
+        values, indices = _top_k_of_tile(pre, k_tile, tiling.bucket)
+        return values, indices + start
+
+    best = tile(0, min(step, width), k)
+    if whole > 1:
+        body = lambda best, j: (_merge(best, tile(j * step, step, min(k, step)), k), None)
+        best, _ = jax.lax.scan(body, best, jnp.arange(1, whole))
+    if width > step and width % step:
+        rest = width - whole * step
+        best = _merge(best, tile(whole * step, rest, min(k, rest)), k)
+    return best
+
+
+def encode_topk(
+    x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """As `reference.encode_topk`, with a workspace of one tile of pre-activations."""
+    batch, (width, _) = x.shape[0], w_enc.shape
+    tiling = tiling or choose_tiling(batch, width, k, jax.default_backend())
+    b_enc = b_enc.astype(jnp.float32)
+    whole = batch // tiling.rows * tiling.rows
+    encode = lambda rows: _encode_rows(rows, w_enc, b_enc, k, tiling)
+    if whole == tiling.rows:
+        parts = [encode(x[:whole])]
+    else:
+        tiles = jax.lax.map(encode, x[:whole].reshape(-1, tiling.rows, x.shape[1]))
+        parts = [jax.tree.map(lambda a: a.reshape(whole, k), tiles)]
+    if whole < batch:
+        parts.append(encode(x[whole:]))
+    if len(parts) == 1:
+        return parts[0]
+    return tuple(jnp.concatenate(p) for p in zip(*parts, strict=True))

@@ -1,0 +1,56 @@
+"""Weights of the GPT on disk: safetensors with the shape of the model in the header, and the one in the box."""
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from jaxsae.config import from_dict, to_dict
+from jaxsae.errors import InputError
+from jaxsae.lm.gpt import GPT, GPTConfig, init
+
+SHIPPED = "shipped"
+
+
+def _leaves(model: GPT) -> dict[str, nnx.Param]:
+    return {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param))}
+
+
+def save(model: GPT, path: Path, notes: dict | None = None) -> None:
+    """Writes the model's parameters as float16, with its configuration and `notes` in the header."""
+    header = {"config": json.dumps(to_dict(model.config)), "notes": json.dumps(notes or {})}
+    arrays = {name: np.asarray(leaf[...], np.float16) for name, leaf in _leaves(model).items()}
+    save_file(arrays, path, metadata=header)
+
+
+def load(source: str = SHIPPED) -> GPT:
+    """Reads a model written by `save`; `"shipped"` is the trained OthelloGPT in the package.
+
+    Raises:
+      InputError: no such file, not a safetensors file, or one that `save` did not write.
+    """
+    path = shipped_path() if source == SHIPPED else Path(source)
+    if not path.is_file():
+        raise InputError(f"--model={source}: no such file. Give a .safetensors file or '{SHIPPED}'.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+        model = init(from_dict(GPTConfig, json.loads(header["config"])), seed=0)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise InputError(f"--model={source}: not a model written by `jaxsae train_lm` ({error})") from None
+    for name, leaf in _leaves(model).items():
+        if name not in arrays or arrays[name].shape != leaf.shape:
+            raise InputError(f"--model={source}: parameter {name} is missing or not of shape {leaf.shape}")
+        leaf[...] = jnp.asarray(arrays[name], jnp.float32)
+    return model
+
+
+def shipped_path() -> Path:
+    """Where the package keeps the OthelloGPT."""
+    return Path(str(resources.files("jaxsae.lm") / "othello_gpt.safetensors"))

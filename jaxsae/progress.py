@@ -1,0 +1,81 @@
+"""Progress for long work: a bar with rate and ETA on a terminal, in one process of many, silence elsewhere."""
+
+import queue
+import sys
+import threading
+from collections.abc import Iterator
+from typing import TypeVar
+
+import jax
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+def is_first_process() -> bool:
+    """True in the process that writes logs and progress."""
+    return jax.process_index() == 0
+
+
+class Progress:
+    """A tqdm bar that only process 0 draws, and only on a terminal."""
+
+    def __init__(self, total: int, description: str, unit: str, initial: int = 0, scale: bool = False):
+        quiet = not (sys.stderr.isatty() and is_first_process())
+        self._bar = tqdm(
+            total=total, desc=description, unit=unit, initial=initial, disable=quiet, unit_scale=scale, smoothing=0.05
+        )
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._bar.close()
+
+    def advance(self, count: int, **figures: float | str) -> None:
+        """Moves on by `count`; `figures` stand behind the rate."""
+        if figures:
+            self._bar.set_postfix(figures, refresh=False)
+        self._bar.update(count)
+
+
+def say(*lines: str) -> None:
+    """Prints lines for people, from process 0, on standard error (standard output is for results)."""
+    if is_first_process():
+        for line in lines:
+            tqdm.write(line, file=sys.stderr)
+
+
+def prefetched(items: Iterator[T], depth: int) -> Iterator[T]:
+    """The same items, made up to `depth` ahead in a thread; an error in the thread is raised here."""
+    ready: queue.Queue = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(entry: tuple) -> None:
+        while not stop.is_set():
+            try:
+                return ready.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for item in items:
+                put((item, None))
+                if stop.is_set():
+                    return
+            put((None, StopIteration()))
+        except BaseException as error:  # handed to the reader, who raises it
+            put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        while True:
+            item, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        stop.set()

@@ -1,0 +1,9 @@
+"""Activations on disk: written shard by shard, read in shuffled batches."""
+
+from jaxsae.store.loader import Batches, grain_dataset, iterate, local_batch
+from jaxsae.store.reader import Store, open_store
+from jaxsae.store.schema import Plan
+from jaxsae.store.statistics import Statistics
+from jaxsae.store.writer import StoreWriter
+
+__all__ = ["Batches", "Plan", "Statistics", "Store", "StoreWriter", "grain_dataset", "iterate", "local_batch", "open_store"]

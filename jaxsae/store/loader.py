@@ -1,0 +1,195 @@
+"""Shuffled batches of activations as a pure function of (store, seed, step).
+
+There is no iterator to save: a run that resumes at step n, on any number of processes, asks for step n.
+`order.py` says which rows a batch holds; this file reads them, a block at a time.
+"""
+
+import math
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import grain
+import jax
+import numpy as np
+
+from jaxsae.errors import InputError
+from jaxsae.store.order import Order, select
+from jaxsae.store.reader import Store
+from jaxsae.store.schema import site_path
+
+BLOCK_BYTES = 128 * 2**20
+_BLOCKS_HELD = 3  # one that late threads still read, one in use, one read ahead
+
+
+class Batches:
+    """`batches[step]` is a float32 [batch_size, d_model] array, for any step from 0; epochs follow without end.
+
+    A Grain `RandomAccessDataSource` of whole batches. Threads may share it; up to three blocks of
+    `block_bytes` stand in memory.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        site: str,
+        batch_size: int,
+        seed: int = 0,
+        rows: tuple[int, int] | None = None,
+        block_bytes: int = BLOCK_BYTES,
+        lanes: int = 8,
+        dtype: np.dtype | type = np.float32,
+    ):
+        """Plans the batches; reads nothing yet.
+
+        Args:
+          store: where the rows are; in one that was cut short, its complete rows are used.
+          site: whose activations.
+          batch_size: rows of a batch, over all processes.
+          seed: decides the order, with the step.
+          rows: first:last of the store's complete rows, to hold others out; None for all.
+          block_bytes: rows are mixed within blocks of this size, as stored, and at least a batch.
+          lanes: parts of a batch that can be read without the others; their greatest common divisor
+            with the batch size is used. It changes the order, so it does not follow the process count.
+          dtype: of the batches.
+
+        Raises:
+          InputError: no such site, fewer rows than a batch, a negative seed.
+        """
+        first, last = rows or (0, store.rows)
+        if not 0 <= first <= last <= store.rows:
+            raise InputError(f"{store.url}: rows {first}:{last} are not in its {store.rows} complete rows.")
+        if batch_size < 1 or last - first < batch_size:
+            raise InputError(
+                f"--batch_size={batch_size}: {store.url} has {last - first} rows to read at site {site}. "
+                "Give a batch size from 1 to that number, or harvest more tokens."
+            )
+        if seed < 0:
+            raise InputError(f"--seed={seed}: must be 0 or more")
+        self.store, self.site, self.batch_size, self.seed, self.dtype = store, site, batch_size, seed, np.dtype(dtype)
+        self.d_model = store.d_model(site)
+        block_rows = block_bytes // (self.d_model * store.dtype(site).itemsize)
+        self.lanes = math.gcd(batch_size, lanes)
+        chosen = select(store.available, first, last)
+        self.order = Order(chosen, store.chunk_rows, batch_size, block_rows, self.lanes, seed)
+        self._blocks: OrderedDict[tuple[int, int, int], Future] = OrderedDict()
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="jaxsae-blocks")
+
+    @property
+    def rows(self) -> int:
+        """Rows that take turns in the batches."""
+        return self.order.rows
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in which each row comes at most once: rows // batch_size."""
+        return self.order.steps_per_epoch
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, step: int) -> np.ndarray:
+        """The batch of a step, [batch_size, d_model]."""
+        return self.read(step)
+
+    def read(self, step: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows start:stop of the batch of a step, reading only the lanes that they stand in.
+
+        Raises:
+          InputError: a negative step, a damaged or missing file.
+        """
+        stop = self.batch_size if stop is None else stop
+        indices, key = self._indices(step, start, stop)
+        return self._block(*key)[indices].astype(self.dtype, copy=False)
+
+    def rows_of(self, step: int) -> np.ndarray:
+        """int64 [batch_size]: which rows of the store the batch of a step holds."""
+        indices, key = self._indices(step, 0, self.batch_size)
+        ranges = self.order.stretch(*key).ranges
+        return np.concatenate([np.arange(*r) for r in ranges])[indices]
+
+    def _indices(self, step: int, start: int, stop: int) -> tuple[np.ndarray, tuple[int, int, int]]:
+        """Where rows start:stop of a batch are in the stretch (block, first lane, last lane) that holds them."""
+        if step < 0 or not 0 <= start < stop <= self.batch_size:
+            raise InputError(f"Rows {start}:{stop} of batch {step}: batches count from 0 and have {self.batch_size} rows.")
+        width = self.batch_size // self.lanes
+        first_lane, last_lane = start // width, -(-stop // width)
+        block, place = self.order.locate(step)
+        key = (block, first_lane, last_lane)
+        lanes = self.order.stretch(*key).order[:, place * width : (place + 1) * width]
+        return lanes.reshape(-1)[start - first_lane * width : stop - first_lane * width], key
+
+    def _block(self, block: int, first_lane: int, last_lane: int) -> np.ndarray:
+        """The rows of a stretch, in stream order; starts to read the next block as well."""
+        with self._lock:
+            future = self._requested((block, first_lane, last_lane))
+            self._requested((block + 1, first_lane, last_lane))
+            self._blocks.move_to_end((block, first_lane, last_lane))
+            while len(self._blocks) > _BLOCKS_HELD:
+                self._blocks.popitem(last=False)
+        return future.result()
+
+    def _requested(self, key: tuple[int, int, int]) -> Future:
+        # A future, not an array: threads that ask for the same block wait for one read.
+        if key not in self._blocks:
+            self._blocks[key] = self._pool.submit(self._load, key)
+        return self._blocks[key]
+
+    def _load(self, key: tuple[int, int, int]) -> np.ndarray:
+        return self.store.read_ranges(site_path(self.site), self.order.stretch(*key).ranges)
+
+
+def local_batch(batches: Batches, step: int, sharding: jax.sharding.Sharding) -> jax.Array:
+    """The batch of a step as a global array [batch_size, d_model], of which this process reads its part.
+
+    The part is asked of the sharding, never of the process index: with `model` over several hosts,
+    several processes hold the same rows.
+    """
+    shape = (batches.batch_size, batches.d_model)
+    held = [index[0].indices(shape[0])[:2] for index in sharding.addressable_devices_indices_map(shape).values()]
+    first, last = min(start for start, _ in held), max(stop for _, stop in held)
+    x_NxD = batches.read(step, first, last)
+
+    def part(index: tuple[slice, ...]) -> np.ndarray:
+        start, stop, _ = index[0].indices(shape[0])
+        return x_NxD[start - first : stop - first, index[1]]
+
+    return jax.make_array_from_callback(shape, sharding, part)
+
+
+class _From:
+    """Batches from a first step on, as a Grain source."""
+
+    def __init__(self, batches: Batches, start_step: int, sharding: jax.sharding.Sharding | None):
+        self._batches, self._start, self._sharding = batches, start_step, sharding
+
+    def __len__(self) -> int:
+        return len(self._batches) - self._start
+
+    def __getitem__(self, index: int) -> tuple[int, np.ndarray | jax.Array]:
+        step = self._start + index
+        if self._sharding is None:
+            return step, self._batches[step]
+        return step, local_batch(self._batches, step, self._sharding)
+
+
+def grain_dataset(
+    batches: Batches, start_step: int = 0, sharding: jax.sharding.Sharding | None = None
+) -> grain.MapDataset:
+    """A Grain dataset of (step, batch) from `start_step` on; with a sharding the batches are `jax.Array`s."""
+    return grain.MapDataset.source(_From(batches, start_step, sharding))
+
+
+def iterate(
+    batches: Batches,
+    start_step: int = 0,
+    sharding: jax.sharding.Sharding | None = None,
+    threads: int = 2,
+    prefetch: int = 4,
+) -> Iterator[tuple[int, np.ndarray | jax.Array]]:
+    """Yields (step, batch) from `start_step` on without end, `prefetch` batches ahead in `threads` threads."""
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+    yield from grain_dataset(batches, start_step, sharding).to_iter_dataset(options)

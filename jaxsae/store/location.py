@@ -1,0 +1,64 @@
+"""Where a store lies: a bare path, `file://`, `gs://`, `s3://` or any other TensorStore kvstore URL."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import tensorstore as ts
+
+from jaxsae.errors import InputError
+
+# One context for the whole process: shared thread and cache limits, and one `memory://` for tests.
+CONTEXT = ts.Context()
+_LOCK_SUFFIX = ".__lock"  # what a killed TensorStore writer leaves behind
+
+
+def kvstore_spec(url: str | os.PathLike, below: str = "") -> dict[str, Any]:
+    """The kvstore of the directory `below` under `url`; its path ends in a slash.
+
+    Raises:
+      InputError: a URL that TensorStore does not know.
+    """
+    text = os.fspath(url)
+    if not text:
+        raise InputError("--store= is empty: give a directory, or a file://, gs:// or s3:// URL.")
+    if "://" not in text:
+        spec = {"driver": "file", "path": os.path.abspath(os.path.expanduser(text))}
+    else:
+        try:
+            spec = ts.KvStore.Spec(text).to_json()
+        except ValueError as error:
+            reason = str(error).split(":", 1)[-1].strip()
+            raise InputError(f"--store={text}: not a kvstore URL ({reason}). Use a path, file://, gs:// or s3://.") from None
+    path = spec.get("path", "").rstrip("/")
+    root = f"{path}/" if path or spec["driver"] == "file" else ""  # the root of a bucket has no slash
+    spec["path"] = root + (f"{below.strip('/')}/" if below else "")
+    return spec
+
+
+def open_kvstore(url: str | os.PathLike) -> ts.KvStore:
+    """The kvstore at `url`; nothing needs to exist there yet."""
+    try:
+        return ts.KvStore.open(kvstore_spec(url), context=CONTEXT).result()
+    except ValueError as error:
+        raise InputError(f"--store={url}: cannot be opened ({error})") from None
+
+
+def local_path(url: str | os.PathLike) -> Path | None:
+    """The directory of a store on a local file system, None for any other."""
+    spec = kvstore_spec(url)
+    return Path(spec["path"]) if spec["driver"] == "file" else None
+
+
+def check_usable(url: str | os.PathLike) -> None:
+    """Raises `InputError` where a local path holds something that is not a store."""
+    path = local_path(url)
+    if path is None or not path.exists():
+        return
+    if not path.is_dir():
+        raise InputError(f"--store={url}: is a file; a store is a directory. Name another place.")
+    names = [entry.name for entry in os.scandir(path) if not entry.name.endswith(_LOCK_SUFFIX)]
+    if names and "zarr.json" not in names:
+        raise InputError(
+            f"--store={url}: the directory is not empty and not a store (it holds {sorted(names)[0]}). Name another place."
+        )

@@ -1,0 +1,224 @@
+"""Reads a store: whole or cut short, and says which file is wrong where one is."""
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from jaxsae.errors import InputError
+from jaxsae.progress import say
+from jaxsae.store import location, schema
+from jaxsae.store.schema import COLUMNS
+from jaxsae.store.statistics import Statistics
+from jaxsae.store.writer import list_keys, merged_statistics, open_array
+
+AGAIN = "Run the same `jaxsae harvest` again to write what is missing."
+_DAMAGE = ("DATA_LOSS", "OUT_OF_RANGE", "Digest mismatch", "INVALID_ARGUMENT")
+
+
+class Store:
+    """Activations of some sites, row by row, and where each row comes from; see `open_store`.
+
+    Attributes:
+      url: as it was given.
+      sites: site names.
+      rows_planned: rows of the complete store.
+      shard_rows, chunk_rows: rows of a shard (a file), and of a chunk in it (the unit of reading).
+    """
+
+    def __init__(self, url: str | os.PathLike):
+        self.url = os.fspath(url)
+        self._kvstore = location.open_kvstore(url)
+        found, self._stats_shards = schema.inventory(list_keys(self._kvstore))
+        self.sites = tuple(path.split("/")[1] for path in found if path not in COLUMNS)
+        self._check_arrays(found)
+        self._arrays = {path: self._open(path) for path in found}
+        self._attributes = {path: a.spec().to_json()["metadata"].get("attributes", {}) for path, a in self._arrays.items()}
+        self._check_rows()
+        layout = self._arrays[schema.site_path(self.sites[0])].chunk_layout
+        self.shard_rows, self.chunk_rows = layout.write_chunk.shape[0], layout.read_chunk.shape[0]
+        self.completed_shards = sorted(set.intersection(*found.values()))
+        self._statistics: dict[str, Statistics] = {}
+
+    @property
+    def rows(self) -> int:
+        """Complete rows: those that every array has."""
+        return sum(stop - start for start, stop in self.available)
+
+    @property
+    def available(self) -> list[tuple[int, int]]:
+        """The complete rows as ascending ranges (first row, row after the last)."""
+        return self._ranges(self.completed_shards)
+
+    @property
+    def missing(self) -> list[tuple[int, int]]:
+        """The rows that a second harvest would write, as ranges."""
+        shards = -(-self.rows_planned // self.shard_rows)
+        return self._ranges(sorted(set(range(shards)) - set(self.completed_shards)))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned row is there and the harvest was finished."""
+        return not self.missing and all(a.get("complete", False) for a in self._attributes.values())
+
+    def d_model(self, site: str) -> int:
+        """Width of a site's activations."""
+        return self._site(site).shape[1]
+
+    def dtype(self, site: str) -> np.dtype:
+        """NumPy dtype of a site's activations."""
+        return self._site(site).dtype.numpy_dtype
+
+    def metadata(self, site: str) -> dict[str, Any]:
+        """The attributes of a site's array: model, tokenizer, context, settings, ..."""
+        self._site(site)
+        return self._attributes[schema.site_path(site)]
+
+    def statistics(self, site: str) -> Statistics:
+        """Mean and scale of a site; of the complete shards alone where the harvest was cut short."""
+        attributes = self.metadata(site)
+        if "mean" in attributes:
+            return Statistics.from_attributes(attributes)
+        shards = [s for s in self.completed_shards if s in self._stats_shards]
+        if not shards:
+            raise InputError(f"{self.url}: no statistics yet, since no shard is complete. {AGAIN}")
+        if not self._statistics:
+            self._statistics = merged_statistics(self._kvstore, shards, list(self.sites))
+        return self._statistics[site]
+
+    def read(self, site: str, start: int, stop: int) -> np.ndarray:
+        """Activations [stop - start, d_model] in the stored dtype; rows are counted over the whole store.
+
+        Raises:
+          InputError: no such site, rows outside the store or not written, a damaged file.
+        """
+        self._site(site)
+        return self.read_ranges(schema.site_path(site), [(start, stop)])
+
+    def column(self, name: str, start: int, stop: int) -> np.ndarray:
+        """int32 [stop - start] of "tokens", "sequence" or "position"; raises as `read` does."""
+        if name not in COLUMNS:
+            raise InputError(f"{self.url}: no column {name!r}. There are: {', '.join(COLUMNS)}")
+        return self.read_ranges(name, [(start, stop)])
+
+    def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Rows of several ranges of one array, in one piece, read side by side."""
+        array = self._arrays[path]
+        for start, stop in ranges:
+            if not 0 <= start <= stop <= self.rows_planned:
+                raise InputError(f"{self.url}: rows {start}:{stop} are not in 0:{self.rows_planned}.")
+        out = np.empty((sum(stop - start for start, stop in ranges), *array.shape[1:]), array.dtype.numpy_dtype)
+        reads = [array[start:stop].read() for start, stop in ranges]
+        at = 0
+        for (start, stop), read in zip(ranges, reads, strict=True):
+            try:
+                out[at : at + stop - start] = read.result()
+            except ValueError as error:
+                raise self._explained(path, start, stop, error) from error
+            at += stop - start
+        return out
+
+    def summary(self) -> str:
+        """What is in the store, in a screen."""
+        attributes = self.metadata(self.sites[0])
+        state = "complete" if self.complete else f"cut short, {self.rows:,} rows are there"
+        lines = [f"store     {self.url}", f"rows      {self.rows_planned:,} ({state})"]
+        for name in ("model", "tokenizer", "context", "fingerprint"):
+            if attributes.get(name):
+                lines.append(f"{name:<9} {attributes[name]}")
+        lines.append(f"shards    {len(self.completed_shards)} of {self.shard_rows:,} rows, chunks of {self.chunk_rows:,}")
+        for site in self.sites:
+            megabytes = self.rows * self.d_model(site) * self.dtype(site).itemsize / 1e6
+            line = f"site      {site}  d_model {self.d_model(site)}  {self.dtype(site).name}  {megabytes:,.1f} MB"
+            if self.completed_shards:
+                line += f"  scale {self.statistics(site).scale:.4g}"
+            lines.append(line)
+        settings = ", ".join(f"{k}={v}" for k, v in attributes.get("settings", {}).items())
+        return "\n".join([*lines, f"settings  {settings}"])
+
+    def _site(self, site: str) -> ts.TensorStore:
+        if site not in self.sites:
+            raise InputError(f"--site={site}: not in {self.url}. This store has: {', '.join(self.sites)}")
+        return self._arrays[schema.site_path(site)]
+
+    def _ranges(self, shards: list[int]) -> list[tuple[int, int]]:
+        """Ascending shards as ranges of rows, neighbours joined."""
+        ranges: list[tuple[int, int]] = []
+        for shard in shards:
+            start, stop = shard * self.shard_rows, min((shard + 1) * self.shard_rows, self.rows_planned)
+            if ranges and ranges[-1][1] == start:
+                start = ranges.pop()[0]
+            ranges.append((start, stop))
+        return ranges
+
+    def _check_arrays(self, found: dict[str, set[int]]) -> None:
+        path = location.local_path(self.url)
+        if not found:
+            if path is not None and not path.exists():
+                raise InputError(f"--store={self.url}: no such store. Write one with `jaxsae harvest --store={self.url}`.")
+            if path is not None and path.is_file():
+                raise InputError(f"--store={self.url}: is a file; a store is a directory.")
+        if not self.sites:
+            raise InputError(f"--store={self.url}: is empty or not a store: no sites/<site>/activations in it.")
+        for column in COLUMNS:
+            if column not in found:
+                raise InputError(f"--store={self.url}: the array {column!r} is missing. {AGAIN}")
+
+    def _open(self, path: str) -> ts.TensorStore:
+        try:
+            return open_array(self.url, path)
+        except ValueError as error:
+            if "PERMISSION_DENIED" in str(error):
+                raise InputError(f"--store={self.url}: {path} cannot be read (permission denied).") from None
+            raise InputError(
+                f"--store={self.url}: {path}/zarr.json is damaged or cut short ({_first_words(error)}). "
+                f"Copy it from a backup, or delete that file and run the same `jaxsae harvest` again."
+            ) from error
+
+    def _check_rows(self) -> None:
+        rows = {path: array.shape[0] for path, array in self._arrays.items()}
+        if len(set(rows.values())) > 1:
+            listed = ", ".join(f"{path} {n}" for path, n in rows.items())
+            raise InputError(f"--store={self.url}: its arrays differ in rows ({listed}). Harvest all sites together.")
+        self.rows_planned = next(iter(rows.values()))
+
+    def _explained(self, path: str, start: int, stop: int, error: ValueError) -> Exception:
+        """The error that says which file of rows start:stop is missing or damaged; `error` where it is neither."""
+        for shard in range(start // self.shard_rows, -(-stop // self.shard_rows)):
+            first, last = max(start, shard * self.shard_rows), min(stop, (shard + 1) * self.shard_rows)
+            try:
+                self._arrays[path][first:last].read().result()
+            except ValueError as found:
+                file, text = f"{path}/c/{shard}" + ("" if path in COLUMNS else "/0"), str(found)
+                if "NOT_FOUND" in text:
+                    return InputError(f"{self.url}: rows {first}:{last} of {path} are not written ({file}). {AGAIN}")
+                if any(word in text for word in _DAMAGE):
+                    return InputError(
+                        f"{self.url}: {file} is damaged, so rows {first}:{last} of {path} cannot be read "
+                        f"({_first_words(found)}). Delete that file and run the same `jaxsae harvest` again."
+                    )
+        return error
+
+
+def open_store(url: str | os.PathLike) -> Store:
+    """Opens a store for reading, and says so where its harvest was cut short.
+
+    Args:
+      url: a path, or a `file://`, `gs://` or `s3://` URL.
+
+    Raises:
+      InputError: nothing there, no arrays, damaged metadata, sites that are not row-aligned.
+    """
+    store = Store(url)
+    if not store.complete:
+        say(f"{url}: its harvest was cut short: {store.rows:,} of {store.rows_planned:,} rows are complete. {AGAIN}")
+    return store
+
+
+def _first_words(error: Exception) -> str:
+    """The part of a TensorStore error that people need."""
+    text = str(error).split("[tensorstore_spec", 1)[0].split("[source locations", 1)[0].strip()
+    return json.dumps(text[-160:])[1:-1]

@@ -1,0 +1,198 @@
+"""Writes a store shard by shard, so that a harvest can stop anywhere and be continued."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from jaxsae.errors import InputError, reraise_if_disk_full
+from jaxsae.store import location, schema
+from jaxsae.store.schema import COLUMNS, Plan
+from jaxsae.store.statistics import Moments, Statistics
+
+
+class StoreWriter:
+    """Creates the store of a plan, or continues it.
+
+    Any number of processes may write to one store as long as each shard has one writer.
+    """
+
+    def __init__(self, url: str | os.PathLike, plan: Plan):
+        """Creates what does not exist yet.
+
+        Raises:
+          InputError: the place holds something else, or a store begun with other settings.
+        """
+        self.url, self.plan = os.fspath(url), plan
+        location.check_usable(url)
+        self._kvstore = location.open_kvstore(url)
+        with self._writing():
+            self._check_same_settings()
+            self._create()
+
+    def completed_shards(self) -> set[int]:
+        """The shards that every array has, with their statistics."""
+        arrays, stats = schema.inventory(list_keys(self._kvstore))
+        return stats.intersection(*(arrays.get(path, set()) for path in self.plan.arrays()))
+
+    def is_finished(self) -> bool:
+        """Whether the metadata say that the store is complete."""
+        return all(self._metadata(path)["attributes"].get("complete") for path in self.plan.arrays())
+
+    def write_shard(self, shard: int, activations: Mapping[str, np.ndarray], columns: Mapping[str, np.ndarray]) -> int:
+        """Writes one whole shard of every array.
+
+        Args:
+          shard: its number.
+          activations: site -> [n, d_model], where n is the shard's row count; cast to the store's dtype.
+          columns: tokens, sequence and position, each [n].
+
+        Returns:
+          Bytes of activations written.
+
+        Raises:
+          InputError: arrays of another shape; NaN or Inf, naming site and row; a full disk.
+        """
+        start, stop = self.plan.shard_range(shard)
+        dtype = schema.numpy_dtype(self.plan.dtype)
+        with np.errstate(over="ignore"):  # what overflows becomes Inf, which is refused below
+            values = {site: np.asarray(activations[site]).astype(dtype, copy=False) for site in self.plan.sites}
+        for site, x in values.items():
+            self._check_shape(site, x, (stop - start, self.plan.sites[site]))
+            check_finite(x, f"Site {site}", start)
+        for name in COLUMNS:
+            self._check_shape(name, columns[name], (stop - start,))
+        moments = {site: Moments.of(x).to_json() for site, x in values.items()}
+        with self._writing():
+            self._write_rows(start, {schema.site_path(site): x for site, x in values.items()})
+            self._kvstore.write(schema.stats_path(shard), json.dumps(moments)).result()
+            self._write_rows(start, {name: np.asarray(columns[name], np.int32) for name in COLUMNS})
+        return sum(x.nbytes for x in values.values())
+
+    def finish(self) -> bool:
+        """Writes the statistics and marks the store complete; False, and nothing done, where shards are missing."""
+        if len(self.completed_shards()) < self.plan.shards:
+            return False
+        with self._writing():
+            statistics = merged_statistics(self._kvstore, list(range(self.plan.shards)), list(self.plan.sites))
+            for path in self.plan.arrays():
+                metadata = self._metadata(path)
+                if path not in COLUMNS:
+                    metadata["attributes"] |= statistics[path.split("/")[1]].to_attributes()
+                metadata["attributes"]["complete"] = True
+                self._kvstore.write(f"{path}/zarr.json", json.dumps(metadata)).result()
+        return True
+
+    def _create(self) -> None:
+        for group in ("", "sites/", *(f"sites/{site}/" for site in self.plan.sites)):
+            if self._kvstore.read(f"{group}zarr.json").result().state == "missing":
+                self._kvstore.write(f"{group}zarr.json", schema.GROUP).result()
+        self._arrays = {}
+        for path in self.plan.arrays():
+            key = f"{path}/zarr.json"
+            if self._kvstore.read(key).result().state == "missing":
+                self._kvstore.write(key, json.dumps(self.plan.metadata(path))).result()
+            self._arrays[path] = open_array(self.url, path)
+
+    def _write_rows(self, start: int, values: Mapping[str, np.ndarray]) -> None:
+        # One transaction writes each shard once, whole; without it every chunk would rewrite the shard.
+        with ts.Transaction() as transaction:
+            for path, x in values.items():
+                self._arrays[path].with_transaction(transaction)[start : start + len(x)] = x
+
+    def _check_shape(self, name: str, x: np.ndarray, shape: tuple[int, ...]) -> None:
+        if np.shape(x) != shape:
+            raise InputError(f"{name}: shape {np.shape(x)} given where the store {self.url} needs {shape}.")
+
+    def _metadata(self, path: str) -> dict[str, Any]:
+        return json.loads(self._kvstore.read(f"{path}/zarr.json").result().value)
+
+    def _check_same_settings(self) -> None:
+        """Compares the metadata there are with the plan's, array by array."""
+        arrays, _ = schema.inventory(list_keys(self._kvstore))
+        planned = self.plan.arrays()
+        for path in arrays:
+            try:
+                wanted = self.plan.metadata(path if path in planned else COLUMNS[0])
+                differing = _differences(self._metadata(path), wanted)
+            except (ValueError, KeyError, IndexError, TypeError):
+                raise InputError(f"{self.url}: {path}/zarr.json is damaged. Delete that file and run this again.") from None
+            if differing:
+                raise InputError(
+                    f"--store={self.url} was begun with other settings: {'; '.join(differing)}. "
+                    "Give the same settings to continue it, or another --store."
+                )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Says in one line what a file system refuses."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            if isinstance(error, InputError):
+                raise
+            reraise_if_disk_full(error, self.url)
+            if "PERMISSION_DENIED" in str(error) or "Read-only file system" in str(error):
+                raise InputError(f"--store={self.url}: cannot be written ({error}). Name a writable place.") from error
+            raise
+
+
+def check_finite(x_NxD: np.ndarray, what: str, first_row: int = 0) -> None:
+    """Raises `InputError` naming `what` and the first row of `x_NxD` that holds NaN or Inf."""
+    bad = np.flatnonzero(~np.isfinite(x_NxD).all(axis=1))
+    if len(bad):
+        raise InputError(
+            f"{what}: row {first_row + bad[0]} holds NaN or Inf ({len(bad)} such rows in this shard). "
+            "A dictionary cannot be trained on them: mend or leave out those rows."
+        )
+
+
+def list_keys(kvstore: ts.KvStore) -> list[str]:
+    """All keys of a store."""
+    return [key.decode() for key in kvstore.list().result()]
+
+
+def open_array(url: str | os.PathLike, path: str) -> ts.TensorStore:
+    """Opens an array of a store; holes raise when they are read."""
+    spec = {
+        "driver": "zarr3",
+        "kvstore": location.kvstore_spec(url, path),
+        "fill_missing_data_reads": False,
+        "store_data_equal_to_fill_value": True,
+    }
+    return ts.open(spec, open=True, context=location.CONTEXT).result()
+
+
+def merged_statistics(kvstore: ts.KvStore, shards: list[int], sites: list[str]) -> dict[str, Statistics]:
+    """Statistics of each site over the rows of `shards`."""
+    reads = [kvstore.read(schema.stats_path(shard)) for shard in shards]
+    parts = [json.loads(read.result().value) for read in reads]
+    return {s: Statistics.of(Moments.merged(Moments.from_json(part[s]) for part in parts)) for s in sites}
+
+
+def _flat(metadata: dict[str, Any]) -> dict[str, Any]:
+    """What must agree between two harvests, under the names that people know."""
+    attributes = metadata["attributes"]
+    names = ("model", "tokenizer", "vocabulary", "context", "sites", "rows")
+    values = {name: attributes.get(name) for name in names} | attributes.get("settings", {})
+    sharding = metadata["codecs"][0].get("configuration", {})
+    return values | {
+        "site": attributes.get("site"),
+        "width": metadata["shape"][1:],
+        "dtype": metadata["data_type"],
+        "shard_rows": metadata["chunk_grid"]["configuration"]["chunk_shape"][0],
+        "chunk_rows": sharding.get("chunk_shape", [None])[0],
+    }
+
+
+def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """One phrase for each setting that differs; the sites' names alone where those differ."""
+    there, asked = _flat(found), _flat(wanted)
+    if there["sites"] != asked["sites"]:
+        return [f"sites {there['sites']} in the store, {asked['sites']} asked"]
+    names = [name for name in {**there, **asked} if there.get(name) != asked.get(name)]
+    return [f"{name} {there.get(name)} in the store, {asked.get(name)} asked" for name in names]

@@ -1,0 +1,75 @@
+"""Flags of `jaxsae train`."""
+
+import dataclasses
+from typing import Literal
+
+from jaxsae.config import check, check_positive, group, option
+from jaxsae.dictionary import MethodConfig
+
+# What a resumed run may change: where and how often, never what is computed.
+FREE_ON_RESUME = ("mesh", "checkpoint_every", "keep_checkpoints", "log_every", "prefetch")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Flags of the optimiser and its schedule."""
+
+    optimizer: Literal["adam", "adam_bf16", "adam_factored", "sign"] = option(
+        "adam",
+        "adam: float32 moments, 8 bytes a parameter; adam_bf16: bfloat16 moments with stochastic rounding, 4; "
+        "adam_factored: float32 momentum and a second moment of one number a row, 4; sign: no moments, 0",
+    )
+    learning_rate: float | None = option(None, "peak rate; default: the method's own, from the width")
+    warmup_fraction: float = option(0.05, "share of the steps over which the rate rises from 0")
+    decay_fraction: float = option(0.2, "share of the steps, at the end, over which the rate falls to 0")
+    b1: float = option(0.9, "decay of the first moment")
+    b2: float = option(0.999, "decay of the second moment")
+    epsilon: float = option(6.25e-10, "Adam's epsilon (2406.04093)")
+    clip_norm: float | None = option(None, "largest norm of the whole gradient; default: no clipping")
+
+    def __post_init__(self):
+        check_positive(self, "learning_rate", "epsilon", "clip_norm")
+        for name in ("warmup_fraction", "decay_fraction", "b1", "b2"):
+            value = getattr(self, name)
+            check(0 <= value <= 1, name, value, "must be between 0 and 1")
+        both = self.warmup_fraction + self.decay_fraction
+        check(both <= 1, "decay_fraction", self.decay_fraction, f"with --warmup_fraction it covers {both:g} of the run")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Flags of `jaxsae train`; a run's `config.flags` holds them all."""
+
+    store: str = option(help="activations to train on: a path, file://, gs:// or s3://")
+    workdir: str = option(help="directory of the run; the same command again resumes it")
+    site: str = option("", "which of the store's sites; default: its only one")
+    batch_size: int = option(4096, "rows of a step")
+    tokens: int = option(100_000_000, "rows to train on, in all")
+    seed: int = option(0, "of the initial weights and of the order of the rows")
+    normalize: Literal["center_scale", "scale", "none"] = option(
+        "center_scale", "what is done to activations before training, with the store's mean and scale"
+    )
+    holdout_rows: int | None = option(None, "rows at the store's end kept for evaluation; default: 1/32, at most 65,536")
+    compute_dtype: Literal["float32", "bfloat16"] = option("float32", "of matmul inputs; parameters stay float32")
+    dead_tokens: int = option(10_000_000, "rows without firing after which a latent counts as dead")
+    ema_decay: float = option(0.0, "decay of an average of the weights that is saved beside them; 0: none")
+    on_nan: Literal["stop", "skip"] = option("stop", "what a batch with NaN or Inf does: stop the run, or skip and count")
+    mesh: tuple[int, ...] = option((), "devices as DATA,MODEL; default: all on MODEL")
+    checkpoint_every: int = option(1000, "steps between checkpoints")
+    keep_checkpoints: int = option(2, "how many checkpoints are kept")
+    log_every: int = option(50, "steps between lines of metrics.jsonl")
+    prefetch: int = option(4, "batches read ahead")
+    method: MethodConfig = group(MethodConfig)
+    optimization: OptimizerConfig = group(OptimizerConfig)
+
+    def __post_init__(self):
+        check_positive(self, "batch_size", "tokens", "dead_tokens", "checkpoint_every", "keep_checkpoints")
+        check_positive(self, "log_every", "prefetch")
+        check(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "must be at least 0 and below 1")
+        check(self.holdout_rows is None or self.holdout_rows >= 0, "holdout_rows", self.holdout_rows, "must be 0 or more")
+        check(self.tokens >= self.batch_size, "tokens", self.tokens, f"is less than one batch of {self.batch_size} rows")
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self.tokens // self.batch_size
