@@ -6,4 +6,14 @@ from jaxsae.store.schema import Plan
 from jaxsae.store.statistics import Statistics
 from jaxsae.store.writer import StoreWriter
 
-__all__ = ["Batches", "Plan", "Statistics", "Store", "StoreWriter", "grain_dataset", "iterate", "local_batch", "open_store"]
+__all__ = [
+    "Batches",
+    "Plan",
+    "Statistics",
+    "Store",
+    "StoreWriter",
+    "grain_dataset",
+    "iterate",
+    "local_batch",
+    "open_store",
+]

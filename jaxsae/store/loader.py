@@ -114,7 +114,9 @@ class Batches:
     def _indices(self, step: int, start: int, stop: int) -> tuple[np.ndarray, tuple[int, int, int]]:
         """Where rows start:stop of a batch are in the stretch (block, first lane, last lane) that holds them."""
         if step < 0 or not 0 <= start < stop <= self.batch_size:
-            raise InputError(f"Rows {start}:{stop} of batch {step}: batches count from 0 and have {self.batch_size} rows.")
+            raise InputError(
+                f"Rows {start}:{stop} of batch {step}: batches count from 0 and have {self.batch_size} rows."
+            )
         width = self.batch_size // self.lanes
         first_lane, last_lane = start // width, -(-stop // width)
         block, place = self.order.locate(step)

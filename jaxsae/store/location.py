@@ -29,7 +29,9 @@ def kvstore_spec(url: str | os.PathLike, below: str = "") -> dict[str, Any]:
             spec = ts.KvStore.Spec(text).to_json()
         except ValueError as error:
             reason = str(error).split(":", 1)[-1].strip()
-            raise InputError(f"--store={text}: not a kvstore URL ({reason}). Use a path, file://, gs:// or s3://.") from None
+            raise InputError(
+                f"--store={text}: not a kvstore URL ({reason}). Use a path, file://, gs:// or s3://."
+            ) from None
     path = spec.get("path", "").rstrip("/")
     root = f"{path}/" if path or spec["driver"] == "file" else ""  # the root of a bucket has no slash
     spec["path"] = root + (f"{below.strip('/')}/" if below else "")
@@ -60,5 +62,5 @@ def check_usable(url: str | os.PathLike) -> None:
     names = [entry.name for entry in os.scandir(path) if not entry.name.endswith(_LOCK_SUFFIX)]
     if names and "zarr.json" not in names:
         raise InputError(
-            f"--store={url}: the directory is not empty and not a store (it holds {sorted(names)[0]}). Name another place."
+            f"--store={url}: the directory is not empty and not a store (it holds {min(names)}). Name another place."
         )

@@ -36,7 +36,9 @@ class Store:
         self.sites = tuple(path.split("/")[1] for path in found if path not in COLUMNS)
         self._check_arrays(found)
         self._arrays = {path: self._open(path) for path in found}
-        self._attributes = {path: a.spec().to_json()["metadata"].get("attributes", {}) for path, a in self._arrays.items()}
+        self._attributes = {
+            path: a.spec().to_json()["metadata"].get("attributes", {}) for path, a in self._arrays.items()
+        }
         self._check_rows()
         layout = self._arrays[schema.site_path(self.sites[0])].chunk_layout
         self.shard_rows, self.chunk_rows = layout.write_chunk.shape[0], layout.read_chunk.shape[0]
@@ -129,7 +131,9 @@ class Store:
         for name in ("model", "tokenizer", "context", "fingerprint"):
             if attributes.get(name):
                 lines.append(f"{name:<9} {attributes[name]}")
-        lines.append(f"shards    {len(self.completed_shards)} of {self.shard_rows:,} rows, chunks of {self.chunk_rows:,}")
+        lines.append(
+            f"shards    {len(self.completed_shards)} of {self.shard_rows:,} rows, chunks of {self.chunk_rows:,}"
+        )
         for site in self.sites:
             megabytes = self.rows * self.d_model(site) * self.dtype(site).itemsize / 1e6
             line = f"site      {site}  d_model {self.d_model(site)}  {self.dtype(site).name}  {megabytes:,.1f} MB"
@@ -158,7 +162,9 @@ class Store:
         path = location.local_path(self.url)
         if not found:
             if path is not None and not path.exists():
-                raise InputError(f"--store={self.url}: no such store. Write one with `jaxsae harvest --store={self.url}`.")
+                raise InputError(
+                    f"--store={self.url}: no such store. Write one with `jaxsae harvest --store={self.url}`."
+                )
             if path is not None and path.is_file():
                 raise InputError(f"--store={self.url}: is a file; a store is a directory.")
         if not self.sites:

@@ -120,7 +120,9 @@ class StoreWriter:
                 wanted = self.plan.metadata(path if path in planned else COLUMNS[0])
                 differing = _differences(self._metadata(path), wanted)
             except (ValueError, KeyError, IndexError, TypeError):
-                raise InputError(f"{self.url}: {path}/zarr.json is damaged. Delete that file and run this again.") from None
+                raise InputError(
+                    f"{self.url}: {path}/zarr.json is damaged. Delete that file and run this again."
+                ) from None
             if differing:
                 raise InputError(
                     f"--store={self.url} was begun with other settings: {'; '.join(differing)}. "
