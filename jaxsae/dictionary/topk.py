@@ -8,6 +8,7 @@ normalised. Decoder rows have unit length: the gradient's part along a row is re
 length restored after it.
 """
 
+import math
 from typing import ClassVar
 
 import jax
@@ -28,7 +29,7 @@ from jaxsae.parallel import MODEL, copy_to_data, sum_over_data
 
 def default_aux_k(d_model: int, width: int) -> int:
     """The power of two nearest d/2, at most the width."""
-    return min(width, 2 ** max(0, round(jnp.log2(max(d_model, 2) / 2).item())))
+    return min(width, 2 ** max(0, round(math.log2(d_model / 2))))
 
 
 class TopK(MethodBase):

@@ -1,0 +1,95 @@
+"""Everything a step changes, and where each part of it lies on the mesh."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from jaxsae.dictionary import Method, Normalization, Params
+from jaxsae.parallel import MODEL, shardings
+
+_BY_LATENT = ("W_enc", "b_enc", "W_dec")
+
+
+@flax.struct.dataclass
+class TrainState:
+    """One pytree: what is donated to a step, saved in a checkpoint and restored onto any mesh.
+
+    Attributes:
+      step: int32, steps that are done.
+      params: float32, in the trainer's units. moments: the optimiser's state.
+      since_fired: int32 [n], rows since each latent last fired, at most 2^30.
+      skipped: int32, batches left out because they held NaN or Inf.
+      average: moving average of `params`, or None.
+      mean, scale: float32 [d] and []: the trainer sees (x - mean) * scale.
+    """
+
+    step: jax.Array
+    params: Params
+    moments: optax.OptState
+    since_fired: jax.Array
+    skipped: jax.Array
+    average: Params | None
+    mean: jax.Array
+    scale: jax.Array
+
+
+def state_specs(abstract: TrainState) -> TrainState:
+    """PartitionSpecs of a state: whatever is by latent lies on `model`, the rest everywhere.
+
+    Moments mirror the parameters, so a leaf's place is told by the parameter's name in its path.
+    """
+
+    def spec(path, leaf) -> P:
+        names = [getattr(key, "name", "") for key in path]
+        by_latent = any(n in _BY_LATENT for n in names) or "since_fired" in names
+        return P(MODEL, *[None] * (leaf.ndim - 1)) if by_latent and leaf.ndim else P()
+
+    return jax.tree_util.tree_map_with_path(spec, abstract)
+
+
+def make_init(method: Method, optimizer: optax.GradientTransformation, d_model: int, ema: bool):
+    """A function (key, mean, scale) -> TrainState."""
+
+    def init(key: jax.Array, mean: jax.Array, scale: jax.Array) -> TrainState:
+        params = method.init(key, d_model)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            moments=optimizer.init(params),
+            since_fired=jnp.zeros(params.b_enc.shape, jnp.int32),
+            skipped=jnp.zeros((), jnp.int32),
+            average=jax.tree.map(jnp.zeros_like, params) if ema else None,
+            mean=mean,
+            scale=scale,
+        )
+
+    return init
+
+
+def abstract_state(init, d_model: int, mesh: Mesh) -> TrainState:
+    """Shapes, types and shardings of the state, without any memory."""
+    shape = jax.ShapeDtypeStruct
+    state = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)), shape((d_model,), "f4"), shape((), "f4"))
+    places = shardings(mesh, state_specs(state))
+    return jax.tree.map(lambda leaf, place: shape(leaf.shape, leaf.dtype, sharding=place), state, places)
+
+
+def create_state(init, seed: int, normalization: Normalization, mesh: Mesh) -> TrainState:
+    """A fresh state, each device building its own shard; the same numbers on every mesh."""
+    d_model = normalization.mean.shape[0]
+    places = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(init, d_model, mesh))
+    mean, scale = jnp.asarray(normalization.mean), jnp.float32(normalization.scale)
+    return jax.jit(init, out_shardings=places)(jax.random.key(seed), mean, scale)
+
+
+def trained_params(state: TrainState, ema_decay: float) -> Params:
+    """The parameters to use: the average, with its start at 0 corrected (2406.04093), or the last ones."""
+    if state.average is None:
+        return state.params
+    taken = jnp.maximum(state.step - state.skipped, 1)
+    return jax.tree.map(lambda a: a / (1 - ema_decay**taken), state.average)
+
+
