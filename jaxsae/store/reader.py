@@ -16,7 +16,7 @@ from jaxsae.store.statistics import Statistics
 from jaxsae.store.writer import list_keys, merged_statistics, open_array
 
 AGAIN = "Run the same `jaxsae harvest` again to write what is missing."
-_DAMAGE = ("DATA_LOSS", "OUT_OF_RANGE", "Digest mismatch", "INVALID_ARGUMENT")
+_DAMAGE = ("DATA_LOSS", "OUT_OF_RANGE", "FAILED_PRECONDITION", "INVALID_ARGUMENT")  # as TensorStore says it
 
 
 class Store:
@@ -31,8 +31,9 @@ class Store:
 
     def __init__(self, url: str | os.PathLike):
         self.url = os.fspath(url)
+        _check_there(url)
         self._kvstore = location.open_kvstore(url)
-        found, self._stats_shards = schema.inventory(list_keys(self._kvstore))
+        found, self._stats_shards = schema.inventory(list_keys(self._kvstore, self.url))
         self.sites = tuple(path.split("/")[1] for path in found if path not in COLUMNS)
         self._check_arrays(found)
         self._arrays = {path: self._open(path) for path in found}
@@ -159,14 +160,6 @@ class Store:
         return ranges
 
     def _check_arrays(self, found: dict[str, set[int]]) -> None:
-        path = location.local_path(self.url)
-        if not found:
-            if path is not None and not path.exists():
-                raise InputError(
-                    f"--store={self.url}: no such store. Write one with `jaxsae harvest --store={self.url}`."
-                )
-            if path is not None and path.is_file():
-                raise InputError(f"--store={self.url}: is a file; a store is a directory.")
         if not self.sites:
             raise InputError(f"--store={self.url}: is empty or not a store: no sites/<site>/activations in it.")
         for column in COLUMNS:
@@ -222,6 +215,14 @@ def open_store(url: str | os.PathLike) -> Store:
     if not store.complete:
         say(f"{url}: its harvest was cut short: {store.rows:,} of {store.rows_planned:,} rows are complete. {AGAIN}")
     return store
+
+
+def _check_there(url: str | os.PathLike) -> None:
+    path = location.local_path(url)
+    if path is not None and not path.exists():
+        raise InputError(f"--store={url}: no such store. Write one with `jaxsae harvest --store={url}`.")
+    if path is not None and not path.is_dir():
+        raise InputError(f"--store={url}: is a file; a store is a directory.")
 
 
 def _first_words(error: Exception) -> str:

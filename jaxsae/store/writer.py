@@ -36,7 +36,7 @@ class StoreWriter:
 
     def completed_shards(self) -> set[int]:
         """The shards that every array has, with their statistics."""
-        arrays, stats = schema.inventory(list_keys(self._kvstore))
+        arrays, stats = schema.inventory(list_keys(self._kvstore, self.url))
         return stats.intersection(*(arrays.get(path, set()) for path in self.plan.arrays()))
 
     def is_finished(self) -> bool:
@@ -113,7 +113,7 @@ class StoreWriter:
 
     def _check_same_settings(self) -> None:
         """Compares the metadata there are with the plan's, array by array."""
-        arrays, _ = schema.inventory(list_keys(self._kvstore))
+        arrays, _ = schema.inventory(list_keys(self._kvstore, self.url))
         planned = self.plan.arrays()
         for path in arrays:
             try:
@@ -153,9 +153,12 @@ def check_finite(x_NxD: np.ndarray, what: str, first_row: int = 0) -> None:
         )
 
 
-def list_keys(kvstore: ts.KvStore) -> list[str]:
-    """All keys of a store."""
-    return [key.decode() for key in kvstore.list().result()]
+def list_keys(kvstore: ts.KvStore, url: str) -> list[str]:
+    """All keys of a store; `InputError` where they may not be read."""
+    try:
+        return [key.decode() for key in kvstore.list().result()]
+    except ValueError as error:
+        raise InputError(f"--store={url}: cannot be listed ({error})") from error
 
 
 def open_array(url: str | os.PathLike, path: str) -> ts.TensorStore:
