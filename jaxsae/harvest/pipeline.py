@@ -73,7 +73,8 @@ def _write(url: str, source: Source, writer: StoreWriter, shards: list[int]) -> 
             speed = written / 1e6 / (time.monotonic() - began)
             progress.advance(len(columns["tokens"]), MB_per_s=f"{speed:.1f}")
     seconds = max(time.monotonic() - began, 1e-9)
+    alone = "" if jax.process_count() == 1 else f" by the first of {jax.process_count()} processes"
     say(
-        f"{url}: {rows:,} rows, {written / 1e6:,.1f} MB in {seconds:.1f} s "
+        f"{url}: {rows:,} rows{alone}, {written / 1e6:,.1f} MB in {seconds:.1f} s "
         f"({rows / seconds:,.0f} rows/s, {written / 1e6 / seconds:,.1f} MB/s)"
     )
