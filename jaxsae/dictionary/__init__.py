@@ -4,7 +4,7 @@ from jaxsae.dictionary.base import Batch, Method, Report
 from jaxsae.dictionary.config import MethodConfig
 from jaxsae.dictionary.dictionary import Dictionary
 from jaxsae.dictionary.methods import METHODS, make_method
-from jaxsae.dictionary.parameters import SPECS, Latents, Normalization, Params, fold
+from jaxsae.dictionary.parameters import SPECS, Latents, Normalization, Params, fold, unfold
 
 __all__ = [
     "METHODS",
@@ -19,4 +19,5 @@ __all__ = [
     "Report",
     "fold",
     "make_method",
+    "unfold",
 ]

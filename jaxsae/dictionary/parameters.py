@@ -84,3 +84,10 @@ def fold(params: Params, normalization: Normalization, pre_bias: bool) -> Params
     if not pre_bias:
         b_enc = b_enc - params.W_enc @ mean
     return params.replace(b_enc=b_enc, b_dec=params.b_dec / scale + mean)
+
+
+def unfold(params: Params, normalization: Normalization, pre_bias: bool) -> Params:
+    """The inverse of `fold`: weights in activation units -> the trainer's units."""
+    mean, scale = normalization.mean, normalization.scale
+    b_enc = params.b_enc if pre_bias else params.b_enc + params.W_enc @ mean
+    return params.replace(b_enc=b_enc * scale, b_dec=(params.b_dec - mean) * scale)

@@ -46,6 +46,7 @@ class TrainConfig:
     batch_size: int = option(4096, "rows of a step")
     tokens: int = option(100_000_000, "rows to train on, in all")
     seed: int = option(0, "of the initial weights and of the order of the rows")
+    initialize_from: str = option("", "a run whose weights are the initial ones; default: random")
     normalize: Literal["center_scale", "scale", "none"] = option(
         "center_scale", "what is done to activations before training, with the store's mean and scale"
     )

@@ -1,0 +1,146 @@
+"""The loop: dispatch step n, then look at step n - 1, so that the device never waits for the log."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import jaxsae
+from jaxsae.dictionary import Dictionary
+from jaxsae.errors import InputError
+from jaxsae.progress import Progress, is_first_process, say
+from jaxsae.store import iterate
+from jaxsae.training.checkpoint import Checkpoints
+from jaxsae.training.config import TrainConfig
+from jaxsae.training.metrics import MetricsLog, Speed
+from jaxsae.training.optimizer import BYTES_PER_PARAMETER
+from jaxsae.training.run import CHECKPOINTS, load, open_run
+from jaxsae.training.setup import Setup
+from jaxsae.training.state import TrainState
+from jaxsae.training.step import StepMetrics
+
+
+def train(config: TrainConfig) -> Dictionary:
+    """Trains a dictionary, or resumes the run in `config.workdir`; what `jaxsae train` calls.
+
+    Returns:
+      The trained dictionary.
+
+    Raises:
+      InputError: bad flags, store, run or batch; nothing that was on disk is lost.
+    """
+    setup = Setup.of(config)
+    workdir = open_run(config)
+    with Checkpoints(workdir / CHECKPOINTS, config.keep_checkpoints) as checkpoints:
+        done = checkpoints.latest or 0
+        if done >= config.steps:
+            say(f"{workdir} is complete: {done} steps. Evaluate it with `jaxsae evaluate --run={workdir}`.")
+        else:
+            step, plan, free = setup.compile()
+            moments = BYTES_PER_PARAMETER[config.optimization.optimizer]
+            say(*plan.lines(free), f"optimiser {config.optimization.optimizer}: {moments} bytes of moments a parameter")
+            if done:
+                say(f"resuming {workdir} at step {done} of {config.steps}")
+            state = checkpoints.restore(done, setup.abstract) if done else setup.fresh_state()
+            _run(setup, step, state, done, workdir, checkpoints)
+    return load(workdir, setup.mesh)
+
+
+def _run(setup: Setup, step, state: TrainState, done: int, workdir: Path, checkpoints: Checkpoints) -> None:
+    """Steps `done` to the last."""
+    config, started = setup.config, time.perf_counter()
+    bar = Progress(config.steps * config.batch_size, "train", "tok", initial=done * config.batch_size, scale=True)
+    with MetricsLog(workdir, done) as log, bar:
+        watch = _Watch(setup, log, bar, done)
+        previous = None
+        for index, x in _batches(setup, done):
+            state, metrics = step(state, x)
+            if previous is not None:
+                watch(index, previous)
+            previous = metrics
+            if (index + 1) % config.checkpoint_every == 0 and index + 1 < config.steps:
+                checkpoints.save(index + 1, state, setup.metadata())
+        watch(config.steps, previous)
+        checkpoints.save(config.steps, state, setup.metadata())
+        checkpoints.wait()
+    _write_summary(workdir, setup, time.perf_counter() - started, config.steps - done)
+
+
+def _batches(setup: Setup, done: int) -> Iterator[tuple[int, jax.Array]]:
+    ahead = iterate(setup.batches, done, setup.row_sharding, prefetch=setup.config.prefetch)
+    for index, x in ahead:
+        yield index, x
+        if index + 1 == setup.config.steps:
+            return
+
+
+class _Watch:
+    """Looks at the metrics of finished steps: logs them, moves the bar, stops on what is not finite."""
+
+    def __init__(self, setup: Setup, log: MetricsLog, bar: Progress, done: int):
+        self._setup, self._log, self._bar = setup, log, bar
+        self._speed, self._first, self._skipped = Speed(), done, 0
+
+    def __call__(self, step: int, metrics: StepMetrics) -> None:
+        """Takes the metrics of the `step`-th step, counted from 1."""
+        config = self._setup.config
+        metrics = jax.device_get(metrics)
+        if not metrics.finite:
+            self._not_finite(step)
+        if step % config.log_every and step != config.steps:
+            return self._bar.advance(config.batch_size)
+        tokens = step * config.batch_size
+        figures = {
+            "step": step,
+            "tokens": tokens,
+            "loss": float(metrics.loss),
+            "fvu": float(metrics.fvu),
+            "l0": float(metrics.l0),
+            "dead_fraction": float(metrics.dead) / config.method.width,
+            "aux_loss": float(metrics.aux),
+            "learning_rate": float(metrics.learning_rate),
+            "skipped_batches": self._skipped,
+            "tokens_per_second": self._speed(tokens - self._first * config.batch_size),
+        }
+        self._log.write(figures)
+        shown = {name: f"{figures[name]:.4g}" for name in ("loss", "fvu", "l0")}
+        self._bar.advance(config.batch_size, **shown, dead=f"{figures['dead_fraction']:.1%}")
+
+    def _not_finite(self, step: int) -> None:
+        self._skipped += 1
+        where = describe_bad_batch(self._setup, step - 1)
+        if self._setup.config.on_nan == "skip":
+            return say(f"step {step} left out: {where}")
+        raise InputError(
+            f"step {step}: {where} The weights are those of step {step - 1}. "
+            "Mend the store, or add --on_nan=skip to leave such batches out and count them."
+        )
+
+
+def describe_bad_batch(setup: Setup, index: int) -> str:
+    """Which rows of the batch of a step (from 0) hold NaN or Inf."""
+    bad = ~np.isfinite(setup.batches[index]).all(1)
+    if not bad.any():
+        return "the loss is not finite though the batch is; a lower --learning_rate may help."
+    rows = np.sort(setup.batches.rows_of(index)[bad])
+    listed = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+    return f"{len(rows)} of {len(bad)} rows hold NaN or Inf (rows {listed} of {setup.store.url}, site {setup.site})."
+
+
+def _write_summary(workdir: Path, setup: Setup, seconds: float, steps: int) -> None:
+    if not is_first_process():
+        return
+    summary = {
+        "jaxsae": jaxsae.__version__,
+        "jax": jax.__version__,
+        "devices": [str(d.device_kind) for d in setup.mesh.devices.flat],
+        "mesh": list(setup.mesh.devices.shape),
+        "steps_of_this_process": steps,
+        "seconds_of_this_process": seconds,
+        "rows_in_store": setup.store.rows,
+        "rows_held_out": setup.holdout,
+    }
+    (workdir / "run.json").write_text(json.dumps(summary, indent=2) + "\n")

@@ -1,0 +1,68 @@
+"""metrics.jsonl and TensorBoard, from process 0; a resumed run drops the lines after its checkpoint."""
+
+import json
+import time
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+from jaxsae.progress import is_first_process
+
+
+class MetricsLog:
+    """Appends figures of log steps; a context."""
+
+    def __init__(self, workdir: Path, first_step: int):
+        self._file = self._board = None
+        if not is_first_process():
+            return
+        path = workdir / "metrics.jsonl"
+        kept = [line for line in _lines(path) if line["step"] <= first_step]
+        # Written whole beside the old file and moved over it: a kill in between loses nothing.
+        fresh = path.with_suffix(".tmp")
+        fresh.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        fresh.replace(path)
+        self._file = path.open("a")
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1, flush_secs=30)
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self._file:
+            self._file.close()
+            self._board.close()
+
+    def write(self, figures: dict[str, float | int]) -> None:
+        """Adds one line; `figures` has `step`."""
+        if not self._file:
+            return
+        self._file.write(json.dumps(figures) + "\n")
+        self._file.flush()
+        for name, value in figures.items():
+            if name != "step":
+                self._board.add_scalar(f"train/{name}", value, figures["step"])
+
+
+def _lines(path: Path) -> list[dict]:
+    """The complete lines of a metrics file; a line cut short by a kill is dropped."""
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+class Speed:
+    """Rows a second since the last call."""
+
+    def __init__(self):
+        self._time, self._rows = time.perf_counter(), 0
+
+    def __call__(self, rows: int) -> float:
+        now = time.perf_counter()
+        rate = (rows - self._rows) / max(now - self._time, 1e-9)
+        self._time, self._rows = now, rows
+        return rate

@@ -1,0 +1,148 @@
+"""The directory of a run: its flag file, its metrics, its checkpoints; and a dictionary out of it."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxsae.config import from_dict, read_flag_file, to_dict, write_flag_file
+from jaxsae.dictionary import SPECS, Dictionary, MethodConfig, Normalization, Params, fold, unfold
+from jaxsae.errors import InputError
+from jaxsae.parallel import make_mesh, shardings
+from jaxsae.training.checkpoint import Checkpoints, read_dictionary, read_metadata
+from jaxsae.training.config import FREE_ON_RESUME, TrainConfig
+from jaxsae.training.state import TrainState, trained_params
+
+FLAGS = "config.flags"
+CHECKPOINTS = "checkpoints"
+
+
+def open_run(config: TrainConfig) -> Path:
+    """Makes the run's directory, or checks that what it holds was made by the same configuration.
+
+    Raises:
+      InputError: the directory holds another configuration, or something that is no run.
+    """
+    workdir = Path(config.workdir)
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"--workdir={workdir}: is a file. Give a directory.")
+    flags = workdir / FLAGS
+    if flags.exists():
+        before, now = (to_dict(c) for c in (read_flag_file(flags, TrainConfig), config))
+        skipped = (*FREE_ON_RESUME, "workdir")
+        changes = [f"--{n}={before[n]} (now {now[n]})" for n in now if n not in skipped and before[n] != now[n]]
+        if changes:
+            raise InputError(
+                f"--workdir={workdir}: holds a run with another configuration: {', '.join(changes)}. "
+                "Give another --workdir, or the flags of that run to resume it."
+            )
+    elif (workdir / CHECKPOINTS).exists():
+        raise InputError(
+            f"--workdir={workdir}: holds checkpoints but no {FLAGS}. Give another --workdir; to go on from its "
+            f"weights, add --initialize_from={workdir}."
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_flag_file(flags, config, "train")
+    return workdir
+
+
+def find_checkpoints(path: str | Path) -> Path:
+    """The checkpoints of a run; a directory of checkpoints is taken as it is.
+
+    Raises:
+      InputError: neither is there.
+    """
+    path = Path(path)
+    if (path / CHECKPOINTS).is_dir():
+        return path / CHECKPOINTS
+    if path.is_dir() and path.name == CHECKPOINTS:
+        return path
+    raise InputError(f"{path}: no run here (no {CHECKPOINTS}/). Give the --workdir of a `jaxsae train`.")
+
+
+def load(run: str | Path, mesh: Mesh | None = None) -> Dictionary:
+    """The dictionary of a run's newest checkpoint, with its normalisation folded in.
+
+    Args:
+      run: a run's directory. mesh: where its latents go; default: the first device.
+
+    Raises:
+      InputError: there is no run, or its checkpoint is damaged.
+    """
+    mesh = mesh or make_mesh((1, 1), jax.devices()[:1])
+    directory = find_checkpoints(run)
+    step, metadata = read_metadata(directory)
+    method = from_dict(MethodConfig, metadata["method"])
+    part = read_dictionary(directory, step, _abstract_dictionary(method.width, metadata, mesh))
+    params = part["params"]
+    if "average" in part:
+        state = TrainState(moments=None, since_fired=None, **part)
+        params = trained_params(state, metadata["ema_decay"])
+    normalization = Normalization(part["mean"], part["scale"])
+    params = fold(params, normalization, Dictionary(params, method).pre_bias)
+    return Dictionary(params, method, {**metadata["dictionary"], "step": step}, mesh)
+
+
+def _abstract_dictionary(width: int, metadata: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
+    d_model = metadata["d_model"]
+    leaf = lambda shape, spec, dtype="f4": jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
+    matrix, vector = (width, d_model), (width,)
+    params = Params(
+        W_enc=leaf(matrix, SPECS.W_enc),
+        b_enc=leaf(vector, SPECS.b_enc),
+        W_dec=leaf(matrix, SPECS.W_dec),
+        b_dec=leaf((d_model,), SPECS.b_dec),
+    )
+    count = leaf((), P(), "i4")
+    out = {"step": count, "skipped": count, "mean": leaf((d_model,), P()), "scale": leaf((), P()), "params": params}
+    if metadata["ema_decay"]:
+        out["average"] = params
+    return out
+
+
+def save_dictionary(run: str | Path, dictionary: Dictionary) -> None:
+    """Writes a dictionary as a run that `load`, `evaluate` and `export` take, and `train --initialize_from`.
+
+    Raises:
+      InputError: the directory already holds checkpoints.
+    """
+    directory = Path(run) / CHECKPOINTS
+    if directory.exists():
+        raise InputError(f"{directory}: exists already. Give another directory.")
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=dictionary.params,
+        moments=None,
+        since_fired=None,
+        skipped=jnp.zeros((), jnp.int32),
+        average=None,
+        mean=jnp.zeros(dictionary.d_model),
+        scale=jnp.ones(()),
+    )
+    metadata = checkpoint_metadata(dictionary.config, dictionary.d_model, 0.0, dictionary.metadata)
+    with Checkpoints(directory) as checkpoints:
+        checkpoints.save(int(dictionary.metadata.get("step", 0)), state, metadata)
+
+
+def checkpoint_metadata(method: MethodConfig, d_model: int, ema_decay: float, dictionary: dict[str, Any]) -> dict:
+    """What a checkpoint says besides its arrays."""
+    return {"method": to_dict(method), "d_model": d_model, "ema_decay": ema_decay, "dictionary": dictionary}
+
+
+def initial_params(run: str, config: TrainConfig, normalization: Normalization, mesh: Mesh) -> Params:
+    """Another run's weights, in this run's units.
+
+    Raises:
+      InputError: they are of another width, d_model or architecture.
+    """
+    other = load(run, mesh)
+    wanted = (config.method.architecture, config.method.width, len(np.asarray(normalization.mean)))
+    found = (other.config.architecture, other.width, other.d_model)
+    if wanted != found:
+        names = "architecture, width, d_model"
+        raise InputError(f"--initialize_from={run}: it has ({names}) {found}, this run {wanted}")
+    return unfold(other.params, normalization, other.pre_bias)

@@ -1,0 +1,165 @@
+"""What a run is made of, put together and checked before anything long starts."""
+
+import dataclasses
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxsae.dictionary import Method, Normalization, make_method
+from jaxsae.errors import InputError
+from jaxsae.parallel import batch_sharding, check_divides, make_mesh
+from jaxsae.store import Batches, Store, open_store
+from jaxsae.training.config import TrainConfig
+from jaxsae.training.memory import MemoryPlan, available_bytes, check_fits, plan_memory, with_workspace
+from jaxsae.training.optimizer import make_optimizer, peak_rate, schedule
+from jaxsae.training.run import checkpoint_metadata, initial_params
+from jaxsae.training.state import TrainState, abstract_state, create_state, make_init
+from jaxsae.training.step import StepConfig, make_step
+
+
+def default_site(store: Store, site: str) -> str:
+    """`site`, or the only one of a store.
+
+    Raises:
+      InputError: it has several and none is named, or not the one named.
+    """
+    if not site and len(store.sites) == 1:
+        return store.sites[0]
+    if site not in store.sites:
+        raise InputError(f"--site={site}: {store.url} has {', '.join(store.sites)}. Name one of them.")
+    return site
+
+
+def held_out(store: Store, wanted: int | None) -> int:
+    """Rows kept for evaluation at the store's end."""
+    return min(65_536, store.rows // 32) if wanted is None else wanted
+
+
+def normalization_of(store: Store, site: str, kind: str) -> Normalization:
+    """How activations are centred and scaled: to mean norm sqrt(d_model), so that mean squares are 1."""
+    figures, d_model = store.statistics(site), store.d_model(site)
+    spread = {"center_scale": figures.scale, "scale": figures.mean_square_norm**0.5}.get(kind)
+    if spread is None:
+        return Normalization.identity(d_model)
+    if not np.isfinite(spread) or spread <= 0:
+        raise InputError(f"{store.url}: site {site} has scale {spread}; its rows are all equal. Harvest another site.")
+    mean = figures.mean if kind == "center_scale" else np.zeros(d_model, np.float32)
+    return Normalization(mean.astype(np.float32), float(d_model**0.5 / spread))
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """Store, mesh, method and compiled step of a run."""
+
+    config: TrainConfig
+    store: Store
+    site: str
+    mesh: Mesh
+    method: Method
+    normalization: Normalization
+    holdout: int
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> "Setup":
+        """Opens and checks everything that a bad flag could spoil.
+
+        Raises:
+          InputError: store, site, mesh or sizes that do not do.
+        """
+        mesh = make_mesh(config.mesh)
+        check_divides(mesh, config.method.width, config.batch_size)
+        store = open_store(config.store)
+        site = default_site(store, config.site)
+        normalization = normalization_of(store, site, config.normalize)
+        holdout = held_out(store, config.holdout_rows)
+        if store.rows - holdout < config.batch_size:
+            raise InputError(
+                f"--batch_size={config.batch_size}: {store.url} has {store.rows} rows, {holdout} of them held out. "
+                "Harvest more tokens, or take a smaller batch or fewer --holdout_rows."
+            )
+        return cls(config, store, site, mesh, make_method(config.method), normalization, holdout)
+
+    @property
+    def d_model(self) -> int:
+        """Width of the activations."""
+        return self.store.d_model(self.site)
+
+    @property
+    def row_sharding(self) -> jax.sharding.NamedSharding:
+        """Where a batch lies."""
+        return batch_sharding(self.mesh)
+
+    @cached_property
+    def batches(self) -> Batches:
+        """The training rows; those held out never come."""
+        rows = (0, self.store.rows - self.holdout)
+        return Batches(self.store, self.site, self.config.batch_size, self.config.seed, rows=rows)
+
+    @cached_property
+    def optimizer(self):
+        """The optimiser that the flags name."""
+        return make_optimizer(self.config.optimization, self.config.seed)
+
+    @cached_property
+    def _init(self):
+        return make_init(self.method, self.optimizer, self.d_model, self.config.ema_decay > 0)
+
+    @cached_property
+    def abstract(self) -> TrainState:
+        """The state's shapes and shardings."""
+        return abstract_state(self._init, self.d_model, self.mesh)
+
+    def fresh_state(self) -> TrainState:
+        """The state before the first step."""
+        state = create_state(self._init, self.config.seed, self.normalization, self.mesh)
+        if not self.config.initialize_from:
+            return state
+        params = initial_params(self.config.initialize_from, self.config, self.normalization, self.mesh)
+        return state.replace(params=jax.device_put(params, jax.tree.map(lambda a: a.sharding, self.abstract.params)))
+
+    def compile(self) -> tuple[Any, MemoryPlan, int | None]:
+        """The compiled step, its memory, and what the device has; refuses what cannot fit before it compiles."""
+        config, optimization = self.config, self.config.optimization
+        peak = peak_rate(optimization, self.method.default_learning_rate(), config.method.width)
+        step_config = StepConfig(
+            batch_size=config.batch_size,
+            steps=config.steps,
+            dead_tokens=config.dead_tokens,
+            compute_dtype=config.compute_dtype,
+            ema_decay=config.ema_decay,
+            clip_norm=optimization.clip_norm,
+            aux=config.method.architecture == "topk" and config.method.aux_coefficient > 0,
+        )
+        x = jax.ShapeDtypeStruct((config.batch_size, self.d_model), np.float32, sharding=self.row_sharding)
+        plan = plan_memory(self.abstract, (config.prefetch + 2) * 4 * x.size // self.mesh.devices.shape[0])
+        free = available_bytes(self.mesh.local_devices[0])
+        check_fits(plan, free)
+        rate = schedule(optimization, peak, config.steps)
+        step = make_step(self.method, self.optimizer, rate, step_config, self.abstract, self.mesh)
+        compiled = step.lower(self.abstract, x).compile()
+        plan = with_workspace(plan, compiled)
+        check_fits(plan, free)
+        return compiled, plan, free
+
+    def metadata(self) -> dict[str, Any]:
+        """What checkpoints say of where the dictionary comes from."""
+        attributes = self.store.metadata(self.site)
+        settings = attributes.get("settings", {})
+        about = {
+            "store": self.config.store,
+            "site": self.site,
+            "holdout_rows": self.holdout,
+            "model": attributes.get("model", ""),
+            "tokenizer": attributes.get("tokenizer", ""),
+            "context": attributes.get("context", 0),
+            "normalize": self.config.normalize,
+            "seed": self.config.seed,
+            "tokens": self.config.steps * self.config.batch_size,
+        }
+        about |= {name: settings[name] for name in ("first_position", "last_position") if name in settings}
+        return checkpoint_metadata(self.config.method, self.d_model, self.config.ema_decay, about)
+
+
