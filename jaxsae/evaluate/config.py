@@ -1,0 +1,50 @@
+"""The flags of `jaxsae evaluate`."""
+
+import dataclasses
+
+from jaxsae.config import check, check_positive, option
+from jaxsae.errors import InputError
+from jaxsae.lm.othello import CONTEXT
+
+# One file of this folder each; `run.py` imports those that are asked for.
+SUITES = ("reconstruction", "splice", "othello")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """Which dictionary is evaluated, on what, and how."""
+
+    run: str = option(help="directory of a run or of an imported dictionary; figures go to its eval/")
+    suite: tuple[str, ...] = option(("reconstruction",), f"what to measure, comma-separated: {', '.join(SUITES)}")
+    store: str = option("", "activations to evaluate on; default: the end of the run's own store, kept from training")
+    site: str = option("", "which activations; default: those that the dictionary was trained on")
+    model: str = option("", "splice, othello: shipped, a .safetensors file or random:SEED; default: the one in the run")
+    rows: int = option(65_536, "reconstruction: rows of the store, at most")
+    batch_size: int = option(4096, "rows encoded at once")
+    games: int = option(700, "splice, othello: games played for the evaluation")
+    games_per_batch: int = option(64, "games in a forward pass")
+    first_position: int | None = option(None, "first ply of a game that is looked at; default: as harvested, or 4")
+    last_position: int | None = option(None, "last ply of a game that is looked at; default: as harvested, or 50")
+    control_run: str = option("", "othello: a run on a model with random weights, the baseline `random_model`")
+    probe_rows: int = option(20_000, "othello: positions, of other games, that the linear probe is fitted to")
+    seed: int = option(0, "of the games")
+    mesh: tuple[int, ...] = option((), "devices as DATA,MODEL; default: one device")
+
+    def __post_init__(self):
+        check_positive(self, "rows", "batch_size", "games", "games_per_batch", "probe_rows")
+        check(self.games >= 2, "games", self.games, "must be at least 2: half of them choose, the others measure")
+        check(self.seed >= 0, "seed", self.seed, "must be 0 or more")
+        check_suites(self.suite)
+
+
+def check_suites(names: tuple[str, ...]) -> None:
+    """Raises `InputError` listing the suites there are unless every name is one of them."""
+    unknown = [name for name in names if name not in SUITES]
+    if unknown or not names:
+        raise InputError(f"--suite={','.join(names)}: give one or more of {', '.join(SUITES)}")
+
+
+def check_positions(first: int, last: int) -> None:
+    """Raises `InputError` unless first..last are plies that a model reads."""
+    check(0 <= first < CONTEXT, "first_position", first, f"must be from 0 to {CONTEXT - 1}")
+    check(first <= last < CONTEXT, "last_position", last, f"must be from --first_position={first} to {CONTEXT - 1}")

@@ -1,0 +1,164 @@
+"""What the suites share: the dictionary, the store and model it came from, and the rows that training never saw."""
+
+import dataclasses
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from jaxsae.dictionary import Dictionary
+from jaxsae.errors import InputError
+from jaxsae.evaluate.config import EvaluateConfig, check_positions
+from jaxsae.harvest.othello import RANDOM, load_model
+from jaxsae.lm.gpt import GPT, check_sites
+from jaxsae.parallel import make_mesh
+from jaxsae.store import Store, location, open_store
+from jaxsae.store.order import select
+from jaxsae.store.schema import site_path
+
+FIRST_POSITION, LAST_POSITION = 4, 50  # where nothing says which plies were harvested
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """One evaluation: its flags and its dictionary, and what they name, opened when first asked for."""
+
+    config: EvaluateConfig
+    dictionary: Dictionary
+
+    @cached_property
+    def store(self) -> Store:
+        """The store of `--store`, or the one that the dictionary was trained on."""
+        url = self.config.store or self.dictionary.metadata.get("store")
+        if not url:
+            raise InputError(f"--store is required: {self.config.run} does not say what it was trained on")
+        return open_store(url)
+
+    @cached_property
+    def site(self) -> str:
+        """The site of `--site`, or the dictionary's own."""
+        site = self.config.site or self.dictionary.metadata.get("site")
+        if not site:
+            raise InputError(f"--site is required: {self.config.run} does not say which activations it takes")
+        return site
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """float32 [d]: mean of the site's activations over the whole store."""
+        self._check_width(self.store.d_model(self.site), f"site {self.site} of {self.store.url}")
+        return np.asarray(self.store.statistics(self.site).mean, np.float32)
+
+    @cached_property
+    def trained_on_store(self) -> bool:
+        """Whether the store is the dictionary's own, by its place or, where it was moved, by its fingerprint."""
+        own, mark = (self.dictionary.metadata.get(name) for name in ("store", "fingerprint"))
+        if mark and mark == self.store.metadata(self.site).get("fingerprint"):
+            return True
+        return bool(own) and location.kvstore_spec(own) == location.kvstore_spec(self.store.url)
+
+    @cached_property
+    def ranges(self) -> list[tuple[int, int]]:
+        """Rows of the store to evaluate on: the last ones, and of the dictionary's own store only held-out ones."""
+        rows, url = self.store.rows, self.store.url
+        allowed = rows
+        if self.trained_on_store:
+            allowed = min(rows, int(self.dictionary.metadata.get("holdout_rows") or 0))
+        if not allowed:
+            why = "training held out none of its rows (--holdout_rows=0)" if rows else "it has no complete rows"
+            raise InputError(f"--store={url}: {why}; give another store with --store")
+        return select(self.store.available, rows - min(allowed, self.config.rows), rows)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows in `ranges`."""
+        return sum(stop - start for start, stop in self.ranges)
+
+    def batches(self) -> Iterator[np.ndarray]:
+        """Activations float32 [at most batch_size, d_model] of `ranges`, in order.
+
+        Raises:
+          InputError: the dictionary takes another width, or a row holds NaN or Inf.
+        """
+        self._check_width(self.store.d_model(self.site), f"site {self.site} of {self.store.url}")
+        path, size = site_path(self.site), self.config.batch_size
+        for start, stop in self.ranges:
+            for first in range(start, stop, size):
+                x_BxD = self.store.read_ranges(path, [(first, min(first + size, stop))]).astype(np.float32)
+                check_finite(x_BxD, f"{self.store.url}, site {self.site}", first)
+                yield x_BxD
+
+    @cached_property
+    def model(self) -> GPT:
+        """The model of `--model`, or the one that the dictionary's activations come from."""
+        source = self.config.model or self.dictionary.metadata.get("model")
+        if not source:
+            raise InputError(f"--model is required: {self.config.run} does not say which model it belongs to")
+        model = open_model(source, self._random_seed)
+        check_sites(model.config, [self.site], flag="site")
+        self._check_width(model.config.d_model, f"model {source}")
+        return model
+
+    @cached_property
+    def positions(self) -> slice:
+        """Plies of a game that were harvested."""
+        metadata, config = self.dictionary.metadata, self.config
+        first = _first_given(config.first_position, metadata.get("first_position"), FIRST_POSITION)
+        last = _first_given(config.last_position, metadata.get("last_position"), LAST_POSITION)
+        check_positions(first, last)
+        return slice(first, last + 1)
+
+    def _random_seed(self) -> int:
+        """The seed of a model that is only called "random", out of the store's metadata."""
+        seed = self.store.metadata(self.site).get("settings", {}).get("random_seed")
+        if seed is None:
+            raise InputError(f"--model={RANDOM}: of which seed? Give --model={RANDOM}:SEED")
+        return seed
+
+    def _check_width(self, d_model: int, what: str) -> None:
+        if d_model != self.dictionary.d_model:
+            raise InputError(
+                f"--run={self.config.run} takes activations of width {self.dictionary.d_model}, and those of {what} "
+                f"have width {d_model}: give the --site, --store and --model that it was trained on"
+            )
+
+
+def load_dictionary(run: str, mesh: tuple[int, ...] = (), flag: str = "run") -> Dictionary:
+    """The dictionary of a run.
+
+    Raises:
+      InputError: no such directory, or no dictionary in it.
+    """
+    if not Path(run).is_dir():
+        raise InputError(f"--{flag}={run}: no such directory. Give a run that `jaxsae train` or `jaxsae import` wrote.")
+    from jaxsae.training import load  # the trainer's imports are heavy, and a dictionary may be given
+
+    return load(run, mesh=make_mesh(mesh) if mesh else None)
+
+
+def open_model(source: str, random_seed=lambda: 0) -> GPT:
+    """The GPT of "shipped", of a file, or with random weights: "random:SEED", or "random" and `random_seed()`.
+
+    Raises:
+      InputError: no such file, not a GPT of this package, a seed that is no number.
+    """
+    name, _, seed = source.partition(":")
+    if name != RANDOM:
+        return load_model(source)
+    if seed and not seed.isdigit():
+        raise InputError(f"--model={source}: the seed must be a number, such as {RANDOM}:0")
+    return load_model(RANDOM, int(seed) if seed else random_seed())
+
+
+def check_finite(x_BxD: np.ndarray, what: str, first_row: int) -> None:
+    """Raises `InputError` naming `what` and the first row of `x_BxD` that holds NaN or Inf."""
+    bad = np.flatnonzero(~np.isfinite(x_BxD).all(axis=1))
+    if len(bad):
+        raise InputError(
+            f"{what}: row {first_row + bad[0]} holds NaN or Inf, so nothing can be measured on it. "
+            "Mend the store, or give another with --store."
+        )
+
+
+def _first_given(*values: int | None) -> int:
+    return int(next(value for value in values if value is not None))

@@ -1,0 +1,157 @@
+"""How well a dictionary gives activations back, how many latents that takes, and how often each fires.
+
+With y = x - m and y_hat = x_hat - m, where m is the mean of the evaluated rows:
+
+    FVU = E||x - x_hat||^2 / E||y||^2,   gamma = E||y_hat||^2 / E[y_hat . y]   (below 1: shrinkage)
+
+gamma is the relative reconstruction bias of 2407.14435. It is taken about the mean, since a large mean,
+which the decoder's bias gives back, would hold it at 1 whatever the latents do; `gamma_uncentred` is the
+same of x and x_hat. Sums are float64 and run over batches; rows x latents never stands in memory.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from jaxsae.dictionary import Latents
+from jaxsae.errors import InputError
+from jaxsae.evaluate.context import Context
+from jaxsae.evaluate.run import ARRAYS, number
+from jaxsae.progress import Progress
+from jaxsae.store.statistics import Moments
+
+DENSE = 0.1  # share of the rows above which a latent counts as dense
+BINS_PER_DECADE = 4
+
+
+class Errors:
+    """Sums over rows of products of x and x_hat, about `mean` and about 0."""
+
+    def __init__(self, mean: np.ndarray):
+        self.mean, self.rows, self.dimensions = np.asarray(mean, np.float64), 0, len(mean)
+        self._sums = dict.fromkeys(("ee", "xx", "hh", "hx", "cosine", "yy", "gg", "gy", "cosine_centred"), 0.0)
+
+    def add(self, x_BxD: np.ndarray, x_hat_BxD: np.ndarray) -> None:
+        """Takes in activations and their reconstructions."""
+        x, h = np.asarray(x_BxD, np.float64), np.asarray(x_hat_BxD, np.float64)
+        self.rows += len(x)
+        self._sums["ee"] += np.square(x - h).sum()
+        self._add_pair(x, h, "xx", "hh", "hx", "cosine")
+        self._add_pair(x - self.mean, h - self.mean, "yy", "gg", "gy", "cosine_centred")
+
+    def _add_pair(self, a: np.ndarray, b: np.ndarray, *names: str) -> None:
+        aa, bb, ab = np.square(a).sum(1), np.square(b).sum(1), (a * b).sum(1)
+        norms = np.sqrt(aa * bb)
+        cosines = np.divide(ab, norms, out=np.zeros_like(ab), where=norms > 0)
+        for name, terms in zip(names, (aa, bb, ab, cosines), strict=True):
+            self._sums[name] += terms.sum()
+
+    def figures(self) -> dict[str, float | None]:
+        """FVU and its relatives; a cosine with a vector of length 0 counts as 0."""
+        s, n = self._sums, self.rows
+        fvu = ratio(s["ee"], s["yy"])
+        return {
+            "fvu": fvu,
+            "explained_variance": None if fvu is None else 1 - fvu,
+            "mse": s["ee"] / (n * self.dimensions),
+            "gamma": ratio(s["gg"], s["gy"]),
+            "gamma_uncentred": ratio(s["hh"], s["hx"]),
+            "cosine": s["cosine"] / n,
+            "cosine_centred": s["cosine_centred"] / n,
+        }
+
+
+class Firing:
+    """How often, and how strongly, each of `width` latents is active."""
+
+    def __init__(self, width: int):
+        self.rows, self.count, self.total = 0, np.zeros(width, np.int64), np.zeros(width)
+
+    def add(self, latents: Latents) -> None:
+        """Takes in the latents of some rows; a latent fires where its value is above 0."""
+        values, indices = np.asarray(latents.values, np.float64), np.asarray(latents.indices)
+        on, width = values > 0, len(self.count)
+        self.rows += len(values)
+        self.count += np.bincount(indices[on], minlength=width)
+        self.total += np.bincount(indices[on], weights=values[on], minlength=width)
+
+    def figures(self) -> dict[str, Any]:
+        """L0, shares of dead and dense latents, and the histogram of log10 frequency."""
+        return {
+            "l0": self.count.sum() / self.rows,
+            "dead_fraction": (self.count == 0).mean(),
+            "dense_fraction": (self.count > DENSE * self.rows).mean(),
+            "frequency_histogram": self.histogram(),
+        }
+
+    def histogram(self) -> dict[str, Any]:
+        """Latents by log10 of the share of rows they fire on; `never` counts those that never do."""
+        fired = self.count[self.count > 0]
+        lowest = min(-6, -int(np.ceil(np.log10(self.rows))))
+        edges = np.linspace(lowest, 0, -lowest * BINS_PER_DECADE + 1)
+        counts, _ = np.histogram(np.log10(fired / self.rows), edges)
+        return {"log10_edges": edges, "counts": counts, "never": len(self.count) - len(fired)}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """`count` and `frequency` [n], `mean_active` [n] the mean value where a latent fires, and `rows`."""
+        mean = self.total / np.maximum(self.count, 1)
+        frequency = self.count / self.rows
+        return {"count": self.count, "frequency": frequency, "mean_active": mean, "rows": np.int64(self.rows)}
+
+
+def evaluate(context: Context) -> dict[str, Any]:
+    """Figures of reconstruction on rows that training never saw.
+
+    Returns:
+      `rows`, `held_out`, `fvu`, `explained_variance`, `mse` (a dimension), `gamma`, `gamma_uncentred`, `cosine`,
+      `cosine_centred`, `l0`, `dead_fraction` and `dense_fraction` (of the latents, over these rows),
+      `frequency_histogram`, and `baselines`: the mean alone, and the first l0 principal components.
+    """
+    moments, spectrum = _moments(context)
+    dictionary = context.dictionary
+    errors, firing = Errors(moments.mean), Firing(dictionary.width)
+    with Progress(context.rows, "reconstruction", "row", scale=True) as bar:
+        for x_BxD in context.batches():
+            latents = dictionary.encode(x_BxD)
+            errors.add(x_BxD, dictionary.decode(latents))
+            firing.add(latents)
+            bar.advance(len(x_BxD))
+    results = {"rows": errors.rows, "store": context.store.url, "held_out": context.trained_on_store}
+    results |= errors.figures() | firing.figures()
+    components = max(1, round(results["l0"]))
+    pca = {"fvu": spectrum[components:].sum() / spectrum.sum(), "components": components}
+    return results | {"baselines": {"mean": {"fvu": 1.0}, "pca_k": pca}, ARRAYS: {"frequencies": firing.arrays()}}
+
+
+def _moments(context: Context) -> tuple[Moments, np.ndarray]:
+    """Moments of the evaluated rows, and the descending eigenvalues [d] of their scatter matrix."""
+    about = np.asarray(context.mean, np.float64)  # a shift near the mean loses no digits below
+    d = len(about)
+    scatter, parts = np.zeros((d, d)), []
+    for x_BxD in context.batches():
+        y = x_BxD - about
+        scatter += y.T @ y
+        parts.append(Moments.of(x_BxD))
+    moments = Moments.merged(parts)
+    off = moments.mean - about
+    scatter -= moments.rows * np.outer(off, off)
+    if moments.squares.sum() <= 0:
+        raise InputError(f"--rows={context.config.rows}: the {moments.rows} rows of {context.store.url} are all alike")
+    return moments, np.maximum(np.linalg.eigvalsh(scatter)[::-1], 0)
+
+
+def ratio(a: float, b: float) -> float | None:
+    """a / b, None where b is not above 0."""
+    return a / b if b > 0 else None
+
+
+def table(results: dict[str, Any]) -> list[str]:
+    """The figures in a few lines."""
+    pca = results["baselines"]["pca_k"]
+    seen = "held-out rows" if results["held_out"] else "rows of another store"
+    return [
+        f"fvu {results['fvu']:.4f}   (mean 1, PCA with {pca['components']} components {pca['fvu']:.4f}; "
+        f"{results['rows']:,} {seen})",
+        f"l0 {results['l0']:.2f}   gamma {number(results['gamma'])}   "
+        f"cosine {results['cosine']:.4f}   dead {results['dead_fraction']:.2%}   dense {results['dense_fraction']:.2%}",
+    ]

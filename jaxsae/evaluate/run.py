@@ -1,0 +1,106 @@
+"""Runs suites over a dictionary, and writes and prints what they find.
+
+A suite is a module with `evaluate(context) -> dict`, its figures, and `table(results) -> list of lines`.
+"""
+
+import importlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxsae.dictionary import Dictionary
+from jaxsae.errors import reraise_if_disk_full
+from jaxsae.evaluate.config import EvaluateConfig
+from jaxsae.evaluate.context import Context, load_dictionary
+from jaxsae.progress import is_first_process, say
+
+ARRAYS = "_arrays"  # key of a suite's results that go to a .npz file instead of the JSON
+
+
+def evaluate(config: EvaluateConfig, dictionary: Dictionary | None = None) -> dict[str, dict[str, Any]]:
+    """Evaluates a dictionary and writes RUN/eval/<suite>.json for each suite, whole or not at all.
+
+    Args:
+      config: what to measure, and on what.
+      dictionary: the one to evaluate; default: the one that `config.run` holds.
+
+    Returns:
+      {suite: its figures, as they stand in the JSON}.
+
+    Raises:
+      InputError: no such run, store, site or model; widths that differ; NaN in the activations.
+    """
+    if dictionary is None:
+        dictionary = load_dictionary(config.run, config.mesh)
+    context = Context(config, dictionary)
+    directory = Path(config.run) / "eval"
+    results = {}
+    for name in dict.fromkeys(config.suite):
+        suite = importlib.import_module(f"jaxsae.evaluate.{name}")
+        found = suite.evaluate(context)
+        arrays = found.pop(ARRAYS, {})
+        results[name] = plain(origin(context) | found)
+        write(directory, name, results[name], arrays)
+        say(f"{name}  ({directory / name}.json)", *(f"  {line}" for line in suite.table(results[name])))
+    return results
+
+
+def origin(context: Context) -> dict[str, Any]:
+    """What every suite's figures are figures of."""
+    dictionary = context.dictionary
+    config = dictionary.config
+    return {
+        "architecture": config.architecture,
+        "width": dictionary.width,
+        "k": config.k if config.architecture == "topk" else None,
+        "site": context.site,
+        "trained_tokens": dictionary.metadata.get("tokens"),
+    }
+
+
+def write(directory: Path, suite: str, results: dict[str, Any], arrays: dict[str, dict[str, np.ndarray]]) -> None:
+    """Writes `suite`.json, and NAME.npz for each of `arrays`; process 0 does, the others do nothing."""
+    if not is_first_process():
+        return
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, columns in arrays.items():
+            _replace(directory / f"{name}.npz", lambda file, columns=columns: np.savez(file, **columns))
+        text = json.dumps(results, indent=2, allow_nan=False) + "\n"
+        _replace(directory / f"{suite}.json", lambda file: file.write(text.encode()))
+    except OSError as error:
+        reraise_if_disk_full(error, str(directory))
+        raise
+
+
+def _replace(path: Path, fill) -> None:
+    # A reader sees the old file or the new one, never a part.
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            fill(file)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def number(value: float | None) -> str:
+    """A figure in a table, "-" where there is none."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON holds it: NumPy scalars and arrays become numbers and lists, NaN and Inf null."""
+    if isinstance(value, dict):
+        return {key: plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(v) for v in value]
+    if isinstance(value, np.bool_ | np.integer):
+        return value.item()
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value
