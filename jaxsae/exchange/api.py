@@ -1,0 +1,144 @@
+"""`jaxsae export` and `jaxsae import`: a run to files of another tool, and back."""
+
+import dataclasses
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from jaxsae.config import option
+from jaxsae.errors import DiskFullError, InputError, reraise_if_disk_full
+from jaxsae.exchange import dictionary_learning, saelens, sparsify
+from jaxsae.progress import say
+
+FORMATS = {"saelens": saelens, "sparsify": sparsify, "dictionary_learning": dictionary_learning}
+FormatName = Literal["saelens", "sparsify", "dictionary_learning"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig:
+    """Flags of `jaxsae export`."""
+
+    run: str = option(help="run, or one of its checkpoints, to export")
+    format: FormatName = option(help="whose files to write")
+    output: str = option(help="directory to write; must not exist or be empty")
+    overwrite: bool = option(False, "replace an earlier export at --output")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportConfig:
+    """Flags of `jaxsae import`."""
+
+    format: FormatName = option(help="whose files to read")
+    input: str = option(help="directory with the files")
+    output: str = option(help="run to write, which evaluate, export and train accept; must not exist or be empty")
+
+
+def export(config: ExportConfig) -> Path:
+    """Writes a run's dictionary in another tool's format, whole or not at all, and prints how to load it.
+
+    Returns:
+      The directory written.
+
+    Raises:
+      InputError: no such run, an output in the way, weights that are not finite or that the format cannot hold.
+    """
+    from jaxsae.training import load
+
+    file_format, output = FORMATS[config.format], Path(config.output)
+    _check_free(output, config.overwrite)
+    dictionary = load(config.run)
+    frequency = _frequencies(Path(config.run), dictionary.width) if config.format == "saelens" else None
+    with _replacing(output) as staging:
+        file_format.write(dictionary, staging)
+        if frequency is not None:
+            saelens.write_sparsity(staging, frequency)
+    if dictionary.config.architecture == "relu":
+        say("Decoder rows now have length 1: latent i is ||W_dec,i|| times what it was; reconstructions are the same.")
+    say(f"{output}: {config.format}, {dictionary.width:,} latents of {dictionary.d_model:,}. Load it with:")
+    print(file_format.snippet(output))
+    return output
+
+
+def import_(config: ImportConfig) -> Path:
+    """Reads another tool's files into a run.
+
+    Returns:
+      The run's directory.
+
+    Raises:
+      InputError: files missing, damaged or of an unsupported architecture; an output in the way.
+    """
+    from jaxsae.training import save_dictionary
+
+    source, output = Path(config.input), Path(config.output)
+    if not source.is_dir():
+        raise InputError(f"--input={source}: no such directory.")
+    _check_free(output, overwrite=False)
+    dictionary = FORMATS[config.format].read(source)
+    save_dictionary(output, dictionary)
+    k = f", k {dictionary.config.k}" if dictionary.config.architecture == "topk" else ""
+    say(f"{output}: {dictionary.config.architecture}, {dictionary.width:,} latents of {dictionary.d_model:,}{k}.")
+    return output
+
+
+def _check_free(output: Path, overwrite: bool) -> None:
+    """Refuses an output with something in it; `overwrite` allows an earlier export alone, never other files."""
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output={output}: is a file; name a directory.")
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    if not overwrite:
+        raise InputError(f"--output={output}: exists and is not empty. Name another directory, or remove it first.")
+    known = frozenset().union(*(f.FILES for f in FORMATS.values()))
+    strange = sorted(str(p.relative_to(output)) for p in output.rglob("*") if not p.is_dir() and p.name not in known)
+    if strange or not any(f.is_here(output) for f in FORMATS.values()):
+        what = f"holds {strange[0]}, which no export wrote" if strange else "is not an export"
+        raise InputError(f"--output={output}: {what}; --overwrite replaces exports only. Name another directory.")
+
+
+@contextmanager
+def _replacing(output: Path) -> Iterator[Path]:
+    """A new directory beside `output` that takes its place at the end, or is removed where anything fails."""
+    output = output.resolve()
+    name = f".{output.name}.{uuid.uuid4().hex[:8]}"
+    staging, old = output.with_name(f"{name}.partial"), output.with_name(f"{name}.old")
+    try:
+        staging.mkdir(parents=True)
+        yield staging
+        if output.exists():
+            os.rename(output, old)
+        os.rename(staging, output)
+    except BaseException as error:
+        if old.exists() and not output.exists():
+            os.rename(old, output)
+        if isinstance(error, Exception) and not isinstance(error, DiskFullError):
+            reraise_if_disk_full(error, str(output))
+        if isinstance(error, PermissionError):
+            raise InputError(f"--output={output}: cannot be written (permission denied).") from None
+        raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _frequencies(run: Path, width: int) -> np.ndarray | None:
+    """Firing frequency [n] of each latent, where the run was evaluated."""
+    path = run / "eval" / "frequencies.npz"
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            frequency = np.asarray(file["frequency"], np.float64)
+    except (KeyError, ValueError, OSError) as error:
+        say(f"{path}: cannot be read ({error}); the export goes without sparsity.safetensors.")
+        return None
+    if frequency.shape != (width,) or not np.isfinite(frequency).all():
+        say(f"{path}: is not of this dictionary; the export goes without sparsity.safetensors.")
+        return None
+    return frequency

@@ -1,0 +1,83 @@
+"""What is in an export, in a screen."""
+
+from pathlib import Path
+
+from jaxsae.exchange import dictionary_learning, saelens, sparsify
+from jaxsae.exchange.files import read_json, safetensors_shapes
+
+
+def describe_export(path: str | Path) -> str | None:
+    """Names the format, sizes, dtype and files of the export at `path`, reading headers alone.
+
+    Returns:
+      Lines of text; None where no format is recognised.
+
+    Raises:
+      InputError: a format is recognised but its settings or weights are damaged.
+    """
+    path = Path(path)
+    if saelens.is_here(path):
+        return _lines("SAELens", path, _saelens(path))
+    if sparsify.is_here(path):
+        folders = sparsify.hookpoints(path) or [path]
+        return "\n\n".join(_lines("sparsify", folder, _sparsify(folder)) for folder in folders)
+    if dictionary_learning.is_here(path):
+        return _lines("dictionary_learning", path, _dictionary_learning(path))
+    return None
+
+
+def _saelens(path: Path) -> dict[str, object]:
+    settings = read_json(path / saelens.CONFIG)
+    told = settings.get("metadata") or {}
+    return {
+        "architecture": settings.get("architecture"),
+        "latents": settings.get("d_sae"),
+        "d_model": settings.get("d_in"),
+        "k": settings.get("k"),
+        "dtype": _dtype(path / saelens.WEIGHTS),
+        "model": told.get("model_name"),
+        "site": told.get("hook_name"),
+    }
+
+
+def _sparsify(path: Path) -> dict[str, object]:
+    settings = read_json(path / sparsify.CONFIG)
+    shapes = safetensors_shapes(path / sparsify.WEIGHTS)
+    latents, d_model = shapes.get("encoder.weight", ([None, None], ""))[0]
+    return {
+        "architecture": settings.get("activation", "topk"),
+        "latents": latents,
+        "d_model": d_model,
+        "k": settings.get("k"),
+        "dtype": _dtype(path / sparsify.WEIGHTS),
+        "model": (settings.get("jaxsae") or {}).get("model"),
+        "site": path.name,
+    }
+
+
+def _dictionary_learning(path: Path) -> dict[str, object]:
+    trainer = read_json(path / dictionary_learning.CONFIG).get("trainer") or {}
+    return {
+        "architecture": trainer.get("dict_class"),
+        "latents": trainer.get("dict_size"),
+        "d_model": trainer.get("activation_dim"),
+        "k": trainer.get("k"),
+        "dtype": None,  # only torch opens ae.pt
+        "model": trainer.get("lm_name"),
+        "site": trainer.get("submodule_name"),
+    }
+
+
+def _dtype(path: Path) -> str:
+    names = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}
+    return ", ".join(sorted({names.get(dtype, dtype) for _, dtype in safetensors_shapes(path).values()}))
+
+
+def _lines(title: str, path: Path, facts: dict[str, object]) -> str:
+    lines = [f"{'export':<13} {path}", f"{'format':<13} {title}"]
+    for name, value in facts.items():
+        if value is not None:
+            lines.append(f"{name:<13} {value:,}" if isinstance(value, int) else f"{name:<13} {value}")
+    for file in sorted(p for p in path.iterdir() if p.is_file()):
+        lines.append(f"{'file':<13} {file.name}  {file.stat().st_size / 1e6:,.2f} MB")
+    return "\n".join(lines)

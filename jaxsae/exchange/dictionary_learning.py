@@ -1,0 +1,156 @@
+"""dictionary_learning (saprmarks): `ae.pt`, a flat dict of tensors, and `config.json`.
+
+`topk` is its AutoEncoderTopK. `relu` is its AutoEncoder, which subtracts b_dec from the input and whose
+loader brings decoder rows to length 1: both are done here, so its latents are ||W_dec,i|| z_i and its
+reconstructions the same.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from jaxsae.dictionary import Dictionary, MethodConfig
+from jaxsae.errors import InputError
+from jaxsae.exchange import provenance, weights
+from jaxsae.exchange.files import as_float32, check_shapes, read_json, read_k, write_json
+from jaxsae.exchange.weights import Weights
+
+WEIGHTS, CONFIG = "ae.pt", "config.json"
+FILES = frozenset({WEIGHTS, CONFIG})
+_LINEAR = {"encoder.weight": "nd", "encoder.bias": "n", "decoder.weight": "dn"}
+# class -> its tensors; the last is the decoder's bias
+SHAPES = {
+    "AutoEncoderTopK": _LINEAR | {"b_dec": "d"},
+    "AutoEncoder": _LINEAR | {"bias": "d"},
+    "AutoEncoderNew": _LINEAR | {"decoder.bias": "d"},
+}
+TRAINERS = {"AutoEncoderTopK": "TopKTrainer", "AutoEncoder": "StandardTrainerAprilUpdate"}
+
+
+def write(dictionary: Dictionary, output: Path) -> None:
+    """Writes `dictionary` into the directory `output`.
+
+    Raises:
+      InputError: torch is not installed, weights that are not finite.
+    """
+    torch = _torch()
+    w, extra = weights.of_dictionary(dictionary), {}
+    if dictionary.config.architecture == "topk":
+        name = "AutoEncoderTopK"
+        k = torch.tensor(dictionary.config.k, dtype=torch.int)
+        extra = {"k": k, "threshold": torch.tensor(-1.0)}  # -1: none was estimated
+    else:
+        name, w = "AutoEncoder", weights.with_pre_bias(weights.unit_norm(w))
+    arrays = dict(zip(SHAPES[name], (w.W_enc, w.b_enc, w.W_dec.T, w.b_dec), strict=True))
+    torch.save({key: torch.from_numpy(np.array(a, order="C")) for key, a in arrays.items()} | extra, output / WEIGHTS)
+    write_json(output / CONFIG, _config(dictionary, name))
+
+
+def snippet(output: Path) -> str:
+    """Python that loads the export."""
+    load = f'sae, config = load_dictionary({json.dumps(str(output))}, device="cpu")'
+    return f"from dictionary_learning.utils import load_dictionary\n{load}\nx_hat = sae.decode(sae.encode(x))"
+
+
+def read(input: Path) -> Dictionary:
+    """Reads a directory that `write` or dictionary_learning saved; latents are those its own loader gives.
+
+    Raises:
+      InputError: torch is not installed, files or tensors missing or misshapen, a class other than
+        AutoEncoderTopK, AutoEncoder and AutoEncoderNew, an ae.pt that holds more than tensors.
+    """
+    path = input / CONFIG
+    settings = read_json(path)
+    trainer = settings.get("trainer") if isinstance(settings.get("trainer"), Mapping) else {}
+    name = trainer.get("dict_class")
+    if name not in SHAPES:
+        raise InputError(f"--input: {path}: trainer.dict_class = {name!r}; jaxsae reads {', '.join(SHAPES)}.")
+    tensors = _read_tensors(input / WEIGHTS)
+    check_shapes(tensors, SHAPES[name], input / WEIGHTS)
+    W_enc, b_enc, W_dec, b_dec = (tensors[key] for key in SHAPES[name])
+    w = Weights(W_enc, b_enc, np.ascontiguousarray(W_dec.T), b_dec)
+    if name == "AutoEncoderTopK":
+        config = MethodConfig(width=w.width, architecture="topk", k=_k(trainer, tensors, w.width, input))
+    else:
+        config = MethodConfig(width=w.width, architecture="relu")
+    if name == "AutoEncoder":
+        w = weights.without_pre_bias(weights.unit_norm(w))
+    return weights.to_dictionary(w, config, _metadata(settings, trainer), str(input))
+
+
+def is_here(path: Path) -> bool:
+    """Whether `path` is a directory of this format."""
+    return all((path / name).is_file() for name in FILES)
+
+
+def _torch() -> ModuleType:
+    try:
+        import torch
+    except ImportError:
+        raise InputError(
+            "--format=dictionary_learning needs torch to read and write ae.pt: pip install 'jaxsae[interop]'"
+        ) from None
+    return torch
+
+
+def _read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of `ae.pt`; nothing in it is run."""
+    torch = _torch()
+    if not path.is_file():
+        raise InputError(f"--input: {path} is missing.")
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        raise InputError(
+            f"--input: {path} holds Python objects besides tensors, which could run code; it is not read. "
+            "Save it as a flat dict of tensors: torch.save(sae.state_dict(), path)."
+        ) from None
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        raise InputError(f"--input: {path} is damaged or not a torch file ({str(error)[:120]})") from None
+    if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
+        raise InputError(f"--input: {path} must hold a flat dict of tensors: torch.save(sae.state_dict(), path).")
+    return {name: _as_array(tensor, torch) for name, tensor in tensors.items()}
+
+
+def _as_array(tensor: Any, torch: ModuleType) -> np.ndarray:
+    tensor = tensor.detach()
+    return as_float32((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
+
+
+def _k(trainer: Mapping[str, Any], tensors: Mapping[str, np.ndarray], width: int, input: Path) -> int:
+    """`k` of the settings, which must be that of the weights where these have one."""
+    k = read_k(trainer, width, input / CONFIG)
+    if "k" in tensors and int(tensors["k"]) != k:
+        raise InputError(f"--input: {input / CONFIG}: trainer.k = {k}, but {WEIGHTS} says {int(tensors['k'])}.")
+    return k
+
+
+def _config(dictionary: Dictionary, class_name: str) -> dict[str, Any]:
+    metadata = dictionary.metadata
+    trainer = {
+        "trainer_class": TRAINERS[class_name],  # by which SAEBench chooses its reader
+        "dict_class": class_name,
+        "activation_dim": dictionary.d_model,
+        "dict_size": dictionary.width,
+        "layer": provenance.layer(metadata),
+        "lm_name": provenance.model_name(metadata),
+        "submodule_name": provenance.site_name(metadata),
+    }
+    if dictionary.config.architecture == "topk":
+        trainer["k"] = dictionary.config.k
+    buffer = {"d_submodule": dictionary.d_model, "ctx_len": provenance.context_size(metadata)}
+    return {"trainer": trainer, "buffer": buffer, "jaxsae": provenance.own_record(metadata)}
+
+
+def _metadata(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> dict[str, Any]:
+    buffer = settings.get("buffer") if isinstance(settings.get("buffer"), Mapping) else {}
+    site = trainer.get("submodule_name")
+    if site is None and "layer" in trainer:
+        site = f"layer.{trainer['layer']}"
+    found = {"model": trainer.get("lm_name"), "site": site, "context": buffer.get("ctx_len")}
+    return provenance.imported(settings, "dictionary_learning", **found)

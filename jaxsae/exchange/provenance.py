@@ -1,0 +1,65 @@
+"""Where a dictionary's activations come from, in the words of other tools."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jaxsae
+
+# Metadata that travels with an export; with the fingerprint, evaluation knows which rows of its store were held out.
+KEPT = ("model", "site", "context", "tokenizer", "tokens", "first_position", "last_position")
+KEPT += ("fingerprint", "holdout_rows")
+_BLOCK_SITE = re.compile(r"(?:^|.*\.)(resid_pre|resid_mid|resid_post|attn_out|mlp_out)\.(\d+)")
+_HF_LAYER = re.compile(r"(?:.*\.)?(?:layers|h|blocks)\.(\d+)")
+_UNKNOWN = "unknown"
+
+
+def model_name(metadata: Mapping[str, Any]) -> str:
+    """The model's name; the model in the box is `othello_gpt`."""
+    name = metadata.get("model") or _UNKNOWN
+    return "othello_gpt" if name == "shipped" else str(name)
+
+
+def site_name(metadata: Mapping[str, Any]) -> str:
+    """The site, as the store calls it."""
+    return str(metadata.get("site") or _UNKNOWN)
+
+
+def folder_name(metadata: Mapping[str, Any]) -> str:
+    """The site as the name of a directory."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", site_name(metadata)).lstrip(".") or _UNKNOWN
+
+
+def hook_name(metadata: Mapping[str, Any]) -> str:
+    """The site as TransformerLens calls it where it has a name there, otherwise as the store does."""
+    site = site_name(metadata)
+    if match := _BLOCK_SITE.fullmatch(site):
+        return f"blocks.{match.group(2)}.hook_{match.group(1)}"
+    if match := _HF_LAYER.fullmatch(site):  # the output of a Hugging Face decoder layer
+        return f"blocks.{match.group(1)}.hook_resid_post"
+    return site
+
+
+def layer(metadata: Mapping[str, Any]) -> int:
+    """The last number in the site's name; 0 where there is none, since readers want a number."""
+    numbers = re.findall(r"\d+", site_name(metadata))
+    return int(numbers[-1]) if numbers else 0
+
+
+def context_size(metadata: Mapping[str, Any]) -> int | None:
+    """Positions of a sequence, where known."""
+    return metadata.get("context") or None
+
+
+def own_record(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What an export keeps under the key `jaxsae`, so that an import finds the metadata as it was."""
+    kept = {name: metadata[name] for name in KEPT if isinstance(metadata.get(name), str | int)}
+    return {"version": jaxsae.__version__, **kept}
+
+
+def imported(settings: Mapping[str, Any], file_format: str, **found: Any) -> dict[str, Any]:
+    """Metadata of an imported dictionary: our own record where there is one, else what was `found`."""
+    record = settings.get("jaxsae")
+    record = record if isinstance(record, Mapping) else {}
+    own = {name: record[name] for name in KEPT if name in record}
+    return {k: v for k, v in found.items() if v is not None} | own | {"imported_from": file_format}

@@ -1,0 +1,122 @@
+"""EleutherAI sparsify: `<hookpoint>/sae.safetensors` and `<hookpoint>/cfg.json`.
+
+Only `topk`: its coder keeps the k largest latents of a row, never all that are positive. The files stand in
+OUTPUT/<site>/, and OUTPUT has links to them, so that `load_many(OUTPUT)` and `load_from_disk(OUTPUT)` both work.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from jaxsae.dictionary import Dictionary, MethodConfig
+from jaxsae.errors import InputError
+from jaxsae.exchange import provenance, weights
+from jaxsae.exchange.files import (
+    check_setting,
+    check_shapes,
+    read_json,
+    read_k,
+    read_safetensors,
+    write_json,
+    write_safetensors,
+)
+from jaxsae.exchange.weights import Weights
+
+WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
+FILES = frozenset({WEIGHTS, CONFIG})
+SHAPES = {"encoder.weight": "nd", "encoder.bias": "n", "W_dec": "nd", "b_dec": "d"}
+
+
+def write(dictionary: Dictionary, output: Path) -> None:
+    """Writes `dictionary` into the directory `output`.
+
+    Raises:
+      InputError: a `relu` dictionary, weights that are not finite.
+    """
+    if dictionary.config.architecture != "topk":
+        raise InputError(
+            f"--format=sparsify cannot hold a {dictionary.config.architecture} dictionary: its coder keeps "
+            "k of the latents and has no plain ReLU. Take --format=saelens or --format=dictionary_learning."
+        )
+    w = weights.of_dictionary(dictionary)
+    folder = output / provenance.folder_name(dictionary.metadata)
+    folder.mkdir(exist_ok=True)
+    tensors = {"encoder.weight": w.W_enc, "encoder.bias": w.b_enc, "W_dec": w.W_dec, "b_dec": w.b_dec}
+    write_safetensors(folder / WEIGHTS, tensors)
+    write_json(folder / CONFIG, _config(dictionary))
+    for name in sorted(FILES):
+        _link(folder / name, output / name)
+
+
+def snippet(output: Path) -> str:
+    """Python that loads the export."""
+    load = f"sae = SparseCoder.load_from_disk({json.dumps(str(output))})"
+    return f"from sparsify import SparseCoder\n{load}\nx_hat = sae.decode(*sae.encode(x)[:2])"
+
+
+def read(input: Path) -> Dictionary:
+    """Reads a hookpoint's directory, or one that holds a single hookpoint.
+
+    Raises:
+      InputError: files or tensors missing or misshapen, several hookpoints, a transcoder, group-max.
+    """
+    folder = _hookpoint(input)
+    path = folder / CONFIG
+    settings = read_json(path)
+    check_setting(settings, "activation", "topk", path, "jaxsae has no group-max")
+    check_setting(settings, "transcode", False, path, "jaxsae trains no transcoders")
+    check_setting(settings, "skip_connection", False, path, "jaxsae has no skip connection")
+    tensors = read_safetensors(folder / WEIGHTS)
+    sizes = check_shapes(tensors, SHAPES, folder / WEIGHTS)
+    check_setting(settings, "d_in", sizes["d"], path, f"{WEIGHTS} says so")
+    w = Weights(*(tensors[name] for name in SHAPES))
+    k = read_k({"k": settings.get("k", 32)}, w.width, path)  # 32 is sparsify's default
+    site = folder.name if folder != input else None
+    metadata = provenance.imported(settings, "sparsify", site=site)
+    return weights.to_dictionary(w, MethodConfig(width=w.width, architecture="topk", k=k), metadata, str(folder))
+
+
+def is_here(path: Path) -> bool:
+    """Whether `path` is a directory of this format."""
+    return bool(hookpoints(path)) or _has_files(path)
+
+
+def hookpoints(path: Path) -> list[Path]:
+    """The hookpoints' directories in `path`, sorted by name."""
+    return sorted(p for p in path.iterdir() if _has_files(p)) if path.is_dir() else []
+
+
+def _has_files(path: Path) -> bool:
+    return all((path / name).is_file() for name in FILES)
+
+
+def _hookpoint(path: Path) -> Path:
+    """The directory with the files: `path`'s only hookpoint, or `path` itself."""
+    found = hookpoints(path)
+    if len(found) > 1 and not _has_files(path):
+        names = ", ".join(p.name for p in found)
+        raise InputError(f"--input={path}: holds several hookpoints ({names}). Name one, such as --input={found[0]}.")
+    return found[0] if len(found) == 1 else path
+
+
+def _config(dictionary: Dictionary) -> dict:
+    return {
+        "d_in": dictionary.d_model,
+        "num_latents": dictionary.width,
+        "k": dictionary.config.k,
+        "expansion_factor": max(1, round(dictionary.width / dictionary.d_model)),
+        "activation": "topk",
+        "normalize_decoder": True,
+        "multi_topk": False,
+        "skip_connection": False,
+        "transcode": False,
+        "jaxsae": provenance.own_record(dictionary.metadata),
+    }
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)

@@ -1,0 +1,96 @@
+"""Dictionaries folded with a large mean and scale, and inputs to match."""
+
+import importlib
+import os
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from jaxsae.dictionary import Dictionary, MethodConfig, Normalization, Params, fold
+
+D, N, K, ROWS = 48, 128, 8, 64
+
+
+# nnsight asks for torchvision, whose wheel on PyPI is built for CUDA: beside a CPU torch its import fails, and
+# that of transformers and SAELens with it. None of the packages needs it, so a broken one is taken for absent.
+HIDE_TORCHVISION = """
+import sys
+try:
+    import torchvision
+except Exception:
+    sys.modules["torchvision"] = None
+"""
+
+
+def import_package(name: str) -> ModuleType:
+    """The package, or a skip; a failure where JAXSAE_REQUIRE_INTEROP=1 says that it must be there."""
+    exec(HIDE_TORCHVISION, {})
+    if os.environ.get("JAXSAE_REQUIRE_INTEROP") == "1":
+        return importlib.import_module(name)
+    return pytest.importorskip(name)
+
+
+def random_dictionary(architecture: str, seed: int = 0) -> Dictionary:
+    """A random dictionary as a run has it: trained on centred and scaled rows, then folded."""
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((N, D)).astype(np.float32)
+    norms = 1.0 if architecture == "topk" else rng.uniform(0.3, 3.0, (N, 1)).astype(np.float32)
+    params = Params(
+        W_enc=(rows + 0.3 * rng.standard_normal((N, D))).astype(np.float32) / 7,
+        b_enc=(0.3 * rng.standard_normal(N)).astype(np.float32),
+        W_dec=norms * rows / np.linalg.norm(rows, axis=1, keepdims=True),
+        b_dec=(0.2 * rng.standard_normal(D)).astype(np.float32),
+    )
+    config = MethodConfig(width=N, architecture=architecture, k=K)
+    params = fold(params, Normalization(mean_of(seed), 0.03), pre_bias=architecture == "topk")
+    return Dictionary(params, config, {"model": "shipped", "site": "resid_post.2", "context": 59})
+
+
+def mean_of(seed: int = 0) -> np.ndarray:
+    """The mean that `random_dictionary` folded in: norm about 200."""
+    return (30 * np.random.default_rng([seed, 1]).standard_normal(D)).astype(np.float32)
+
+
+def random_inputs(seed: int = 0) -> np.ndarray:
+    """float32 [ROWS, D] around that mean, of norm about 400 to 500."""
+    noise = np.random.default_rng([seed, 2]).standard_normal((ROWS, D))
+    return (mean_of(seed) + 45 * noise).astype(np.float32)
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Largest error of a row, over the expected rows' typical norm."""
+    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    error = np.linalg.norm(found - expected, axis=-1).max()
+    return float(error / np.sqrt(np.square(expected).sum(-1).mean()))
+
+
+@pytest.fixture
+def package() -> Callable[[str], ModuleType]:
+    return import_package
+
+
+@pytest.fixture
+def hide_torchvision() -> str:
+    return HIDE_TORCHVISION
+
+
+@pytest.fixture
+def make_dictionary() -> Callable[..., Dictionary]:
+    return random_dictionary
+
+
+@pytest.fixture
+def relative() -> Callable[..., float]:
+    return relative_error
+
+
+@pytest.fixture(params=["topk", "relu"])
+def dictionary(request) -> Dictionary:
+    return random_dictionary(request.param)
+
+
+@pytest.fixture
+def x() -> np.ndarray:
+    return random_inputs()

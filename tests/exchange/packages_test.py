@@ -1,0 +1,186 @@
+"""The real packages load what we write, and we load what they write, with the same latents and reconstructions."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+
+from jaxsae.exchange import dictionary_learning, saelens, sparsify
+
+D, N, K = 48, 128, 8
+TOLERANCE = 1e-5
+
+
+@pytest.fixture
+def torch(package):
+    return package("torch")
+
+
+@pytest.fixture
+def load_saelens(package):
+    def load(path):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return package("sae_lens").SAE.load_from_disk(str(path))
+
+    return load
+
+
+@pytest.fixture
+def load_dictionary(package):
+    def load(path):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            package("dictionary_learning")
+            from dictionary_learning.utils import load_dictionary
+
+            return load_dictionary(str(path), device="cpu")
+
+    return load
+
+
+def norm_factor(dictionary) -> np.ndarray:
+    """What the export's latents are multiplied by: decoder norms for relu, 1 for topk."""
+    W_dec = np.asarray(dictionary.params.W_dec)
+    return np.linalg.norm(W_dec, axis=1) if dictionary.config.architecture == "relu" else np.ones(N)
+
+
+def ours(dictionary, x) -> tuple[np.ndarray, np.ndarray]:
+    latents = dictionary.encode(x)
+    return np.asarray(latents.dense(N)), np.asarray(dictionary.decode(latents))
+
+
+@pytest.fixture
+def theirs(torch):
+    def run(sae, x) -> tuple[np.ndarray, np.ndarray]:
+        with torch.no_grad():
+            latents = sae.encode(torch.from_numpy(x))
+            return latents.numpy(), sae.decode(latents).numpy()
+
+    return run
+
+
+@pytest.fixture
+def check_same(theirs, relative):
+    def check(dictionary, sae, x, factor=None) -> None:
+        (z, x_hat), (their_z, their_x_hat) = ours(dictionary, x), theirs(sae, x)
+        assert np.linalg.norm(x, axis=1).mean() > 300 and (z > 0).any(1).all()
+        assert relative(their_z, z if factor is None else z * factor) < TOLERANCE
+        assert relative(their_x_hat, x_hat) < TOLERANCE
+
+    return check
+
+
+class Coder:
+    """sparsify's sparse latents as a dense array, like the others'."""
+
+    def __init__(self, coder):
+        self.coder = coder
+
+    def encode(self, x):
+        values, indices, _ = self.coder.encode(x)
+        return values.new_zeros(len(x), N).scatter_(1, indices, values)
+
+    def decode(self, z):
+        return self.coder.decode(*z.topk(K))
+
+
+def test_saelens_loads_ours(dictionary, x, load_saelens, check_same, tmp_path):
+    saelens.write(dictionary, tmp_path)
+    sae = load_saelens(tmp_path)
+    check_same(dictionary, sae, x, norm_factor(dictionary))
+    assert sae.cfg.metadata.hook_name == "blocks.2.hook_resid_post"
+    assert sae.cfg.metadata.model_name == "othello_gpt" and sae.cfg.metadata.context_size == 59
+    np.testing.assert_allclose(sae.W_dec.detach().norm(dim=1).numpy(), 1, rtol=1e-5)
+
+
+def test_sparsify_loads_ours_at_the_root_and_as_many(make_dictionary, x, package, check_same, tmp_path):
+    sparse_coder = package("sparsify").SparseCoder
+    dictionary = make_dictionary("topk")
+    sparsify.write(dictionary, tmp_path)
+    many = sparse_coder.load_many(str(tmp_path), local=True)
+    assert list(many) == ["resid_post.2"]
+    for sae in (many["resid_post.2"], sparse_coder.load_from_disk(tmp_path)):
+        check_same(dictionary, Coder(sae), x)
+
+
+def test_dictionary_learning_loads_ours(dictionary, x, load_dictionary, check_same, tmp_path):
+    dictionary_learning.write(dictionary, tmp_path)
+    sae, config = load_dictionary(tmp_path)
+    check_same(dictionary, sae, x, norm_factor(dictionary))
+    assert config["trainer"]["layer"] == 2 and config["buffer"]["ctx_len"] == 59
+
+
+def test_a_decoder_row_of_zeros_never_fires(make_dictionary, x, load_dictionary, theirs, check_same, tmp_path):
+    dictionary = make_dictionary("relu")
+    W_dec = np.array(dictionary.params.W_dec)
+    W_dec[3] = 0
+    dictionary = type(dictionary)(dictionary.params.replace(W_dec=W_dec), dictionary.config)
+    dictionary_learning.write(dictionary, tmp_path)
+    sae, _ = load_dictionary(tmp_path)
+    check_same(dictionary, sae, x, norm_factor(dictionary))
+    assert (theirs(sae, x)[0][:, 3] == 0).all()
+
+
+@pytest.fixture
+def randomise(torch):
+    """Fills a module's parameters with random numbers; decoder rows then differ in length."""
+
+    def fill(module) -> None:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.copy_(0.2 * torch.randn_like(parameter))
+
+    return fill
+
+
+@pytest.mark.parametrize("apply_b_dec", [True, False])
+@pytest.mark.parametrize("kind", ["topk", "topk_by_norm", "standard"])
+def test_we_load_what_saelens_saves(kind, apply_b_dec, x, package, randomise, check_same, tmp_path):
+    package("sae_lens")
+    from sae_lens import StandardSAE, StandardSAEConfig, TopKSAE, TopKSAEConfig
+
+    common = dict(d_in=D, d_sae=N, apply_b_dec_to_input=apply_b_dec)
+    if kind == "standard":
+        sae = StandardSAE(StandardSAEConfig(**common))
+    else:
+        sae = TopKSAE(TopKSAEConfig(k=K, rescale_acts_by_decoder_norm=kind == "topk_by_norm", **common))
+    sae.cfg.metadata.model_name, sae.cfg.metadata.hook_name = "gpt2", "blocks.3.hook_resid_pre"
+    randomise(sae)
+    sae.save_model(tmp_path)
+    dictionary = saelens.read(tmp_path)
+    assert dictionary.metadata["model"] == "gpt2" and dictionary.metadata["site"] == "blocks.3.hook_resid_pre"
+    check_same(dictionary, sae, x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_we_load_what_sparsify_saves(dtype, x, torch, package, randomise, check_same, tmp_path):
+    config = package("sparsify").SparseCoderConfig(num_latents=N, k=K)
+    coder = package("sparsify").SparseCoder(D, config)
+    randomise(coder)
+    coder = coder.to(getattr(torch, dtype))
+    coder.save_to_disk(tmp_path / "layers.3")
+    dictionary = sparsify.read(tmp_path)
+    assert dictionary.metadata["site"] == "layers.3"
+    check_same(dictionary, Coder(coder.float()), x)
+
+
+@pytest.mark.parametrize("name", ["AutoEncoderTopK", "AutoEncoder", "AutoEncoderNew"])
+def test_we_load_what_dictionary_learning_saves(
+    name, x, torch, package, randomise, load_dictionary, check_same, tmp_path
+):
+    package("dictionary_learning")
+    from dictionary_learning import dictionary as classes
+    from dictionary_learning.trainers.top_k import AutoEncoderTopK
+
+    topk = name == "AutoEncoderTopK"
+    sae = AutoEncoderTopK(D, N, K) if topk else getattr(classes, name)(D, N)
+    randomise(sae)
+    torch.save(sae.state_dict(), tmp_path / "ae.pt")
+    trainer = {"dict_class": name, "lm_name": "gpt2", "layer": 3} | ({"k": K} if topk else {})
+    (tmp_path / "config.json").write_text(json.dumps({"trainer": trainer}))
+    # Its loader scales AutoEncoder's decoder rows to length 1, and so the latents: what it loads is the authority.
+    loaded, _ = load_dictionary(tmp_path)
+    check_same(dictionary_learning.read(tmp_path), loaded, x)
