@@ -22,8 +22,7 @@ class HarvestConfig:
     sites: tuple[str, ...] = option(
         (), f"activations to keep, comma-separated; left out: {DEFAULT_SITE}, or all of --input"
     )
-    model: str = option("shipped", "othello: shipped, a .safetensors file, or random for untrained weights")
-    random_seed: int = option(0, "seed of the weights of --model=random")
+    model: str = option("shipped", "othello: shipped, a .safetensors file, or random:SEED for untrained weights")
     seed: int = option(0, "othello: seed of the games")
     first_position: int = option(4, "othello: first ply kept of each game, from 0")
     last_position: int = option(50, f"othello: last ply kept, up to {CONTEXT - 1}")
@@ -43,8 +42,7 @@ class HarvestConfig:
         check_positive(self, "tokens", "batch_size", "shard_rows", "chunk_rows")
         schema.check_sharding(self.shard_rows, self.chunk_rows)
         check(self.dtype in schema.DTYPES, "dtype", self.dtype, f"must be one of {', '.join(schema.DTYPES)}")
-        for name in ("seed", "random_seed"):
-            check(getattr(self, name) >= 0, name, getattr(self, name), "must be 0 or more")
+        check(self.seed >= 0, "seed", self.seed, "must be 0 or more")
         duplicates = sorted({s for s in self.sites if self.sites.count(s) > 1})
         check(not duplicates, "sites", ",".join(self.sites), f"names {', '.join(duplicates)} twice")
         check(self.source in ("othello", "arrays"), "source", self.source, "must be othello or arrays")

@@ -17,10 +17,9 @@ from flax import nnx
 from jaxsae.errors import InputError
 from jaxsae.harvest.config import DEFAULT_SITE, HarvestConfig
 from jaxsae.lm import othello, weights
-from jaxsae.lm.gpt import GPT, GPTConfig, check_sites, init
+from jaxsae.lm.gpt import GPT, check_sites
 from jaxsae.store import Plan
 
-RANDOM = "random"
 _GAMES_KEY = 0x4A5A  # apart from the games that the GPT was trained on
 
 
@@ -35,16 +34,14 @@ class OthelloSource:
         """
         self._config = config
         self._sites = config.sites or (DEFAULT_SITE,)
-        self._model = load_model(config.model, config.random_seed)
+        self._model = weights.load(config.model)
         check_sites(self._model.config, self._sites)
         shape = self._model.config
-        random = config.model == RANDOM
-        identity = {"random_seed": config.random_seed} if random else {"weights": _fingerprint(self._model)}
         self.plan = Plan(
             rows=config.tokens,
             sites=dict.fromkeys(self._sites, shape.d_model),
             dtype=config.dtype,
-            model=config.model if config.model in (RANDOM, weights.SHIPPED) else os.path.abspath(config.model),
+            model=os.path.abspath(config.model) if os.path.isfile(config.model) else config.model,
             tokenizer="othello",
             vocabulary=shape.vocabulary,
             context=shape.context,
@@ -53,7 +50,7 @@ class OthelloSource:
                 "seed": config.seed,
                 "first_position": config.first_position,
                 "last_position": config.last_position,
-                **identity,
+                "weights": _fingerprint(self._model),
             },
             shard_rows=config.shard_rows,
             chunk_rows=config.chunk_rows,
@@ -111,13 +108,6 @@ def games_of(config: HarvestConfig, shard: int, rows: int) -> tuple[np.ndarray, 
     return games.moves, shard * games_per_shard(config, config.shard_rows)
 
 
-def load_model(model: str, random_seed: int = 0) -> GPT:
-    """The GPT that `--model` and `--random_seed` name."""
-    if model != RANDOM:
-        return weights.load(model)
-    return init(weights.load().config if weights.shipped_path().is_file() else GPTConfig(), random_seed)
-
-
 def model_of(metadata: dict[str, Any]) -> GPT:
     """The GPT that a store was harvested from, out of `Store.metadata(site)`.
 
@@ -127,8 +117,8 @@ def model_of(metadata: dict[str, Any]) -> GPT:
     name, settings = metadata.get("model"), metadata.get("settings", {})
     if settings.get("source") != "othello":
         raise InputError(f"The store comes from source {settings.get('source')}, which has no model to run.")
-    model = load_model(name, settings.get("random_seed", 0))
-    if name != RANDOM and settings["weights"] != _fingerprint(model):
+    model = weights.load(name)
+    if settings["weights"] != _fingerprint(model):
         raise InputError(f"--model={name}: its weights have changed since the store was harvested. Harvest again.")
     return model
 

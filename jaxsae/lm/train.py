@@ -22,7 +22,7 @@ from optax.contrib import MuonDimensionNumbers, muon
 from jaxsae.config import check_positive, group, option, write_flag_file
 from jaxsae.lm import othello
 from jaxsae.lm.gpt import GPT, GPTConfig, init
-from jaxsae.lm.weights import save
+from jaxsae.lm.weights import load, read_notes, save
 from jaxsae.progress import Progress, prefetched
 
 HELD_OUT_SEED = 10**6 + 7  # games no training seed plays
@@ -33,7 +33,8 @@ class TrainLMConfig:
     """Flags of `jaxsae train_lm`."""
 
     output: str = option(help="directory for model.safetensors, card.json, log.jsonl and config.flags")
-    games: int = option(540_000, "full games to train on, each of 59 predicted moves")
+    initial: str = option("", "a model to start from: a .safetensors file or shipped; default: random weights")
+    games: int = option(480_000, "full games to train on, each of 59 predicted moves")
     games_per_batch: int = option(128, "games in a batch")
     learning_rate: float = option(3e-3, "peak rate of AdamW, for embeddings")
     muon_rate: float = option(3e-2, "peak rate of Muon, for the blocks' matrices")
@@ -113,7 +114,7 @@ def train(config: TrainLMConfig) -> GPT:
     output.mkdir(parents=True, exist_ok=True)
     write_flag_file(output / "config.flags", config, "train_lm")
     steps = config.games // config.games_per_batch
-    model = init(config.model, config.seed)
+    model = load(config.initial) if config.initial else init(config.model, config.seed)
     graph, params = nnx.split(model, nnx.Param)
     optimizer = _optimizer(config, steps)
     state = optimizer.init(params)
@@ -146,11 +147,12 @@ def _write_card(output: Path, config: TrainLMConfig, model: GPT, steps: int, cos
     rng = np.random.default_rng(HELD_OUT_SEED + 1)  # apart from the games watched during training
     figures = measure(model, othello.full_games(2048, rng))
     card = {
-        "model": dataclasses.asdict(config.model),
+        "model": dataclasses.asdict(model.config),
         "parameters": sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param))),
         "data": "uniformly random legal Othello games of full length, generated; soft targets over legal moves",
         "games": steps * config.games_per_batch,
         "steps": steps,
+        "started_from": read_notes(config.initial) if config.initial else None,
         "seed": config.seed,
         "held_out": figures,
         **cost,

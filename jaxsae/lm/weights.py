@@ -15,6 +15,7 @@ from jaxsae.errors import InputError
 from jaxsae.lm.gpt import GPT, GPTConfig, init
 
 SHIPPED = "shipped"
+RANDOM = "random"  # as "random:SEED": untrained weights in the shape of the shipped model
 
 
 def _leaves(model: GPT) -> dict[str, nnx.Param]:
@@ -29,14 +30,16 @@ def save(model: GPT, path: Path, notes: dict | None = None) -> None:
 
 
 def load(source: str = SHIPPED) -> GPT:
-    """Reads a model written by `save`; `"shipped"` is the trained OthelloGPT in the package.
+    """A GPT by name: `shipped` (the trained OthelloGPT in the package), `random:SEED`, or a file that `save` wrote.
 
     Raises:
-      InputError: no such file, not a safetensors file, or one that `save` did not write.
+      InputError: no such file, not a safetensors file, one that `save` did not write, a seed that is no number.
     """
+    if source.partition(":")[0] == RANDOM:
+        return _random(source)
     path = shipped_path() if source == SHIPPED else Path(source)
     if not path.is_file():
-        raise InputError(f"--model={source}: no such file. Give a .safetensors file or '{SHIPPED}'.")
+        raise InputError(f"--model={source}: no such file. Give a .safetensors file, {SHIPPED} or {RANDOM}:SEED.")
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
@@ -49,6 +52,19 @@ def load(source: str = SHIPPED) -> GPT:
             raise InputError(f"--model={source}: parameter {name} is missing or not of shape {leaf.shape}")
         leaf[...] = jnp.asarray(arrays[name], jnp.float32)
     return model
+
+
+def read_notes(source: str) -> dict:
+    """The card that `train_lm` left in a model's header."""
+    with safe_open(shipped_path() if source == SHIPPED else source, framework="numpy") as file:
+        return json.loads((file.metadata() or {}).get("notes", "{}"))
+
+
+def _random(source: str) -> GPT:
+    seed = source.partition(":")[2]
+    if not seed.isdigit():
+        raise InputError(f"--model={source}: give the seed of the weights as a number, such as {RANDOM}:0")
+    return init(GPTConfig(), int(seed))
 
 
 def shipped_path() -> Path:

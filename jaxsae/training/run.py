@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 from jaxsae.config import from_dict, read_flag_file, to_dict, write_flag_file
 from jaxsae.dictionary import SPECS, Dictionary, MethodConfig, Normalization, Params, fold, unfold
 from jaxsae.errors import InputError
-from jaxsae.parallel import make_mesh, shardings
+from jaxsae.parallel import make_mesh
 from jaxsae.training.checkpoint import Checkpoints, read_dictionary, read_metadata
 from jaxsae.training.config import FREE_ON_RESUME, TrainConfig
 from jaxsae.training.state import TrainState, trained_params

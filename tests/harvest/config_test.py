@@ -9,7 +9,7 @@ from jaxsae.harvest import HarvestConfig
 
 def test_round_trip_through_a_flag_file(tmp_path):
     configs = [
-        HarvestConfig(store="s", tokens=100, sites=("embed", "resid_post.1"), model="random", dtype="bfloat16"),
+        HarvestConfig(store="s", tokens=100, sites=("embed", "resid_post.1"), model="random:0", dtype="bfloat16"),
         HarvestConfig(store="gs://bucket/s", source="arrays", input=("a=x.npy", "y.safetensors"), tensor="t"),
     ]
     for config in configs:

@@ -5,7 +5,7 @@ import pytest
 
 from jaxsae.errors import InputError
 from jaxsae.harvest import HarvestConfig
-from jaxsae.harvest.othello import OthelloSource, games_of, load_model, model_of
+from jaxsae.harvest.othello import OthelloSource, games_of, model_of
 from jaxsae.lm import weights
 from jaxsae.lm.gpt import GPTConfig, init
 
@@ -74,7 +74,7 @@ def test_model_of_a_store(config):
 
 
 def test_random_weights_need_no_file():
-    one, two = load_model("random", 1), load_model("random", 2)
+    one, two = weights.load("random:1"), weights.load("random:2")
     assert one.config == two.config
     assert not np.array_equal(one.embedding[...], two.embedding[...])
 

@@ -29,38 +29,36 @@ def choose_tiling(batch: int, width: int, k: int, platform: str) -> Tiling:
     bucket = 32 if platform == "cpu" else 128
     rows = min(batch, 256 if platform == "cpu" else 4096)
     budget = (2**25 if platform == "cpu" else 2**28) // 4  # float32 entries in a tile
-    latents = max(budget // rows, k, bucket)
+    latents = max(budget // rows, bucket)
     latents = min(-(-latents // bucket) * bucket, -(-width // bucket) * bucket)
     return Tiling(rows, latents, bucket)
 
 
 def _top_k_of_tile(pre: jax.Array, k: int, bucket: int) -> tuple[jax.Array, jax.Array]:
-    """Exact top-k of [R, T], T a multiple of `bucket` wherever buckets are used; NaN rows come out all NaN."""
+    """Exact top-k of [R, T]; buckets are used where they are whole and thin the row out."""
     r, t = pre.shape
-    if t % bucket or t // bucket <= 2 * k:  # buckets would not thin anything out
-        values, indices = jax.lax.top_k(pre, k)
-        return jnp.where(jnp.isnan(pre.max(-1, keepdims=True)), jnp.nan, values), indices
+    if t % bucket or t // bucket <= 2 * k:
+        return jax.lax.top_k(pre, k)
     buckets = pre.reshape(r, t // bucket, bucket)
-    maxima = buckets.max(-1)
-    best = jnp.sort(jax.lax.top_k(maxima, k)[1], -1)  # in index order, so that top_k's ties fall to the left
+    best = jnp.sort(jax.lax.top_k(buckets.max(-1), k)[1], -1)  # in index order, so that top_k's ties fall to the left
     candidates = jnp.take_along_axis(buckets, best[:, :, None], 1).reshape(r, k * bucket)
     values, at = jax.lax.top_k(candidates, k)
     indices = jnp.take_along_axis(best, at // bucket, 1) * bucket + at % bucket
-    return jnp.where(jnp.isnan(maxima.max(-1, keepdims=True)), jnp.nan, values), indices
+    return values, indices
 
 
 def _merge(left: tuple[jax.Array, jax.Array], right: tuple[jax.Array, jax.Array], k: int):
     """The k best of two lists; entries of `left` come first on ties, so it must hold the lower indices."""
     values = jnp.concatenate([left[0], right[0]], 1)
     indices = jnp.concatenate([left[1], right[1]], 1)
-    bad = jnp.isnan(values).any(-1, keepdims=True)
     values, at = jax.lax.top_k(values, k)
-    return jnp.where(bad, jnp.nan, values), jnp.take_along_axis(indices, at, 1)
+    return values, jnp.take_along_axis(indices, at, 1)
 
 
 def _encode_rows(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling):
     """Top-k of one tile's rows over all latents, tile by tile of latents."""
-    width, step = w_enc.shape[0], tiling.latents
+    width = w_enc.shape[0]
+    step = max(tiling.latents, -(-k // tiling.bucket) * tiling.bucket)  # the first tile must give k entries
     whole = max(width // step, 1)  # full tiles; what is left over is a smaller one of its own
 
     def tile(start, size: int, k_tile: int):
@@ -80,6 +78,16 @@ def _encode_rows(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tilin
     return best
 
 
+def _has_nan(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array) -> jax.Array:
+    """bool [B, 1]: rows with a NaN pre-activation, by the pre-activations' sum x . sum_n W_n + sum_n b_n.
+
+    A maximum over a tile does not show them: XLA's CPU reductions may drop NaN, as does any strict `>`.
+    """
+    columns = jnp.ones(w_enc.shape[0], w_enc.dtype) @ w_enc
+    total = jnp.where(jnp.isneginf(b_enc), 0, b_enc).sum()
+    return jnp.isnan(x.astype(jnp.float32) @ columns.astype(jnp.float32) + total)[:, None]
+
+
 def encode_topk(
     x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling | None = None
 ) -> tuple[jax.Array, jax.Array]:
@@ -96,6 +104,5 @@ def encode_topk(
         parts = [jax.tree.map(lambda a: a.reshape(whole, k), tiles)]
     if whole < batch:
         parts.append(encode(x[whole:]))
-    if len(parts) == 1:
-        return parts[0]
-    return tuple(jnp.concatenate(p) for p in zip(*parts, strict=True))
+    values, indices = (jnp.concatenate(p) for p in zip(*parts, strict=True))
+    return jnp.where(_has_nan(x, w_enc, b_enc), jnp.nan, values), indices

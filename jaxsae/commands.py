@@ -1,0 +1,39 @@
+"""The commands there are: for each its one line of help, its flags and its function, imported when asked for."""
+
+import dataclasses
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command of `jaxsae`: `module` holds the configuration class and the function that takes it."""
+
+    help: str
+    module: str
+    config: str
+    function: str
+
+    def load(self) -> tuple[type, Callable[[Any], Any]]:
+        """The configuration class and the function."""
+        module = importlib.import_module(self.module)
+        return getattr(module, self.config), getattr(module, self.function)
+
+
+COMMANDS = {
+    "quickstart": Command(
+        "everything, from the model in the box to a report", "jaxsae.quickstart", "QuickstartConfig", "quickstart"
+    ),
+    "harvest": Command("a model's activations, or arrays, into a store", "jaxsae.harvest", "HarvestConfig", "harvest"),
+    "train": Command("fit a dictionary to a store, or resume a run", "jaxsae.training", "TrainConfig", "train"),
+    "evaluate": Command("judge a dictionary: JSON files under RUN/eval", "jaxsae.evaluate", "EvaluateConfig", "evaluate"),
+    "export": Command("write a run as another tool's files", "jaxsae.exchange", "ExportConfig", "export"),
+    "import": Command("read another tool's files as a run", "jaxsae.exchange", "ImportConfig", "import_"),
+    "report": Command("draw a run as one HTML file", "jaxsae.report", "ReportConfig", "report"),
+    "benchmark": Command(
+        "time a train step against its encoder matmul", "jaxsae.benchmark", "BenchmarkConfig", "benchmark"
+    ),
+    "inspect": Command("what is in a store, a run or an export", "jaxsae.inspect", "InspectConfig", "inspect"),
+    "train_lm": Command("train the Othello GPT of the box", "jaxsae.lm.train", "TrainLMConfig", "train"),
+}

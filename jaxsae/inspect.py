@@ -1,0 +1,66 @@
+"""`jaxsae inspect PATH`: what is in a store, a run or an export, in a screen."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from jaxsae.config import option
+from jaxsae.errors import InputError
+from jaxsae.exchange import describe_export
+from jaxsae.store import open_store
+from jaxsae.training.checkpoint import read_metadata
+from jaxsae.training.run import CHECKPOINTS, FLAGS
+
+
+@dataclasses.dataclass(frozen=True)
+class InspectConfig:
+    """Flags of `jaxsae inspect`."""
+
+    path: str = option(help="a store, a run or an export; `jaxsae inspect PATH` for short")
+
+
+def inspect(config: InspectConfig) -> str:
+    """Prints, and returns, what is at the path.
+
+    Raises:
+      InputError: nothing that jaxsae knows is there.
+    """
+    text = _describe(config.path)
+    print(text)
+    return text
+
+
+def _describe(path: str) -> str:
+    local = Path(path)
+    if (local / CHECKPOINTS).is_dir() or (local / FLAGS).is_file():
+        return describe_run(local)
+    if local.is_dir() and (found := describe_export(local)):
+        return found
+    try:
+        return open_store(path).summary()
+    except InputError as error:
+        raise InputError(f"{path}: no run and no export here, and as a store: {error}") from None
+
+
+def describe_run(run: Path) -> str:
+    """A run: its dictionary, how far it is, its last figures and its evaluations."""
+    lines = [f"run       {run}"]
+    if (run / CHECKPOINTS).is_dir():
+        step, metadata = read_metadata(run / CHECKPOINTS)
+        method, about = metadata["method"], metadata["dictionary"]
+        kind = f"{method['architecture']}, {method['width']:,} latents, d_model {metadata['d_model']}, k {method['k']}"
+        lines += [f"is        {kind}", f"step      {step:,}"]
+        lines += [f"{name:<10}{about[name]}" for name in ("store", "site", "model") if about.get(name)]
+    metrics = run / "metrics.jsonl"
+    if metrics.is_file() and (last := metrics.read_text().strip().splitlines()[-1:]):
+        figures = json.loads(last[0])
+        shown = ", ".join(f"{n} {figures[n]:.4g}" for n in ("tokens", "loss", "fvu", "l0", "dead_fraction"))
+        lines.append(f"last      {shown}")
+    for file in sorted((run / "eval").glob("*.json")):
+        lines.append(f"eval      {file.stem}: {_headline(json.loads(file.read_text()))}")
+    return "\n".join(lines)
+
+
+def _headline(figures: dict) -> str:
+    numbers = {n: v for n, v in figures.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    return ", ".join(f"{name} {value:.4g}" for name, value in list(numbers.items())[:6])

@@ -1,0 +1,121 @@
+"""The walk of the whole house on the model in the box: harvest, train, evaluate, export, report.
+
+A second dictionary is trained the same way on the same model with random weights: the control that says
+which figures mean something.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxsae.config import check, check_positive, option
+from jaxsae.dictionary import MethodConfig
+from jaxsae.errors import InputError
+from jaxsae.evaluate import EvaluateConfig, evaluate
+from jaxsae.exchange import ExportConfig, export
+from jaxsae.harvest import HarvestConfig, harvest
+from jaxsae.progress import say
+from jaxsae.report import ReportConfig, report
+from jaxsae.training import OptimizerConfig, TrainConfig, train
+
+EXPORTS = ("saelens", "sparsify", "dictionary_learning")
+
+
+@dataclasses.dataclass(frozen=True)
+class QuickstartConfig:
+    """Flags of `jaxsae quickstart`; the defaults are the README's run."""
+
+    workdir: str = option("runs/quickstart", "where everything goes")
+    site: str = option("resid_post.1", "activations of the Othello GPT to explain")
+    rows: int = option(752_000, "rows to harvest: 16,000 games of 47 positions")
+    width: int = option(1024, "latents")
+    k: int = option(32, "active latents of each row")
+    batch_size: int = option(2048, "rows of a step")
+    steps: int = option(3000, "training steps")
+    learning_rate: float = option(3e-3, "peak rate")
+    dead_tokens: int = option(400_000, "rows without firing after which a latent counts as dead")
+    seed: int = option(0, "of games, weights and order")
+
+    def __post_init__(self):
+        check_positive(self, "rows", "width", "k", "batch_size", "steps", "learning_rate", "dead_tokens")
+        check(self.k <= self.width, "k", self.k, f"must be at most --width={self.width}")
+
+
+def quickstart(config: QuickstartConfig) -> Path:
+    """Runs every stage that is not done yet; a second call finds all of them done.
+
+    Returns:
+      The report's path, which is printed as well.
+    """
+    started, workdir = time.perf_counter(), Path(config.workdir)
+    page = workdir / "run" / "report.html"
+    if page.is_file() and _same_configuration(config):
+        say(f"everything under {workdir} is there already; remove it to start anew")
+        print(f"report: {page}")
+        return page
+    for name, stage in _stages(config, workdir):
+        begun = time.perf_counter()
+        say(f"\n== {name}")
+        stage()
+        say(f"   {time.perf_counter() - begun:.0f} s")
+    say(f"\ndone in {time.perf_counter() - started:.0f} s")
+    print(f"report: {page}")
+    return page
+
+
+def _harvest_config(config: QuickstartConfig, store: Path, model: str) -> HarvestConfig:
+    return HarvestConfig(store=str(store), tokens=config.rows, sites=(config.site,), model=model, seed=config.seed)
+
+
+def _train_config(config: QuickstartConfig, store: Path, run: Path) -> TrainConfig:
+    return TrainConfig(
+        store=str(store),
+        workdir=str(run),
+        batch_size=config.batch_size,
+        tokens=config.steps * config.batch_size,
+        seed=config.seed,
+        dead_tokens=config.dead_tokens,
+        mesh=(1, 1),
+        method=MethodConfig(width=config.width, k=config.k),
+        optimization=OptimizerConfig(learning_rate=config.learning_rate),
+    )
+
+
+def _same_configuration(config: QuickstartConfig) -> bool:
+    """Whether the finished run under the directory was made with these flags; another one is refused."""
+    from jaxsae.training.run import open_run
+
+    run = Path(config.workdir) / "run"
+    open_run(_train_config(config, Path(config.workdir) / "store", run))
+    return True
+
+
+def _stages(config: QuickstartConfig, workdir: Path) -> list[tuple[str, Callable[[], object]]]:
+    """Name and work of each stage; each finds by itself what is done already."""
+    run, control = workdir / "run", workdir / "control"
+    random_model = f"random:{config.seed}"
+    judge = EvaluateConfig(run=str(run), suite=("reconstruction", "splice", "othello"), control_run=str(control / "run"))
+    return [
+        (
+            f"harvest {config.site} of the Othello GPT",
+            lambda: harvest(_harvest_config(config, workdir / "store", "shipped")),
+        ),
+        (
+            "harvest the control: the same model with random weights",
+            lambda: harvest(_harvest_config(config, control / "store", random_model)),
+        ),
+        ("train", lambda: train(_train_config(config, workdir / "store", run))),
+        ("train the control", lambda: train(_train_config(config, control / "store", control / "run"))),
+        ("evaluate", lambda: evaluate(judge)),
+        ("export", lambda: _export_all(run, workdir / "exports")),
+        ("report", lambda: report(ReportConfig(run=str(run)))),
+    ]
+
+
+def _export_all(run: Path, output: Path) -> None:
+    for name in EXPORTS:
+        try:
+            export(ExportConfig(run=str(run), format=name, output=str(output / name), overwrite=True))
+        except InputError as error:
+            say(f"{name}: not exported. {error}")
