@@ -10,7 +10,7 @@ import numpy as np
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError
 from jaxsae.evaluate.config import EvaluateConfig, check_positions
-from jaxsae.harvest.othello import RANDOM, load_model
+from jaxsae.lm import weights
 from jaxsae.lm.gpt import GPT, check_sites
 from jaxsae.parallel import make_mesh
 from jaxsae.store import Store, location, open_store
@@ -94,7 +94,7 @@ class Context:
         source = self.config.model or self.dictionary.metadata.get("model")
         if not source:
             raise InputError(f"--model is required: {self.config.run} does not say which model it belongs to")
-        model = open_model(source, self._random_seed)
+        model = weights.load(source)
         check_sites(model.config, [self.site], flag="site")
         self._check_width(model.config.d_model, f"model {source}")
         return model
@@ -107,13 +107,6 @@ class Context:
         last = _first_given(config.last_position, metadata.get("last_position"), LAST_POSITION)
         check_positions(first, last)
         return slice(first, last + 1)
-
-    def _random_seed(self) -> int:
-        """The seed of a model that is only called "random", out of the store's metadata."""
-        seed = self.store.metadata(self.site).get("settings", {}).get("random_seed")
-        if seed is None:
-            raise InputError(f"--model={RANDOM}: of which seed? Give --model={RANDOM}:SEED")
-        return seed
 
     def _check_width(self, d_model: int, what: str) -> None:
         if d_model != self.dictionary.d_model:
@@ -134,20 +127,6 @@ def load_dictionary(run: str, mesh: tuple[int, ...] = (), flag: str = "run") -> 
     from jaxsae.training import load  # the trainer's imports are heavy, and a dictionary may be given
 
     return load(run, mesh=make_mesh(mesh) if mesh else None)
-
-
-def open_model(source: str, random_seed=lambda: 0) -> GPT:
-    """The GPT of "shipped", of a file, or with random weights: "random:SEED", or "random" and `random_seed()`.
-
-    Raises:
-      InputError: no such file, not a GPT of this package, a seed that is no number.
-    """
-    name, _, seed = source.partition(":")
-    if name != RANDOM:
-        return load_model(source)
-    if seed and not seed.isdigit():
-        raise InputError(f"--model={source}: the seed must be a number, such as {RANDOM}:0")
-    return load_model(RANDOM, int(seed) if seed else random_seed())
 
 
 def check_finite(x_BxD: np.ndarray, what: str, first_row: int) -> None:

@@ -24,8 +24,8 @@ from jaxsae.evaluate.context import Context, load_dictionary
 from jaxsae.evaluate.coverage import board_f1, both_halves, coverage, f1_of_boards
 from jaxsae.evaluate.reconstruction import Errors
 from jaxsae.evaluate.run import number
-from jaxsae.harvest.othello import RANDOM
 from jaxsae.lm.othello import Games, bits
+from jaxsae.lm.weights import RANDOM
 from jaxsae.progress import Progress, say
 
 STATES = ("empty", "mine", "theirs")
@@ -99,7 +99,7 @@ def dictionary_figures(
     best = best_units(active, labels_NxT, half)
     out = count_found(best.auroc, best.held_out) | {"best_latent": best.unit}
     out |= _board_figures(active, labels_NxT, half)
-    alive = int(len(np.unique(active.indices)))
+    alive = len(np.unique(active.indices))
     return out | {"fvu": errors.figures()["fvu"], "l0": active.nnz / len(x_NxD), "alive": alive}
 
 
@@ -153,7 +153,7 @@ def _control(context: Context, games: Games, labels: np.ndarray, half: int) -> d
     """The figures of `--control_run`: the same games, through its own model with random weights."""
     config = context.config
     if not config.control_run:
-        say("othello: no --control_run, so the baseline random_model is null (a run on a store of --model=random)")
+        say("othello: no --control_run, so the baseline random_model is null (a run on a store of --model=random:SEED)")
         return None
     control = load_dictionary(config.control_run, config.mesh, flag="control_run")
     own = dataclasses.replace(config, run=config.control_run, store="", site="", model="")

@@ -1,0 +1,102 @@
+"""A tiny Othello GPT, small dictionaries and stores, and what a dictionary computes, densely in float64."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from jaxsae.dictionary import Dictionary, MethodConfig, Params
+from jaxsae.dictionary.parameters import tied_init
+from jaxsae.lm import othello, weights
+from jaxsae.lm.gpt import GPTConfig, init
+from jaxsae.lm.train import cross_entropy
+from jaxsae.store import Plan, StoreWriter
+
+D, WIDTH, SITE = 16, 48, "resid_post.0"
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory):
+    """A file with the weights of a two-block GPT, trained a little so that its activations are worth something."""
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    model = init(GPTConfig(layers=2, d_model=D, heads=2), seed=5)
+    games = othello.full_games(64, np.random.default_rng(0))
+    tokens, legal = games.moves[:, :59].astype(np.int32), games.legal_tokens().astype(np.float32)
+    optimizer = nnx.Optimizer(model, optax.adam(1e-2), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+        gradients = nnx.grad(lambda model: cross_entropy(model(tokens)[0], legal))(model)
+        optimizer.update(model, gradients)
+
+    for _ in range(60):
+        step(model, optimizer)
+    weights.save(model, path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def model(model_path):
+    return weights.load(model_path)
+
+
+@pytest.fixture
+def make_dictionary():
+    """make(architecture, seed, d_model, metadata...) -> a random dictionary with biases."""
+
+    def make(architecture: str = "topk", seed: int = 0, d_model: int = D, width: int = WIDTH, **metadata) -> Dictionary:
+        rng = np.random.default_rng(seed)
+        params = tied_init(jax.random.key(seed), width, d_model)
+        params = Params(
+            W_enc=params.W_enc + 0.1 * rng.standard_normal((width, d_model), np.float32),
+            b_enc=0.1 * rng.standard_normal(width).astype(np.float32) - (1.0 if architecture == "relu" else 0.0),
+            W_dec=0.7 * params.W_dec,
+            b_dec=0.3 * rng.standard_normal(d_model).astype(np.float32),
+        )
+        return Dictionary(params, MethodConfig(width=width, architecture=architecture, k=6), metadata)
+
+    return make
+
+
+@pytest.fixture
+def write_store(tmp_path):
+    """write(x, name) -> URL of a finished store that holds x at SITE."""
+
+    def write(x: np.ndarray, name: str = "store") -> str:
+        url = str(tmp_path / name)
+        writer = StoreWriter(url, Plan(rows=len(x), sites={SITE: x.shape[1]}, shard_rows=256, chunk_rows=64))
+        for shard in range(writer.plan.shards):
+            start, stop = writer.plan.shard_range(shard)
+            columns = {name: np.arange(start, stop) for name in ("tokens", "sequence", "position")}
+            writer.write_shard(shard, {SITE: x[start:stop]}, columns)
+        assert writer.finish()
+        return url
+
+    return write
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense:
+    """What a dictionary computes on x, with every latent in memory."""
+
+    z: np.ndarray
+    x_hat: np.ndarray
+
+    @classmethod
+    def of(cls, dictionary: Dictionary, x: np.ndarray) -> "Dense":
+        p = jax.tree.map(lambda a: np.asarray(a, np.float64), dictionary.params)
+        x, topk = np.asarray(x, np.float64), dictionary.config.architecture == "topk"
+        z = (x - p.b_dec if topk else x) @ p.W_enc.T + p.b_enc
+        if topk:
+            smallest = np.sort(z, 1)[:, -dictionary.config.k]
+            z = np.where(z >= smallest[:, None], z, 0)
+        z = np.maximum(z, 0)
+        return cls(z, z @ p.W_dec + p.b_dec)
+
+
+@pytest.fixture
+def dense():
+    return Dense.of
