@@ -1,16 +1,20 @@
 """Figures of reconstruction against dense float64 NumPy."""
 
+import dataclasses
 import itertools
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsae.dictionary import Dictionary, Latents, MethodConfig, Params
+from jaxsae.dictionary import SPECS, Dictionary, Latents, MethodConfig, Params
 from jaxsae.evaluate import EvaluateConfig, evaluate
 from jaxsae.evaluate.reconstruction import Firing
+from jaxsae.parallel import make_mesh, shardings
 from jaxsae.store import open_store
+from jaxsae.training import save_dictionary
 
 D, WIDTH, SITE = 16, 48, "resid_post.0"
 ROWS, HELD_OUT = 1000, 300
@@ -140,6 +144,25 @@ def test_shrinkage_is_seen_about_the_mean_alone(tmp_path, write_store, x):
     found = run(tmp_path, dictionary)
     assert found["gamma"] == pytest.approx(0.5, rel=1e-4) and found["fvu"] == pytest.approx(0.25, rel=1e-4)
     assert found["gamma_uncentred"] > 0.99
+
+
+@pytest.mark.parametrize("architecture", ["topk", "relu"])
+def test_a_sharded_dictionary_gives_the_same_figures(tmp_path, write_store, make_dictionary, x, architecture):
+    dictionary = make_dictionary(architecture, store=write_store(x), site=SITE, holdout_rows=HELD_OUT)
+    mesh = make_mesh((2, 4))
+    params = jax.device_put(dictionary.params, shardings(mesh, SPECS))
+    one, eight = (run(tmp_path, d) for d in (dictionary, dataclasses.replace(dictionary, params=params, mesh=mesh)))
+    for name in ("fvu", "gamma", "l0", "dead_fraction", "dense_fraction", "cosine_centred"):
+        assert one[name] == pytest.approx(eight[name], rel=1e-6), name
+
+
+def test_a_run_on_disk_is_loaded(tmp_path, write_store, make_dictionary, x):
+    dictionary = make_dictionary(store=write_store(x), site=SITE, holdout_rows=HELD_OUT)
+    given = run(tmp_path, dictionary)
+    save_dictionary(tmp_path / "run", dictionary)
+    loaded = run(tmp_path, None)
+    assert loaded["fvu"] == pytest.approx(given["fvu"], rel=1e-6) and loaded["rows"] == HELD_OUT
+    assert loaded["k"] == 6 and loaded["site"] == SITE
 
 
 def test_zeros_of_a_row_with_fewer_active_latents_do_not_fire():
