@@ -1,0 +1,195 @@
+"""The key figures of a run, each beside its baselines and its sample size."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxsae.report.read import RunFiles
+
+NONE = "–"  # a figure that was not measured
+OTHELLO_BASELINES = {
+    "raw": "raw activations",
+    "pca": "PCA",
+    "random_model": "random-model SAE",
+    "linear_probe": "linear probes",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One figure: what it is, its value, the baselines' values by name, a note on how it is counted."""
+
+    label: str
+    value: str
+    baselines: dict[str, str]
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The figures of one suite; `missing` is the suite's name where it was not run."""
+
+    title: str
+    sample: str = ""
+    rows: list[Row] = dataclasses.field(default_factory=list)
+    missing: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """A figure in large type, and what it stands beside."""
+
+    label: str
+    value: str
+    beside: str
+
+
+def decimal(value: Any) -> str:
+    """Four decimals."""
+    return f"{value:.4f}" if _is_number(value) else NONE
+
+
+def percent(value: Any) -> str:
+    """A share as a percentage with two decimals."""
+    return f"{100 * value:.2f}%" if _is_number(value) else NONE
+
+
+def count(value: Any) -> str:
+    """A whole number with thousands separators."""
+    return f"{round(value):,}" if _is_number(value) else NONE
+
+
+def key_figures(run: RunFiles, othello: bool) -> list[Group]:
+    """Groups of figures, one for each suite that the page knows; Othello's only where it applies."""
+    makers = {"reconstruction": _reconstruction, "splice": _splice} | ({"othello": _othello} if othello else {})
+    titles = {"reconstruction": "Reconstruction", "splice": "In the model", "othello": "The board in single latents"}
+    groups = []
+    for suite, make in makers.items():
+        found = run.evaluations.get(suite)
+        groups.append(Group(titles[suite], missing=suite) if found is None else make(titles[suite], found))
+    return groups
+
+
+def _reconstruction(title: str, e: Mapping[str, Any]) -> Group:
+    pca = _part(e, "baselines", "pca_k")
+    pca_name = f"PCA, {count(pca.get('components'))} components"
+    rows = [
+        Row(
+            "FVU",
+            decimal(e.get("fvu")),
+            {"mean": decimal(_part(e, "baselines", "mean").get("fvu")), pca_name: decimal(pca.get("fvu"))},
+            "fraction of variance unexplained; 0 is perfect",
+        ),
+        Row("L0", decimal(e.get("l0")), {"k": count(e.get("k"))} if e.get("k") else {}, "active latents of a row"),
+        Row("gamma", decimal(e.get("gamma")), {"unbiased": "1"}, "below 1: reconstructions are too short"),
+        Row("dead latents", percent(e.get("dead_fraction")), {}, "never active on these rows"),
+        Row("dense latents", percent(e.get("dense_fraction")), {}, "active on more than 10% of the rows"),
+    ]
+    held_out = {True: " held-out", False: ""}.get(e.get("held_out"), "")
+    return Group(title, f"{count(e.get('rows'))}{held_out} rows", rows)
+
+
+def _splice(title: str, e: Mapping[str, Any]) -> Group:
+    def over_ce(name: str) -> str:
+        return decimal(e[name] - e["ce"]) if _is_number(e.get(name)) and _is_number(e.get("ce")) else NONE
+
+    top1 = _part(e, "legal_top1")
+    interval = e.get("delta_ce_interval")
+    note = "added cross-entropy, nats a token"
+    if isinstance(interval, list) and len(interval) == 2:
+        note += f"; 95% interval {decimal(interval[0])} to {decimal(interval[1])}"
+    rows = [
+        Row(
+            "cross-entropy",
+            decimal(e.get("ce_spliced")),
+            {"model": decimal(e.get("ce")), "zeros": decimal(e.get("ce_zero")), "mean": decimal(e.get("ce_mean"))}
+            | ({"floor": decimal(e["floor"])} if "floor" in e else {}),
+            "with reconstructions in the model",
+        ),
+        Row("ΔCE", decimal(e.get("delta_ce")), {"zeros": over_ce("ce_zero"), "mean": over_ce("ce_mean")}, note),
+        Row(
+            "loss recovered",
+            percent(e.get("loss_recovered")),
+            {"zeros": percent(0.0), "model": percent(1.0)},
+            "zeros are a weak baseline",
+        ),
+        Row("KL", decimal(e.get("kl")), {}, "model from spliced model, nats a token"),
+    ]
+    if top1:
+        names = {"original": "model", "zero": "zeros", "mean": "mean"}
+        beside = {label: percent(top1.get(name)) for name, label in names.items() if name in top1}
+        rows.append(
+            Row("legal moves", percent(top1.get("spliced")), beside, "share of positions whose likeliest move is legal")
+        )
+    return Group(title, f"{count(e.get('tokens'))} tokens", rows)
+
+
+def _othello(title: str, e: Mapping[str, Any]) -> Group:
+    def row(label: str, note: str, show: Callable[[Any], str], *keys: str) -> Row:
+        def of(figures: Any) -> str:
+            for key in keys:
+                figures = figures.get(key) if isinstance(figures, Mapping) else None
+            return show(figures)
+
+        baselines = _part(e, "baselines")
+        return Row(label, of(e), {text: of(baselines.get(name)) for name, text in OTHELLO_BASELINES.items()}, note)
+
+    targets = count(e.get("targets"))
+    rows = [row("AUROC > 0.9", f"of {targets} targets, by the best single unit", count, "above_0.9", "total")]
+    for state in ("empty", "mine", "theirs"):
+        rows.append(row(f"… {state}", "", count, "above_0.9", state))
+    rows += [
+        row("… held out", "unit chosen on half of the games, counted on the others", count, "held_out_total"),
+        row("mean AUROC", "of the best units", decimal, "mean_best_auroc"),
+        row("coverage", "mean over targets of the best F1 of a unit", decimal, "coverage"),
+        row("board F1", "boards read off high-precision units", decimal, "board_f1"),
+    ]
+    return Group(title, f"{count(e.get('rows'))} positions of {count(e.get('games'))} games", rows)
+
+
+def cards(run: RunFiles, othello: bool) -> list[Card]:
+    """The few figures that head the page; the last training step's where nothing was evaluated."""
+    found = run.evaluations.get("reconstruction")
+    where = "held-out rows" if found else "last training step"
+    source = found or (run.metrics[-1] if run.metrics else {})
+    pca = _part(found or {}, "baselines", "pca_k").get("fvu")
+    beside = f"{where}; PCA {decimal(pca)}" if _is_number(pca) else where
+    out = [
+        Card("FVU", decimal(source.get("fvu")), beside),
+        Card("L0", f"{source['l0']:.1f}" if _is_number(source.get("l0")) else NONE, f"active latents, {where}"),
+        Card("dead", percent(source.get("dead_fraction")), f"of the latents, {where}"),
+    ]
+    if splice := run.evaluations.get("splice"):
+        zero = (
+            splice["ce_zero"] - splice["ce"]
+            if _is_number(splice.get("ce_zero")) and _is_number(splice.get("ce"))
+            else None
+        )
+        out.append(Card("ΔCE", decimal(splice.get("delta_ce")), f"nats a token; zeros {decimal(zero)}"))
+    board = run.evaluations.get("othello") if othello else None
+    if board:
+        best = _part(board, "baselines", "raw", "above_0.9").get("total")
+        beside = f"of {count(board.get('targets'))} with AUROC > 0.9; raw {count(best)}"
+        out.append(Card("board targets", count(_part(board, "above_0.9").get("total")), beside))
+    return out
+
+
+def other_figures(run: RunFiles) -> dict[str, dict[str, str]]:
+    """{suite: {name: value}} of the plain numbers of suites that have no group of their own."""
+    out = {}
+    for suite, found in run.evaluations.items():
+        if suite not in ("reconstruction", "splice", "othello"):
+            out[suite] = {k: f"{v:,}" if isinstance(v, int) else f"{v:.4g}" for k, v in found.items() if _is_number(v)}
+    return out
+
+
+def _part(e: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """A nested object, empty where it is missing."""
+    value: Any = e
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

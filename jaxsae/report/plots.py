@@ -1,0 +1,125 @@
+"""Plots as inline SVG in the page's own colours and type, so that they follow its light and dark themes."""
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+# Stand-ins that matplotlib can draw with, and the CSS variables that take their place.
+INK, MUTED, GRID, ACCENT, WARN = "#010203", "#020304", "#030405", "#040506", "#050607"
+_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", ACCENT: "--accent", WARN: "--warn"}
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "jaxsae",
+    "font.size": 9,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "ytick.minor.size": 0,
+    "text.color": INK,
+}
+POINTS = 600  # of a curve; more would only make the page heavy
+
+
+def curve(name: str, tokens: Sequence[float], values: Sequence[float], log: bool, description: str) -> Markup:
+    """A training curve against tokens; `log` asks for a logarithmic axis where all values allow it."""
+    points = [(t, v) for t, v in zip(tokens, values, strict=True) if _finite(t) and _finite(v)]
+    step = max(1, len(points) // POINTS)
+    points = points[::-1][::step][::-1]  # keeps the last
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _new()
+        if points:
+            x, y = zip(*points, strict=True)
+            axes.plot(x, y, color=ACCENT, linewidth=1.6)
+            axes.plot(x[-1:], y[-1:], "o", color=ACCENT, markersize=4)
+            _y_axis(axes, y, log)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        axes.set_xlabel("tokens")
+        return _svg(figure, name, description)
+
+
+def histogram(name: str, log10_edges: Sequence[float], counts: Sequence[int], never: int, description: str) -> Markup:
+    """Latents by log10 of how often they fire; those that never do stand apart on the left."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _new(width=12.4, height=3.2)
+        widths = [b - a for a, b in zip(log10_edges[:-1], log10_edges[1:], strict=True)]
+        axes.bar(log10_edges[:-1], counts, width=widths, align="edge", color=ACCENT, edgecolor=ACCENT, linewidth=0.4)
+        left = log10_edges[0] - 0.9
+        axes.bar([left], [never], width=0.5, color=WARN, edgecolor="none")
+        ticks = [t for t in range(math.ceil(log10_edges[0]), 1)]
+        axes.set_xticks([left, *ticks], ["never", *(power_of_ten(t) for t in ticks)])
+        axes.grid(visible=False, axis="x")
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        axes.set_xlabel("share of rows that a latent is active on")
+        axes.set_ylabel("latents")
+        return _svg(figure, name, description)
+
+
+def short(value: float) -> str:
+    """1200000 -> 1.2M."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{letter}"
+    return f"{value:.4g}"
+
+
+def power_of_ten(exponent: int) -> str:
+    """-3 -> 10⁻³; the largest few in plain digits."""
+    plain = {0: "1", -1: "0.1", -2: "0.01"}
+    return plain.get(exponent, "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")))
+
+
+def _new(width: float = 4.2, height: float = 2.3) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _y_axis(axes: Axes, values: Sequence[float], log: bool) -> None:
+    if log and min(values) > 0 and max(values) > 5 * min(values):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    elif min(values) >= 0:
+        axes.set_ylim(0, 1.08 * max(values) or 1)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+
+
+def _svg(figure: Figure, name: str, description: str) -> Markup:
+    """The figure as an <svg> element that stands alone: own ids, theme colours, no links, a text for readers."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)
+    text = re.sub(r'((?: id="|href="#|url\(#))', rf"\g<1>{re.sub(r'[^a-z0-9]', '-', name)}-", text)
+    text = re.sub(r"(font: [\d.]+px) [^;\"]*", r"\1 system-ui, sans-serif", text)
+    for stand_in, variable in _VARIABLES.items():
+        text = text.replace(stand_in, f"var({variable})")
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    label = escape(description)
+    return Markup(text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).strip())
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

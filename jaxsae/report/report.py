@@ -1,0 +1,204 @@
+"""`jaxsae report`: one page about a run, in one file that needs nothing else."""
+
+import dataclasses
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+import jaxsae
+from jaxsae.config import check, check_positive, option
+from jaxsae.dictionary import Dictionary
+from jaxsae.errors import InputError, reraise_if_disk_full
+from jaxsae.progress import say
+from jaxsae.report import boards, figures, latents, plots
+from jaxsae.report.read import RunFiles, read_run
+
+# metric -> title, whether a logarithmic axis suits it
+CURVES = {
+    "fvu": ("FVU", True),
+    "loss": ("loss", True),
+    "l0": ("L0", False),
+    "dead_fraction": ("dead latents", False),
+    "learning_rate": ("learning rate", False),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportConfig:
+    """Flags of `jaxsae report`."""
+
+    run: str = option(help="run to draw")
+    output: str = option("", "file to write; default: report.html in the run")
+    latents: int = option(8, "latents to show with what makes them fire; 0 leaves them out")
+    contexts: int = option(4, "places shown for each of them")
+    games: int = option(200, "Othello: games searched for these places")
+    rows: int = option(16_384, "other stores: held-out rows searched for these places, at most")
+    seed: int = option(0, "of the games, and of the choice of latents")
+
+    def __post_init__(self):
+        check_positive(self, "contexts", "games", "rows")
+        check(self.latents >= 0, "latents", self.latents, "must be 0 or more")
+        check(self.seed >= 0, "seed", self.seed, "must be 0 or more")
+
+
+def report(config: ReportConfig) -> Path:
+    """Writes the page of a run; parts that were not evaluated are named, with the command that would.
+
+    Returns:
+      The file written.
+
+    Raises:
+      InputError: no run, no metrics in it, damaged files, a full disk.
+    """
+    run = read_run(Path(config.run))
+    output = Path(config.output or Path(config.run) / "report.html")
+    if output.is_dir():
+        raise InputError(f"--output={output}: is a directory; name a file, such as {output / 'report.html'}.")
+    dictionary, trouble = _load(run)
+    metadata = dictionary.metadata if dictionary else {}
+    othello = "othello" in run.evaluations or dictionary is None or latents.plays_othello(metadata)
+    page = _template().render(
+        name=run.path.resolve().name,
+        run=run,
+        version=jaxsae.__version__,
+        chips=_chips(run, dictionary),
+        cards=figures.cards(run, othello),
+        groups=figures.key_figures(run, othello),
+        other=figures.other_figures(run),
+        curves=_curves(run),
+        histogram=_histogram(run),
+        boards=_boards(run) if othello else [],
+        othello=othello,
+        latents=_latents(config, run, dictionary, othello, trouble),
+        making=_making(run, metadata),
+        style=Markup(resources.files("jaxsae.report").joinpath("style.css").read_text()),
+    )
+    _write(output, page)
+    say(f"wrote {output}")
+    return output
+
+
+def _template() -> jinja2.Template:
+    text = resources.files("jaxsae.report").joinpath("page.html").read_text()
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(text)
+
+
+def _load(run: RunFiles) -> tuple[Dictionary | None, str]:
+    """The dictionary, or why there is none: the page is drawn without it."""
+    try:
+        return latents.load_dictionary(run.path), ""
+    except InputError as error:
+        return None, str(error)
+
+
+def _chips(run: RunFiles, dictionary: Dictionary | None) -> dict[str, str]:
+    """What the dictionary is, in a line."""
+    evaluated = next(iter(run.evaluations.values()), {})
+    metadata = dictionary.metadata if dictionary else {}
+    architecture = run.flags.get("architecture") or (dictionary and dictionary.config.architecture)
+    width = dictionary.width if dictionary else run.flags.get("width")
+    k = dictionary.config.k if dictionary else run.flags.get("k")
+    tokens = run.metrics[-1].get("tokens") if run.metrics else metadata.get("tokens")
+    chips = {
+        "architecture": architecture,
+        "latents": figures.count(int(width)) if width else None,
+        "d_model": dictionary.d_model if dictionary else None,
+        "k": k if architecture == "topk" else None,
+        "site": metadata.get("site") or evaluated.get("site") or run.flags.get("site"),
+        "model": metadata.get("model"),
+        "trained on": f"{figures.count(tokens)} tokens" if tokens else None,
+        "imported from": metadata.get("imported_from"),
+    }
+    return {name: str(value) for name, value in chips.items() if value}
+
+
+def _curves(run: RunFiles) -> list[tuple[str, str, Markup]]:
+    """(title, last value, plot) of each metric that was logged."""
+    tokens = [line.get("tokens") for line in run.metrics]
+    out = []
+    for name, (title, log) in CURVES.items():
+        values = [line.get(name) for line in run.metrics]
+        known = [v for v in values if isinstance(v, int | float)]
+        if known:
+            last = f"{known[-1]:.4g}"
+            description = f"{title} against tokens: from {known[0]:.4g} to {last}"
+            out.append((title, last, plots.curve(f"curve-{name}", tokens, values, log, description)))
+    return out
+
+
+def _histogram(run: RunFiles) -> Markup | None:
+    found = run.evaluations.get("reconstruction", {}).get("frequency_histogram")
+    if not found:
+        return None
+    never, alive = found.get("never", 0), sum(found["counts"])
+    description = f"How often latents fire: {alive:,} fire on some row, {never:,} never do"
+    return plots.histogram("frequencies", found["log10_edges"], found["counts"], never, description)
+
+
+def _boards(run: RunFiles) -> list[tuple[str, int, Markup]]:
+    """(state, squares found, board) of empty, mine and theirs."""
+    found = run.evaluations.get("othello", {})
+    auroc, best = found.get("best_auroc"), found.get("best_latent")
+    if not auroc or not best:
+        return []
+    parts = [(state, slice(64 * i, 64 * (i + 1))) for i, state in enumerate(boards.STATES)]
+    over = lambda part: sum(a is not None and a > boards.FOUND for a in auroc[part])
+    return [(state, over(part), boards.auroc_board(state, auroc[part], best[part])) for state, part in parts]
+
+
+def _latents(
+    config: ReportConfig, run: RunFiles, dictionary: Dictionary | None, othello: bool, trouble: str
+) -> tuple[list[latents.LatentCard], str]:
+    """The cards, or why there are none."""
+    if config.latents == 0 or dictionary is None:
+        return [], trouble or "left out by --latents=0"
+    from jaxsae.evaluate.config import EvaluateConfig
+    from jaxsae.evaluate.context import Context
+
+    context = Context(EvaluateConfig(run=config.run, rows=config.rows, seed=config.seed), dictionary)
+    try:
+        if othello and latents.plays_othello(dictionary.metadata):
+            results = run.evaluations.get("othello", {})
+            return latents.othello_cards(context, results, config.latents, config.contexts, config.games), ""
+        return latents.text_cards(context, config.latents, config.contexts, config.seed), ""
+    except InputError as error:  # a store or model that is no longer there
+        return [], str(error)
+
+
+def _making(run: RunFiles, metadata: dict[str, Any]) -> dict[str, str]:
+    """What it took, and what it took it from."""
+    facts: dict[str, Any] = {"seed": run.flags.get("seed"), "store": run.flags.get("store") or metadata.get("store")}
+    if speeds := [line["tokens_per_second"] for line in run.metrics if line.get("tokens_per_second")]:
+        facts["tokens a second"] = figures.count(sorted(speeds)[len(speeds) // 2])
+    for name, value in run.summary.items():
+        if isinstance(value, list):
+            value = ", ".join(map(str, value))
+        elif isinstance(value, dict):
+            value = ", ".join(f"{k} {v}" for k, v in value.items())
+        elif isinstance(value, float):
+            value = f"{value:,.1f}"
+        elif isinstance(value, int) and not isinstance(value, bool):
+            value = f"{value:,}"
+        facts[name.replace("_", " ")] = value
+    return {name: str(value) for name, value in facts.items() if value not in (None, "")}
+
+
+def _write(output: Path, page: str) -> None:
+    """Whole or not at all."""
+    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(page, encoding="utf-8")
+        part.replace(output)
+    except OSError as error:
+        reraise_if_disk_full(error, str(output))
+        raise InputError(f"--output={output}: cannot be written ({error.strerror}).") from None
+    finally:
+        part.unlink(missing_ok=True)
