@@ -79,7 +79,7 @@ class Dictionary:
         return self.decode(self.encode(x))
 
     def _checked(self, x: jax.Array | np.ndarray) -> jax.Array:
-        if x.ndim != 2 or x.shape[1] != self.d_model:
+        if x.ndim != 2 or x.shape[1] != self.d_model or not x.shape[0]:
             raise InputError(f"this dictionary takes activations [B, {self.d_model}], got {list(x.shape)}")
         return jnp.asarray(x, jnp.float32)
 

@@ -42,7 +42,7 @@ class ReluL1(MethodBase):
         y = jnp.einsum("bn,nd->bd", f.astype(x.dtype), params.W_dec.astype(x.dtype), preferred_element_type=jnp.float32)
         error = batch.x.astype(jnp.float32) - params.b_dec - sum_over_model(y)
         warmth = jnp.clip(batch.step_fraction / max(self.config.l1_warmup, 1e-9), 0, 1)
-        norms = jnp.linalg.norm(params.W_dec, axis=-1)
+        norms = jnp.sqrt(jnp.square(params.W_dec).sum(-1) + 1e-30)  # a row of zeros has a gradient too
         penalty = sum_over_model((f.sum(0) * norms).sum()) * self.config.l1_coefficient * warmth / batch.rows
         squared_error, squared_norm = squared_sums(batch.x.astype(jnp.float32), jax.lax.stop_gradient(error))
         report = Report(

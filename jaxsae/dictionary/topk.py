@@ -74,4 +74,4 @@ class TopK(MethodBase):
 
     def after_step(self, params: Params) -> Params:
         norm = jnp.linalg.norm(params.W_dec, axis=-1, keepdims=True)
-        return params.replace(W_dec=params.W_dec / norm)
+        return params.replace(W_dec=params.W_dec / jnp.maximum(norm, 1e-30))  # an imported row may be all zeros
