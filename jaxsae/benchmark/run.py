@@ -1,0 +1,96 @@
+"""`jaxsae benchmark`: the figures, on the screen and as JSON."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxsae.benchmark.clock import Timing, time_in_turn
+from jaxsae.benchmark.config import BenchmarkConfig
+from jaxsae.benchmark.peers import compare
+from jaxsae.benchmark.step import TimedStep
+from jaxsae.config import to_dict
+from jaxsae.parallel import check_divides, make_mesh
+from jaxsae.progress import say
+
+# Dense bfloat16 peak of one device in FLOP/s, from the makers' data sheets, by a part of its name.
+PEAK_FLOPS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "TPU v6": 918e12,
+    "TPU v5p": 459e12,
+    "TPU v5 lite": 197e12,
+    "TPU v4": 275e12,
+}
+
+
+def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
+    """Times a step as training runs it once no latent is dead; prints and returns the figures.
+
+    Raises:
+      InputError: sizes that do not divide over the mesh, an unknown package in `--compare`.
+    """
+    mesh = make_mesh(config.mesh)
+    check_divides(mesh, config.method.width, config.batch_size)
+    timed = TimedStep(config, mesh)
+    timings = time_in_turn(timed.calls(), config.repeats)
+    figures = _figures(config, timings) | timed.memory()
+    figures["device"] = mesh.devices.flat[0].device_kind
+    figures["mesh"] = list(mesh.devices.shape)
+    figures |= _roofline(config, timings["step"].seconds, mesh.devices.flat[0].device_kind, mesh.size)
+    del timed  # its memory, before the others start
+    if config.compare:
+        figures["peers"] = compare(config, figures)
+    _show(figures)
+    if config.json:
+        Path(config.json).write_text(json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def _figures(config: BenchmarkConfig, timings: dict[str, Timing]) -> dict[str, Any]:
+    step, floor = timings["step"], timings["floor"]
+    parts = {name: vars(timings[name]) for name in ("encode", "decode", "gradients")}
+    beyond = {name: vars(step)[name] - vars(timings["gradients"])[name] for name in vars(step)}
+    return {
+        "flags": to_dict(config),
+        "jax": jax.__version__,
+        "repeats": config.repeats,
+        "step_seconds": step.seconds,
+        "floor_seconds": floor.seconds,
+        "step_over_floor": step.seconds / floor.seconds,
+        "step_cpu_seconds": step.cpu_seconds,
+        "floor_cpu_seconds": floor.cpu_seconds,
+        "step_cpu_over_floor": step.cpu_seconds / floor.cpu_seconds,
+        "tokens_per_second": config.batch_size / step.seconds,
+        "parts": parts | {"update": beyond},
+    }
+
+
+def _roofline(config: BenchmarkConfig, seconds: float, device: str, devices: int) -> dict[str, float]:
+    """The share of the devices' peak that the encoder's matmul alone would need, where the peak is known."""
+    peak = next((flops for name, flops in PEAK_FLOPS.items() if name in device), None)
+    if peak is None or config.compute_dtype != "bfloat16":
+        return {}
+    needed = 2 * config.batch_size * config.d_model * config.method.width
+    return {"roofline_fraction": needed / (peak * devices) / seconds}
+
+
+def _show(figures: dict[str, Any]) -> None:
+    floor, floor_cpu = figures["floor_seconds"], figures["floor_cpu_seconds"]
+    say(f"{'':<22}{'wall ms':>10}{'CPU ms':>10}{'wall/floor':>12}{'CPU/floor':>12}")
+    rows = {"encoder matmul (floor)": {"seconds": floor, "cpu_seconds": floor_cpu}}
+    rows |= {f"  {name}": part for name, part in figures["parts"].items()}
+    rows["whole step"] = {"seconds": figures["step_seconds"], "cpu_seconds": figures["step_cpu_seconds"]}
+    rows |= {name: peer for name, peer in figures.get("peers", {}).items() if "seconds" in peer}
+    for name, row in rows.items():
+        wall, cpu = row["seconds"], row["cpu_seconds"]
+        say(f"{name:<22}{wall * 1e3:>10.1f}{cpu * 1e3:>10.1f}{wall / floor:>12.2f}{cpu / floor_cpu:>12.2f}")
+    for name, peer in figures.get("peers", {}).items():
+        if "skipped" in peer:
+            say(f"{name}: not timed. {peer['skipped']}")
+    say(f"{figures['tokens_per_second']:,.0f} tokens/s; temporaries {figures['temp_bytes'] / 2**20:,.0f} MiB, ")
+    say(f"peak {figures['peak_memory_bytes'] / 2**20:,.0f} MiB on {figures['device']}, mesh {figures['mesh']}")
+    if "roofline_fraction" in figures:
+        say(f"{figures['roofline_fraction']:.0%} of the encoder matmul's roofline")
