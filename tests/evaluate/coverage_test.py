@@ -15,6 +15,10 @@ def case():
     z = rng.random((200, 9)) * (rng.random((200, 9)) < 0.2)
     for u, t in ((0, 0), (1, 1), (2, 1), (3, 4)):  # latents that hold a target, with some firing besides
         z[:, u] = np.where(labels[:, t], rng.uniform(0.3, 1, 200), 0.2 * (rng.random(200) < 0.5))
+    z[:, 4] = np.where(labels[:, 3], rng.uniform(0.5, 1, 200), 0.9 * (rng.random(200) < 0.2))  # nearly precise
+    z[::2, 5] = np.where(labels[::2, 5], rng.uniform(0.5, 0.6, 100), 0.1)
+    z[1::2, 5] = 0
+    z[150, 5] = 5  # its maximum is in the second half, far above what the first half shows
     z[:, -1] = 0
     return z, labels
 

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxsae.training
 from jaxsae.dictionary import SPECS, Dictionary, Latents, MethodConfig, Params
 from jaxsae.evaluate import EvaluateConfig, evaluate
 from jaxsae.evaluate.reconstruction import Firing
 from jaxsae.parallel import make_mesh, shardings
 from jaxsae.store import open_store
-from jaxsae.training import save_dictionary
 
 D, WIDTH, SITE = 16, 48, "resid_post.0"
 ROWS, HELD_OUT = 1000, 300
@@ -156,13 +156,18 @@ def test_a_sharded_dictionary_gives_the_same_figures(tmp_path, write_store, make
         assert one[name] == pytest.approx(eight[name], rel=1e-6), name
 
 
-def test_a_run_on_disk_is_loaded(tmp_path, write_store, make_dictionary, x):
-    dictionary = make_dictionary(store=write_store(x), site=SITE, holdout_rows=HELD_OUT)
-    given = run(tmp_path, dictionary)
-    save_dictionary(tmp_path / "run", dictionary)
-    loaded = run(tmp_path, None)
-    assert loaded["fvu"] == pytest.approx(given["fvu"], rel=1e-6) and loaded["rows"] == HELD_OUT
-    assert loaded["k"] == 6 and loaded["site"] == SITE
+def test_a_run_is_loaded_onto_the_mesh_that_is_asked_for(tmp_path, monkeypatch, write_store, make_dictionary, x):
+    dictionary, asked = make_dictionary(store=write_store(x), site=SITE, holdout_rows=HELD_OUT), []
+
+    def load(path, mesh):
+        asked.append((path, mesh and mesh.devices.shape))
+        return dictionary
+
+    monkeypatch.setattr(jaxsae.training, "load", load)
+    path = tmp_path / "run"
+    path.mkdir()
+    run(tmp_path, None), run(tmp_path, None, mesh=(2, 4))
+    assert asked == [(str(path), None), (str(path), (2, 4))]
 
 
 def test_zeros_of_a_row_with_fewer_active_latents_do_not_fire():

@@ -130,13 +130,16 @@ def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     module.write(tmp_path, "splice", {"ce": 1.0}, {"curve": {"a": np.arange(3)}})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.npz", "splice.json"]
 
-    def full(*_, **__):
+    def full(file, **_):
+        file.write(b"a part")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.json, "dumps", full)
+    before = (tmp_path / "curve.npz").read_bytes()
+    monkeypatch.setattr(module.np, "savez", full)
     with pytest.raises(InputError, match="disk is full"):
-        module.write(tmp_path, "splice", {"ce": 2.0}, {})
+        module.write(tmp_path, "splice", {"ce": 2.0}, {"curve": {"a": np.arange(4)}})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.npz", "splice.json"]
+    assert (tmp_path / "curve.npz").read_bytes() == before
     assert json.loads((tmp_path / "splice.json").read_text()) == {"ce": 1.0}
 
 
