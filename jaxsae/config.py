@@ -5,11 +5,13 @@ A field's default, type and help stand in the dataclass; `define_flags` makes th
 A field whose type is itself a dataclass is a group: its fields become flags of the same level.
 """
 
+import csv
 import dataclasses
+import io
 import math
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -69,10 +71,17 @@ def define_flags(cls: type, flag_values: flags.FlagValues) -> None:
         elif origin is Literal:
             flags.DEFINE_enum(field.name, default, list(typing.get_args(hint)), text, **common)
         elif origin is tuple:
-            value = None if default is None else ",".join(map(str, default))
+            value = None if default is None else _joined(default)
             flags.DEFINE_list(field.name, value, text, **common)
         else:
             raise TypeError(f"{cls.__name__}.{field.name}: no flag type for {hint}")
+
+
+def _joined(values: Iterable[Any]) -> str:
+    """Values as a flag holds them: comma-separated, quoted where they hold a comma or a quote themselves."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(map(str, values))
+    return text.getvalue()
 
 
 def _parse_tuple(name: str, hint: Any, value: list[str]) -> tuple:
@@ -80,7 +89,9 @@ def _parse_tuple(name: str, hint: Any, value: list[str]) -> tuple:
     try:
         return tuple(element(v) for v in value if v != "")
     except ValueError:
-        raise InputError(f"--{name}={','.join(value)}: expected a comma-separated list of {element.__name__}s") from None
+        raise InputError(
+            f"--{name}={','.join(value)}: expected a comma-separated list of {element.__name__}s"
+        ) from None
 
 
 def from_flags(cls: type[T], flag_values: flags.FlagValues) -> T:
@@ -137,7 +148,7 @@ def to_flag_lines(config: Any) -> list[str]:
         if isinstance(value, bool):
             value = str(value).lower()
         elif isinstance(value, list):
-            value = ",".join(map(str, value))
+            value = _joined(value)
         elif isinstance(value, float):
             value = repr(value)
         lines.append(f"--{name}={value}")
@@ -147,7 +158,10 @@ def to_flag_lines(config: Any) -> list[str]:
 def write_flag_file(path: Path, config: Any, command: str) -> None:
     """Writes a flag file whose head says the command that runs it."""
     head = [f"# jaxsae {command} --flagfile={path}", ""]
-    path.write_text("\n".join(head + to_flag_lines(config)) + "\n")
+    # Written whole beside the file and moved over it: a kill in between leaves no half of it.
+    fresh = path.with_name(path.name + ".tmp")
+    fresh.write_text("\n".join(head + to_flag_lines(config)) + "\n")
+    fresh.replace(path)
 
 
 def read_flag_file(path: Path, cls: type[T]) -> T:

@@ -9,7 +9,8 @@ from jaxsae.errors import InputError
 from jaxsae.exchange import describe_export
 from jaxsae.store import open_store
 from jaxsae.training.checkpoint import read_metadata
-from jaxsae.training.run import CHECKPOINTS, FLAGS
+from jaxsae.training.metrics import read_metrics
+from jaxsae.training.run import CHECKPOINTS, FLAGS, METRICS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +52,9 @@ def describe_run(run: Path) -> str:
         kind = f"{method['architecture']}, {method['width']:,} latents, d_model {metadata['d_model']}, k {method['k']}"
         lines += [f"is        {kind}", f"step      {step:,}"]
         lines += [f"{name:<10}{about[name]}" for name in ("store", "site", "model") if about.get(name)]
-    metrics = run / "metrics.jsonl"
-    if metrics.is_file() and (last := metrics.read_text().strip().splitlines()[-1:]):
-        figures = json.loads(last[0])
-        shown = ", ".join(f"{n} {figures[n]:.4g}" for n in ("tokens", "loss", "fvu", "l0", "dead_fraction"))
+    if last := read_metrics(run / METRICS)[-1:]:
+        names = ("tokens", "loss", "fvu", "l0", "dead_fraction")
+        shown = ", ".join(f"{n} {last[0][n]:.4g}" for n in names if last[0].get(n) is not None)
         lines.append(f"last      {shown}")
     for file in sorted((run / "eval").glob("*.json")):
         lines.append(f"eval      {file.stem}: {_headline(json.loads(file.read_text()))}")

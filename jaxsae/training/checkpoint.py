@@ -2,21 +2,25 @@
 
 A checkpoint has two parts, so that a reader of the dictionary never touches the moments: `dictionary`
 (parameters, their average, normalisation, counts) and `training` (moments, dead-latent counters). Its
-configuration stands in the custom metadata.
+configuration stands in the custom metadata, with a sum of every array's bits: Orbax notices a file cut
+short, but a bit that flipped in an array of some size it hands on as it is.
 """
 
 import dataclasses
+import json
 import logging
+import zlib
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
 from jaxsae.errors import InputError, reraise_if_disk_full
 from jaxsae.training.state import TrainState
 
-FORMAT = 1
+FORMAT = 2
 _IN_DICTIONARY = ("step", "params", "skipped", "average", "mean", "scale")
 _IN_TRAINING = ("moments", "since_fired")
 
@@ -29,6 +33,7 @@ def _split(state: TrainState) -> dict[str, dict[str, Any]]:
 def _quiet() -> None:
     # Orbax tells every save at INFO, and lists threads; what matters to a user is said by the run.
     logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the same damage once more for every array
 
 
 class Checkpoints:
@@ -37,7 +42,7 @@ class Checkpoints:
     def __init__(self, directory: Path, keep: int = 2):
         _quiet()
         self.directory = Path(directory).absolute()
-        self._saver = ocp.training.Checkpointer(
+        self._saver = _open(
             self.directory,
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
             cleanup_tmp_directories=True,
@@ -69,9 +74,9 @@ class Checkpoints:
             return
         try:
             self._saver.wait()
-            self._saver.save_checkpointables_async(
-                step, _split(state), force=True, custom_metadata={"format": FORMAT, **metadata}
-            )
+            parts = _split(state)
+            described = _sealed({"format": FORMAT, **metadata, "sums": sums_of_bits(parts)})
+            self._saver.save_checkpointables_async(step, parts, force=True, custom_metadata=described)
         except Exception as error:
             reraise_if_disk_full(error, str(self.directory))
             raise
@@ -85,8 +90,18 @@ class Checkpoints:
             raise
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
-        """The state of a step, on the shardings of `abstract`."""
-        parts = _load(self._saver, self.directory, step, _split(abstract))
+        """The state of a step, on the shardings of `abstract`.
+
+        Raises:
+          InputError: the checkpoint is damaged, or another run's: of another d_model.
+        """
+        metadata = _metadata(self._saver, self.directory, step)
+        if metadata["d_model"] != len(abstract.mean):
+            raise InputError(
+                f"{self.directory}/{step}: trained on activations of d_model {metadata['d_model']}, and the store has "
+                f"d_model {len(abstract.mean)} now. Give the --store of this run, or another --workdir."
+            )
+        parts = _load(self._saver, self.directory, step, _split(abstract), metadata["sums"])
         return dataclasses.replace(abstract, **parts["dictionary"], **parts["training"])
 
 
@@ -99,32 +114,81 @@ def read_metadata(directory: Path) -> tuple[int, dict[str, Any]]:
     _quiet()
     if not directory.is_dir():
         raise InputError(f"{directory}: no checkpoints here. Give a directory that `jaxsae train` or `import` wrote.")
-    with ocp.training.Checkpointer(directory.absolute()) as reader:
+    with _open(directory.absolute()) as reader:
         if reader.latest is None:
             raise InputError(f"{directory}: holds no complete checkpoint. Run the same `jaxsae train` again.")
-        step = reader.latest.step
-        try:
-            metadata = reader.checkpointables_metadata(step).custom_metadata or {}
-        except Exception as error:
-            raise _damaged(directory, step, error) from error
-    if metadata.get("format") != FORMAT:
-        raise InputError(f"{directory}/{step}: not a jaxsae checkpoint of format {FORMAT} (found {metadata.get('format')})")
-    return step, metadata
+        return reader.latest.step, _metadata(reader, directory, reader.latest.step)
 
 
 def read_dictionary(directory: Path, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
     """The `dictionary` part of a checkpoint, on the shardings of `abstract`."""
-    with ocp.training.Checkpointer(directory.absolute()) as reader:
-        return _load(reader, directory, step, {"dictionary": abstract})["dictionary"]
+    with _open(directory.absolute()) as reader:
+        sums = _metadata(reader, directory, step)["sums"]
+        return _load(reader, directory, step, {"dictionary": abstract}, sums)["dictionary"]
 
 
-def _load(reader, directory: Path, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
+def sums_of_bits(parts: Any) -> dict[str, int]:
+    """Path -> sum over an array's numbers of their bits, each times an odd number of its place, modulo 2^32.
+
+    The same on every mesh; no single flipped bit leaves it as it is.
+    """
+    sums = jax.device_get(jax.jit(lambda tree: jax.tree.map(_sum_of_bits, tree))(parts))
+    return {jax.tree_util.keystr(path): int(s) for path, s in jax.tree_util.tree_leaves_with_path(sums)}
+
+
+def _sum_of_bits(x: jax.Array) -> jax.Array:
+    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}")).astype(jnp.uint32)
+    place = jnp.zeros(x.shape, jnp.uint32)
+    for axis, size in enumerate(x.shape):
+        place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+    return (bits * (2 * place + 1)).sum(dtype=jnp.uint32)
+
+
+def _sealed(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Metadata with a checksum of themselves."""
+    text = json.dumps({name: value for name, value in metadata.items() if name != "crc32"}, sort_keys=True)
+    return {**metadata, "crc32": zlib.crc32(text.encode())}
+
+
+def _open(directory: Path, **options) -> ocp.training.Checkpointer:
+    """Orbax's view of a directory of checkpoints; it reads the metadata of all of them."""
     try:
-        loaded = reader.load_checkpointables(step, abstract)
-        jax.block_until_ready(loaded)
-        return loaded
+        return ocp.training.Checkpointer(directory, **options)
+    except Exception as error:
+        reraise_if_disk_full(error, str(directory))
+        for path in sorted(p for p in directory.glob("*") if p.name.isdigit()):
+            try:
+                ocp.checkpointables_metadata(path)
+            except Exception:
+                raise _damaged(directory, int(path.name), error) from error
+        raise
+
+
+def _metadata(reader: ocp.training.Checkpointer, directory: Path, step: int) -> dict[str, Any]:
+    """The metadata of a step, whole and of this format."""
+    try:
+        metadata = reader.checkpointables_metadata(step).custom_metadata or {}
     except Exception as error:
         raise _damaged(directory, step, error) from error
+    if _sealed(metadata) != metadata:
+        if metadata.get("format", FORMAT) != FORMAT:
+            raise InputError(
+                f"{directory}/{step}: a checkpoint of format {metadata['format']}, and this jaxsae reads format {FORMAT}. "
+                "Read it with the version that wrote it."
+            )
+        raise _damaged(directory, step, ValueError("its metadata do not have the checksum they were written with"))
+    return metadata
+
+
+def _load(reader, directory: Path, step: int, abstract: dict[str, Any], sums: dict[str, int]) -> dict[str, Any]:
+    try:
+        loaded = reader.load_checkpointables(step, abstract)
+        found = sums_of_bits(loaded)
+    except Exception as error:
+        raise _damaged(directory, step, error) from error
+    if changed := [path for path in found if found[path] != sums.get(path)]:
+        raise _damaged(directory, step, ValueError(f"other bits than were saved in {', '.join(changed)}"))
+    return loaded
 
 
 def _damaged(directory: Path, step: int, error: Exception) -> InputError:

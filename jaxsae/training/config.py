@@ -7,7 +7,7 @@ from jaxsae.config import check, check_positive, group, option
 from jaxsae.dictionary import MethodConfig
 
 # What a resumed run may change: where and how often, never what is computed.
-FREE_ON_RESUME = ("mesh", "checkpoint_every", "keep_checkpoints", "log_every", "prefetch")
+FREE_ON_RESUME = ("mesh", "checkpoint_every", "keep_checkpoints", "log_every", "prefetch", "on_nan")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +50,15 @@ class TrainConfig:
     normalize: Literal["center_scale", "scale", "none"] = option(
         "center_scale", "what is done to activations before training, with the store's mean and scale"
     )
-    holdout_rows: int | None = option(None, "rows at the store's end kept for evaluation; default: 1/32, at most 65,536")
+    holdout_rows: int | None = option(
+        None, "rows at the store's end kept for evaluation; default: 1/32, at most 65,536"
+    )
     compute_dtype: Literal["float32", "bfloat16"] = option("float32", "of matmul inputs; parameters stay float32")
     dead_tokens: int = option(10_000_000, "rows without firing after which a latent counts as dead")
     ema_decay: float = option(0.0, "decay of an average of the weights that is saved beside them; 0: none")
-    on_nan: Literal["stop", "skip"] = option("stop", "what a batch with NaN or Inf does: stop the run, or skip and count")
+    on_nan: Literal["stop", "skip"] = option(
+        "stop", "what a batch with NaN or Inf does: stop the run, or skip and count"
+    )
     mesh: tuple[int, ...] = option((), "devices as DATA,MODEL; default: all on MODEL")
     checkpoint_every: int = option(1000, "steps between checkpoints")
     keep_checkpoints: int = option(2, "how many checkpoints are kept")
@@ -66,9 +70,15 @@ class TrainConfig:
     def __post_init__(self):
         check_positive(self, "batch_size", "tokens", "dead_tokens", "checkpoint_every", "keep_checkpoints")
         check_positive(self, "log_every", "prefetch")
+        check(bool(self.workdir), "workdir", "", "name a directory")
+        check(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2^32 - 1")
         check(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "must be at least 0 and below 1")
-        check(self.holdout_rows is None or self.holdout_rows >= 0, "holdout_rows", self.holdout_rows, "must be 0 or more")
-        check(self.tokens >= self.batch_size, "tokens", self.tokens, f"is less than one batch of {self.batch_size} rows")
+        check(
+            self.holdout_rows is None or self.holdout_rows >= 0, "holdout_rows", self.holdout_rows, "must be 0 or more"
+        )
+        check(
+            self.tokens >= self.batch_size, "tokens", self.tokens, f"is less than one batch of {self.batch_size} rows"
+        )
 
     @property
     def steps(self) -> int:

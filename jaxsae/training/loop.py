@@ -10,7 +10,7 @@ import numpy as np
 
 import jaxsae
 from jaxsae.dictionary import Dictionary
-from jaxsae.errors import InputError
+from jaxsae.errors import InputError, reraise_if_disk_full
 from jaxsae.progress import Progress, is_first_process, say
 from jaxsae.store import iterate
 from jaxsae.training.checkpoint import Checkpoints
@@ -33,7 +33,15 @@ def train(config: TrainConfig) -> Dictionary:
       InputError: bad flags, store, run or batch; nothing that was on disk is lost.
     """
     setup = Setup.of(config)
-    workdir = open_run(config)
+    try:
+        return _train(setup, open_run(config))
+    except OSError as error:
+        reraise_if_disk_full(error, config.workdir)
+        raise
+
+
+def _train(setup: Setup, workdir: Path) -> Dictionary:
+    config = setup.config
     with Checkpoints(workdir / CHECKPOINTS, config.keep_checkpoints) as checkpoints:
         done = checkpoints.latest or 0
         if done >= config.steps:
@@ -54,7 +62,7 @@ def _run(setup: Setup, step, state: TrainState, done: int, workdir: Path, checkp
     config, started = setup.config, time.perf_counter()
     bar = Progress(config.steps * config.batch_size, "train", "tok", initial=done * config.batch_size, scale=True)
     with MetricsLog(workdir, done) as log, bar:
-        watch = _Watch(setup, log, bar, done)
+        watch = _Watch(setup, log, bar, done, skipped=int(state.skipped))
         previous = None
         for index, x in _batches(setup, done):
             state, metrics = step(state, x)
@@ -62,6 +70,8 @@ def _run(setup: Setup, step, state: TrainState, done: int, workdir: Path, checkp
                 watch(index, previous)
             previous = metrics
             if (index + 1) % config.checkpoint_every == 0 and index + 1 < config.steps:
+                watch(index + 1, metrics)  # a step that stops the run is not saved as if it had been taken
+                previous = None
                 checkpoints.save(index + 1, state, setup.metadata())
         watch(config.steps, previous)
         checkpoints.save(config.steps, state, setup.metadata())
@@ -80,9 +90,9 @@ def _batches(setup: Setup, done: int) -> Iterator[tuple[int, jax.Array]]:
 class _Watch:
     """Looks at the metrics of finished steps: logs them, moves the bar, stops on what is not finite."""
 
-    def __init__(self, setup: Setup, log: MetricsLog, bar: Progress, done: int):
+    def __init__(self, setup: Setup, log: MetricsLog, bar: Progress, done: int, skipped: int):
         self._setup, self._log, self._bar = setup, log, bar
-        self._speed, self._first, self._skipped = Speed(), done, 0
+        self._speed, self._first, self._skipped = Speed(), done, skipped
 
     def __call__(self, step: int, metrics: StepMetrics) -> None:
         """Takes the metrics of the `step`-th step, counted from 1."""

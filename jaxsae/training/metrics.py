@@ -1,6 +1,7 @@
 """metrics.jsonl and TensorBoard, from process 0; a resumed run drops the lines after its checkpoint."""
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ class MetricsLog:
         if not is_first_process():
             return
         path = workdir / "metrics.jsonl"
-        kept = [line for line in _lines(path) if line["step"] <= first_step]
+        kept = [line for line in read_metrics(path) if line["step"] <= first_step]
         # Written whole beside the old file and moved over it: a kill in between loses nothing.
         fresh = path.with_suffix(".tmp")
         fresh.write_text("".join(json.dumps(line) + "\n" for line in kept))
@@ -37,14 +38,15 @@ class MetricsLog:
         """Adds one line; `figures` has `step`."""
         if not self._file:
             return
-        self._file.write(json.dumps(figures) + "\n")
+        known = {name: value if math.isfinite(value) else None for name, value in figures.items()}  # JSON has no NaN
+        self._file.write(json.dumps(known) + "\n")
         self._file.flush()
-        for name, value in figures.items():
-            if name != "step":
+        for name, value in known.items():
+            if name != "step" and value is not None:
                 self._board.add_scalar(f"train/{name}", value, figures["step"])
 
 
-def _lines(path: Path) -> list[dict]:
+def read_metrics(path: Path) -> list[dict]:
     """The complete lines of a metrics file; a line cut short by a kill is dropped."""
     lines = []
     for text in path.read_text().splitlines() if path.exists() else []:

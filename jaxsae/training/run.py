@@ -13,12 +13,14 @@ from jaxsae.config import from_dict, read_flag_file, to_dict, write_flag_file
 from jaxsae.dictionary import SPECS, Dictionary, MethodConfig, Normalization, Params, fold, unfold
 from jaxsae.errors import InputError
 from jaxsae.parallel import make_mesh
+from jaxsae.progress import is_first_process
 from jaxsae.training.checkpoint import Checkpoints, read_dictionary, read_metadata
 from jaxsae.training.config import FREE_ON_RESUME, TrainConfig
 from jaxsae.training.state import TrainState, trained_params
 
 FLAGS = "config.flags"
 CHECKPOINTS = "checkpoints"
+METRICS = "metrics.jsonl"
 
 
 def open_run(config: TrainConfig) -> Path:
@@ -35,7 +37,7 @@ def open_run(config: TrainConfig) -> Path:
         before, now = (to_dict(c) for c in (read_flag_file(flags, TrainConfig), config))
         skipped = (*FREE_ON_RESUME, "workdir")
         changes = [f"--{n}={before[n]} (now {now[n]})" for n in now if n not in skipped and before[n] != now[n]]
-        if changes:
+        if changes and _has_begun(workdir):
             raise InputError(
                 f"--workdir={workdir}: holds a run with another configuration: {', '.join(changes)}. "
                 "Give another --workdir, or the flags of that run to resume it."
@@ -46,8 +48,14 @@ def open_run(config: TrainConfig) -> Path:
             f"weights, add --initialize_from={workdir}."
         )
     workdir.mkdir(parents=True, exist_ok=True)
-    write_flag_file(flags, config, "train")
+    if is_first_process():
+        write_flag_file(flags, config, "train")
     return workdir
+
+
+def _has_begun(workdir: Path) -> bool:
+    """Whether steps were taken; a configuration that was refused, for want of memory say, may be mended."""
+    return (workdir / METRICS).exists() or any((workdir / CHECKPOINTS).glob("*"))
 
 
 def find_checkpoints(path: str | Path) -> Path:
@@ -144,5 +152,5 @@ def initial_params(run: str, config: TrainConfig, normalization: Normalization, 
     found = (other.config.architecture, other.width, other.d_model)
     if wanted != found:
         names = "architecture, width, d_model"
-        raise InputError(f"--initialize_from={run}: it has ({names}) {found}, this run {wanted}")
+        raise InputError(f"--initialize_from={run}: it has ({names}) {found}, this run {wanted}. Give one that agrees.")
     return unfold(other.params, normalization, other.pre_bias)

@@ -161,5 +161,3 @@ class Setup:
         }
         about |= {name: settings[name] for name in ("first_position", "last_position") if name in settings}
         return checkpoint_metadata(self.config.method, self.d_model, self.config.ema_decay, about)
-
-

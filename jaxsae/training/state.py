@@ -91,5 +91,3 @@ def trained_params(state: TrainState, ema_decay: float) -> Params:
         return state.params
     taken = jnp.maximum(state.step - state.skipped, 1)
     return jax.tree.map(lambda a: a / (1 - ema_decay**taken), state.average)
-
-
