@@ -20,6 +20,7 @@ from jaxsae.errors import InputError
 from jaxsae.evaluate import games as play
 from jaxsae.evaluate import probe
 from jaxsae.evaluate.auroc import active_matrix, auroc, best_units
+from jaxsae.evaluate.config import EvaluateConfig
 from jaxsae.evaluate.context import Context, load_dictionary
 from jaxsae.evaluate.coverage import board_f1, both_halves, coverage, f1_of_boards
 from jaxsae.evaluate.reconstruction import Errors
@@ -48,6 +49,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     """
     config, model = context.config, context.model
     play.check_plays_othello(model)
+    control = _control_context(config)  # before the work: it may be refused
     games = play.held_out_games(config.games, config.seed, play.BOARD)
     labels = board_labels(games, context.positions)
     half = len(games) // 2 * (len(labels) // len(games))
@@ -56,7 +58,7 @@ def evaluate(context: Context) -> dict[str, Any]:
         found = dictionary_figures(context.dictionary, x, labels, half, config.batch_size)
         bar.advance(1)
         baselines = _linear_baselines(context, x, labels, half, bar)
-        baselines["random_model"] = _control(context, games, labels, half)
+        baselines["random_model"] = _control(control, games, context.positions, labels, half)
         bar.advance(1)
     head = {"definition": DEFINITION, "targets": int(both_present(labels).sum())}
     head |= {"rows": len(labels), "games": len(games)}
@@ -149,21 +151,31 @@ def probe_figures(logits_NxT: np.ndarray, labels_NxT: np.ndarray, half: int) -> 
     return count_found(own, own) | {"coverage": mean_of_defined(f1)} | f1_of_boards(said[half:], labels_NxT[half:])
 
 
-def _control(context: Context, games: Games, labels: np.ndarray, half: int) -> dict[str, Any] | None:
-    """The figures of `--control_run`: the same games, through its own model with random weights."""
-    config = context.config
+def _control_context(config: EvaluateConfig) -> Context | None:
+    """The dictionary of `--control_run` with its own model and site."""
     if not config.control_run:
         say("othello: no --control_run, so the baseline random_model is null (a run on a store of --model=random:SEED)")
         return None
-    control = load_dictionary(config.control_run, config.mesh, flag="control_run")
-    own = dataclasses.replace(config, run=config.control_run, store="", site="", model="")
-    control_context = Context(own, control)
-    source = control.metadata.get("model", "")
+    dictionary = load_dictionary(config.control_run, config.mesh, flag="control_run")
+    source = dictionary.metadata.get("model", "")
     if not source.startswith(RANDOM):
-        raise InputError(f"--control_run={own.run} belongs to model {source!r}: give a run on random weights")
-    play.check_plays_othello(control_context.model)
-    x = play.activations(control_context.model, control_context.site, games, context.positions, own.games_per_batch)
-    return {"model": source} | dictionary_figures(control, x, labels, half, own.batch_size)
+        raise InputError(
+            f"--control_run={config.control_run} belongs to model {source!r}: give a run on random weights"
+        )
+    control = Context(dataclasses.replace(config, run=config.control_run, store="", site="", model=""), dictionary)
+    play.check_plays_othello(control.model)
+    return control
+
+
+def _control(
+    control: Context | None, games: Games, positions: slice, labels: np.ndarray, half: int
+) -> dict[str, Any] | None:
+    """The same figures of the control's latents on the same games, which it sees through its own model."""
+    if control is None:
+        return None
+    config, dictionary = control.config, control.dictionary
+    x = play.activations(control.model, control.site, games, positions, config.games_per_batch)
+    return {"model": dictionary.metadata["model"]} | dictionary_figures(dictionary, x, labels, half, config.batch_size)
 
 
 def table(results: dict[str, Any]) -> list[str]:

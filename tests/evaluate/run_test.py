@@ -68,6 +68,9 @@ def test_what_is_not_there_is_named(tmp_path, write_store, make_dictionary, mode
     for metadata, flags, message in cases:
         with pytest.raises(InputError, match=message):
             evaluate(config(tmp_path, **flags), make_dictionary(**metadata))
+    flags = dict(suite=("othello",), site=SITE, model=model_path, control_run="none")
+    with pytest.raises(InputError, match=r"--control_run=none: no such directory"):
+        evaluate(config(tmp_path, **flags), make_dictionary())
     with pytest.raises(InputError, match=r"--run=.*run: no such directory"):
         evaluate(config(tmp_path))
     assert not (tmp_path / "run").exists()
