@@ -1,7 +1,6 @@
 """`jaxsae export` and `jaxsae import`: a run to files of another tool, and back."""
 
 import dataclasses
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -66,7 +65,7 @@ def export(config: ExportConfig) -> Path:
 
 
 def import_(config: ImportConfig) -> Path:
-    """Reads another tool's files into a run.
+    """Reads another tool's files into a run, whole or not at all.
 
     Returns:
       The run's directory.
@@ -81,7 +80,8 @@ def import_(config: ImportConfig) -> Path:
         raise InputError(f"--input={source}: no such directory.")
     _check_free(output, overwrite=False)
     dictionary = FORMATS[config.format].read(source)
-    save_dictionary(output, dictionary)
+    with _replacing(output) as staging:
+        save_dictionary(staging, dictionary)
     k = f", k {dictionary.config.k}" if dictionary.config.architecture == "topk" else ""
     say(f"{output}: {dictionary.config.architecture}, {dictionary.width:,} latents of {dictionary.d_model:,}{k}.")
     return output
@@ -112,11 +112,11 @@ def _replacing(output: Path) -> Iterator[Path]:
         staging.mkdir(parents=True)
         yield staging
         if output.exists():
-            os.rename(output, old)
-        os.rename(staging, output)
+            output.rename(old)
+        staging.rename(output)
     except BaseException as error:
         if old.exists() and not output.exists():
-            os.rename(old, output)
+            old.rename(output)
         if isinstance(error, Exception) and not isinstance(error, DiskFullError):
             reraise_if_disk_full(error, str(output))
         if isinstance(error, PermissionError):

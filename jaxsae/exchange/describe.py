@@ -79,5 +79,12 @@ def _lines(title: str, path: Path, facts: dict[str, object]) -> str:
         if value is not None:
             lines.append(f"{name:<13} {value:,}" if isinstance(value, int) else f"{name:<13} {value}")
     for file in sorted(p for p in path.iterdir() if p.is_file()):
-        lines.append(f"{'file':<13} {file.name}  {file.stat().st_size / 1e6:,.2f} MB")
+        lines.append(f"{'file':<13} {file.name}  {_size(file.stat().st_size)}")
     return "\n".join(lines)
+
+
+def _size(size: int) -> str:
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:,.1f} {unit}"
+    return f"{size} bytes"

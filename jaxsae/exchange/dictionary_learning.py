@@ -29,6 +29,7 @@ SHAPES = {
     "AutoEncoder": _LINEAR | {"bias": "d"},
     "AutoEncoderNew": _LINEAR | {"decoder.bias": "d"},
 }
+CLASSES = {"topk": "AutoEncoderTopK", "relu": "AutoEncoder"}
 TRAINERS = {"AutoEncoderTopK": "TopKTrainer", "AutoEncoder": "StandardTrainerAprilUpdate"}
 
 
@@ -36,16 +37,16 @@ def write(dictionary: Dictionary, output: Path) -> None:
     """Writes `dictionary` into the directory `output`.
 
     Raises:
-      InputError: torch is not installed, weights that are not finite.
+      InputError: a method that it has no class for, torch is not installed, weights that are not finite.
     """
-    torch = _torch()
+    weights.check_architecture(dictionary, "dictionary_learning", CLASSES)
+    torch, name = _torch(), CLASSES[dictionary.config.architecture]
     w, extra = weights.of_dictionary(dictionary), {}
-    if dictionary.config.architecture == "topk":
-        name = "AutoEncoderTopK"
+    if name == "AutoEncoderTopK":
         k = torch.tensor(dictionary.config.k, dtype=torch.int)
         extra = {"k": k, "threshold": torch.tensor(-1.0)}  # -1: none was estimated
     else:
-        name, w = "AutoEncoder", weights.with_pre_bias(weights.unit_norm(w))
+        w = weights.with_pre_bias(weights.unit_norm(w))
     arrays = dict(zip(SHAPES[name], (w.W_enc, w.b_enc, w.W_dec.T, w.b_dec), strict=True))
     torch.save({key: torch.from_numpy(np.array(a, order="C")) for key, a in arrays.items()} | extra, output / WEIGHTS)
     write_json(output / CONFIG, _config(dictionary, name))

@@ -67,7 +67,10 @@ def safetensors_shapes(path: Path) -> dict[str, tuple[list[int], str]]:
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes `tensors`; safetensors takes a transposed view for what it is not, so they are copied in order."""
+    path.touch()
+    mode = path.stat().st_mode  # safetensors would leave a file that only its owner reads
     save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, path)
+    path.chmod(mode)
 
 
 def check_shapes(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, str], path: Path) -> dict[str, int]:

@@ -36,8 +36,9 @@ def write(dictionary: Dictionary, output: Path) -> None:
     """Writes `dictionary` into the directory `output`.
 
     Raises:
-      InputError: weights that are not finite.
+      InputError: a method that SAELens has no class for, weights that are not finite.
     """
+    weights.check_architecture(dictionary, "saelens", ARCHITECTURES)
     w = weights.of_dictionary(dictionary)
     if dictionary.config.architecture == "relu":
         w = weights.unit_norm(w)

@@ -1,6 +1,7 @@
 """A dictionary's weights on the host, and the changes of form that leave its reconstructions as they are."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +40,13 @@ def of_dictionary(dictionary: Dictionary) -> Weights:
     weights = Weights(*(np.asarray(getattr(dictionary.params, name), np.float32) for name in names))
     check_finite(weights, "the dictionary", "take an earlier checkpoint of the run, or train it again")
     return weights
+
+
+def check_architecture(dictionary: Dictionary, file_format: str, fits: Mapping[str, str]) -> None:
+    """Raises `InputError` unless `fits`, {architecture: what the format calls it}, has the dictionary's."""
+    architecture = dictionary.config.architecture
+    if architecture not in fits:
+        raise InputError(f"--format={file_format} has no form for {architecture}; it holds {', '.join(fits)}.")
 
 
 def to_dictionary(weights: Weights, config: MethodConfig, metadata: dict, source: str) -> Dictionary:

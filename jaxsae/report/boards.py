@@ -8,6 +8,7 @@ from jaxsae.lm.othello import TOKEN_TO_SQUARE
 
 STATES = ("empty", "mine", "theirs")  # the order of the 192 targets, 64 squares each
 FOUND = 0.9
+NONE = "\N{EN DASH}"  # of a target that is undefined
 CELL = 40
 _MARGIN = 22
 
@@ -42,7 +43,7 @@ def _auroc_cell(state: str, square: int, auroc: float | None, latent: int | None
     x, y = _corner(square)
     where = f'x="{x + 1}" y="{y + 1}" width="{CELL - 2}" height="{CELL - 2}" rx="3"'
     if auroc is None:
-        dash = f'<text class="rim" x="{x + CELL / 2}" y="{y + CELL / 2 + 4}">–</text>'
+        dash = f'<text class="rim" x="{x + CELL / 2}" y="{y + CELL / 2 + 4}">{NONE}</text>'
         return f'<g><title>{square_name(square)}: never or always {state}</title><rect class="undefined" {where}/>{dash}</g>'
     strength = min(max((auroc - 0.5) / 0.5, 0), 1) ** 2  # squared: the upper end is where differences matter
     title = f"{square_name(square)} {state}: AUROC {auroc:.4f}, latent {latent}"

@@ -132,7 +132,7 @@ def othello_contexts(
 
     Args:
       context: names the dictionary, its model, site and positions. count: games to play.
-      choose: live latents -> those to look at. per_latent: positions of each, at most one of a game.
+      choose: live latents -> those to look at. per_latent: different positions of each, at most one of a game.
 
     Returns:
       {latent: places, strongest first}.
@@ -149,13 +149,16 @@ def othello_contexts(
     hits = find_hits(context.dictionary, iter(pieces), latents)
     length = context.positions.stop - context.positions.start
     game = hits.row // length
-    return {
-        latent: [
-            _board_place(games, row // length, context.positions.start + row % length, value)
-            for row, value in hits.strongest(latent, game, per_latent)
-        ]
-        for latent in latents
-    }
+    out: dict[int, list[BoardPlace]] = {}
+    for latent in latents:
+        places: dict[bytes, BoardPlace] = {}  # by position: early ones come up in many games
+        for row, value in hits.strongest(latent, game, count):
+            place = _board_place(games, row // length, context.positions.start + row % length, value)
+            places.setdefault(np.stack([place.mine, place.theirs]).tobytes(), place)
+            if len(places) == per_latent:
+                break
+        out[latent] = list(places.values())
+    return out
 
 
 def _board_place(games: Games, game: int, ply: int, value: float) -> BoardPlace:

@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxsae.report.read import RunFiles
 
-NONE = "–"  # a figure that was not measured
+NONE = "\N{EN DASH}"  # a figure that was not measured
 OTHELLO_BASELINES = {
     "raw": "raw activations",
     "pca": "PCA",

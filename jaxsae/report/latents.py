@@ -13,6 +13,7 @@ from jaxsae.evaluate.context import Context
 from jaxsae.report.boards import STATES, move_names, position_board, target_name
 from jaxsae.report.contexts import BATCH, BoardPlace, Place, live_latents, othello_contexts, top_contexts
 
+WORTH_A_LABEL = 0.7  # AUROC below which a latent says too little about its best target to be named by it
 MOVES_SHOWN = 6  # of a game, up to the one that a latent fires on
 
 
@@ -42,11 +43,11 @@ def plays_othello(metadata: Mapping[str, Any]) -> bool:
 
 
 def strongest_targets(othello: Mapping[str, Any], count: int) -> dict[int, int]:
-    """{latent: target} of the latents with the largest AUROC, as many of each state, each latent once."""
+    """{latent: target} of the latents with the largest AUROC, the states in turn, each latent once."""
     auroc, latents = othello.get("best_auroc") or [], othello.get("best_latent") or []
     by_state: dict[int, list[int]] = {state: [] for state in range(len(STATES))}
     for target in sorted(range(len(auroc)), key=lambda t: -(auroc[t] or 0)):
-        if auroc[target] is not None and latents[target] is not None and latents[target] >= 0:
+        if (auroc[target] or 0) >= WORTH_A_LABEL and latents[target] is not None and latents[target] >= 0:
             by_state[target // 64].append(target)
     chosen: dict[int, int] = {}
     while len(chosen) < count and any(by_state.values()):

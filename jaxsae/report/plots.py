@@ -1,6 +1,7 @@
 """Plots as inline SVG in the page's own colours and type, so that they follow its light and dark themes."""
 
 import io
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -59,11 +60,11 @@ def histogram(name: str, log10_edges: Sequence[float], counts: Sequence[int], ne
     """Latents by log10 of how often they fire; those that never do stand apart on the left."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _new(width=12.4, height=3.2)
-        widths = [b - a for a, b in zip(log10_edges[:-1], log10_edges[1:], strict=True)]
+        widths = [b - a for a, b in itertools.pairwise(log10_edges)]
         axes.bar(log10_edges[:-1], counts, width=widths, align="edge", color=ACCENT, edgecolor=ACCENT, linewidth=0.4)
         left = log10_edges[0] - 0.9
         axes.bar([left], [never], width=0.5, color=WARN, edgecolor="none")
-        ticks = [t for t in range(math.ceil(log10_edges[0]), 1)]
+        ticks = list(range(math.ceil(log10_edges[0]), 1))
         axes.set_xticks([left, *ticks], ["never", *(power_of_ten(t) for t in ticks)])
         axes.grid(visible=False, axis="x")
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +20,17 @@ FORMATS = ["saelens", "sparsify", "dictionary_learning"]
 def runs(monkeypatch):
     """`jaxsae.training` with runs in memory: path -> dictionary."""
     saved = {}
+
+    def save_dictionary(run, dictionary):
+        (run / "name").write_text(str(run))  # so that a run is found where it is moved to
+        saved[str(run)] = dictionary
+
+    def load(run):
+        moved = Path(run) / "name"
+        return saved[moved.read_text() if moved.exists() else str(run)]
+
     fake = types.ModuleType("jaxsae.training")
-    fake.load = lambda run: saved[str(run)]
-    fake.save_dictionary = lambda run, dictionary: saved.__setitem__(str(run), dictionary)
+    fake.load, fake.save_dictionary = load, save_dictionary
     monkeypatch.setitem(sys.modules, "jaxsae.training", fake)
     return saved
 
@@ -45,7 +54,8 @@ def test_there_and_back(name, package, runs, run, tmp_path, capsys):
     assert capsys.readouterr().out.count("\n") == 3
     assert import_(ImportConfig(name, str(output), str(tmp_path / "back"))) == tmp_path / "back"
     for field in ("W_enc", "b_enc", "W_dec", "b_dec"):
-        back, there = runs[str(tmp_path / "back")].params, runs[run].params
+        load = sys.modules["jaxsae.training"].load
+        back, there = load(tmp_path / "back").params, load(run).params
         np.testing.assert_array_equal(getattr(back, field), getattr(there, field))
 
 
@@ -126,6 +136,19 @@ def test_frequencies_go_along_where_they_fit(run, tmp_path, capsys):
 def test_a_missing_input_is_named(runs, tmp_path):
     with pytest.raises(InputError, match="--input=.*no such directory"):
         import_(ImportConfig("saelens", str(tmp_path / "nothing"), str(tmp_path / "out")))
+
+
+def test_a_failed_import_leaves_nothing(run, tmp_path, monkeypatch):
+    output = export(config(run, tmp_path))
+
+    def fail(run, dictionary):
+        (run / "half").write_text("")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys.modules["jaxsae.training"], "save_dictionary", fail)
+    with pytest.raises(DiskFullError):
+        import_(ImportConfig("saelens", str(output), str(tmp_path / "b" / "back")))
+    assert not list((tmp_path / "b").iterdir())
 
 
 def test_relu_says_that_latents_are_rescaled(runs, make_dictionary, tmp_path, capsys):

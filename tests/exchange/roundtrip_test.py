@@ -51,6 +51,13 @@ def test_sparsify_refuses_relu(make_dictionary, tmp_path):
         sparsify.write(make_dictionary("relu"), tmp_path)
 
 
+def test_a_method_without_a_form_is_refused(file_format, make_dictionary, tmp_path):
+    dictionary = make_dictionary("topk")
+    object.__setattr__(dictionary.config, "architecture", "novel")
+    with pytest.raises(InputError, match="novel"):
+        file_format.write(dictionary, tmp_path)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_that_are_not_finite_are_refused(file_format, name, make_dictionary, tmp_path):
     dictionary = make_dictionary("topk")
@@ -216,9 +223,15 @@ def test_without_torch_the_fix_is_named(tmp_path, monkeypatch, make_dictionary):
         dictionary_learning.write(make_dictionary("topk"), tmp_path)
 
 
+def test_files_are_readable_as_other_files_are(exported):
+    plain = exported / "plain"
+    plain.touch()
+    assert {p.stat().st_mode for p in exported.rglob("*") if p.is_file()} == {plain.stat().st_mode}
+
+
 def test_describe(exported):
     text = describe_export(exported)
-    assert str(N) in text and "48" in text and "k             8" in text and "MB" in text
+    assert str(N) in text and "48" in text and "k             8" in text and "kB" in text
 
 
 def test_describe_knows_what_is_no_export(tmp_path):

@@ -84,6 +84,7 @@ def test_strongest_targets_take_states_in_turn_and_latents_once():
     chosen = strongest_targets({"best_auroc": auroc, "best_latent": latents}, 3)
     assert chosen == {3: 3, 64: 64, 130: 130}
     assert len(strongest_targets({"best_auroc": auroc, "best_latent": [7] * 192}, 5)) == 1
+    assert len(strongest_targets({"best_auroc": auroc, "best_latent": latents}, 9)) == 3  # the others are below 0.7
     assert strongest_targets({}, 4) == {}
 
 

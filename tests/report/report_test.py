@@ -20,7 +20,7 @@ def page_of(run, **changes) -> str:
 class Balanced(HTMLParser):
     """Collects elements, attributes and text; fails where a closing tag does not match."""
 
-    VOID = {"meta", "br", "img", "link"}
+    VOID = ("meta", "br", "img", "link")
 
     def __init__(self, page: str):
         super().__init__()
@@ -77,7 +77,14 @@ def test_figures_are_those_of_the_files(page):
     for figure in ("0.0522", "0.0501 to 0.0543", "96.52%", "2.0533", "98.34%", "99.12%", "0.0317", "38,500 tokens"):
         assert figure in text
     assert "zeros 1.5000" in text and "mean 1.1000" in text  # what they add to the cross-entropy
-    for figure in ("98", "of 188 targets", "raw activations 30", "PCA 31", "random-model SAE –", "linear probes 32"):
+    for figure in (
+        "98",
+        "of 188 targets",
+        "raw activations 30",
+        "PCA 31",
+        "random-model SAE \N{EN DASH}",
+        "linear probes 32",
+    ):
         assert figure in text
     assert "topk" in text and "resid_post.2" in text and "1,024,000 tokens" in text
 
@@ -159,7 +166,7 @@ def test_figures_may_be_null(make_run):
         found = json.loads(path.read_text())
         keep = ("frequency_histogram", "best_auroc", "best_latent")
         path.write_text(json.dumps({k: v if k in keep else None for k, v in found.items()}))
-    assert "–" in words(page_of(run, latents=0))
+    assert "\N{EN DASH}" in words(page_of(run, latents=0))
     lines = '{"step": 1, "tokens": 512, "loss": null, "fvu": NaN, "l0": 3}\n{"step": 2, "tok'
     (run / "metrics.jsonl").write_text(lines)
     assert "L0 3" in words(page_of(run, latents=0))
