@@ -110,7 +110,7 @@ def _chips(run: RunFiles, dictionary: Dictionary | None) -> dict[str, str]:
         "architecture": architecture,
         "latents": figures.count(int(width)) if width else None,
         "d_model": dictionary.d_model if dictionary else None,
-        "k": k if architecture == "topk" else None,
+        "k": k if architecture != "relu" else None,
         "site": metadata.get("site") or evaluated.get("site") or run.flags.get("site"),
         "model": metadata.get("model"),
         "trained on": f"{figures.count(tokens)} tokens" if tokens else None,
