@@ -42,6 +42,7 @@ class Report:
       squared_error, squared_norm: of the reconstruction and of the input; their ratio is the batch's FVU.
       active: (row, latent) pairs with a positive latent. aux: the auxiliary or penalty term, weighted.
       fired: bool [n_local], latents of this shard that were active above the firing threshold in the batch.
+      smallest: the smallest positive latent of the batch; what an inference threshold is an average of.
     """
 
     squared_error: jax.Array
@@ -49,6 +50,7 @@ class Report:
     active: jax.Array
     aux: jax.Array
     fired: jax.Array
+    smallest: jax.Array
 
 
 class Method(Protocol):
@@ -57,6 +59,7 @@ class Method(Protocol):
     name: ClassVar[str]
     pre_bias: ClassVar[bool]  # whether b_dec is subtracted from the input
     config: MethodConfig
+    has_aux: bool
 
     def init(self, key: jax.Array, d_model: int) -> Params: ...
 
@@ -87,6 +90,11 @@ class MethodBase:
     """Defaults that most methods keep."""
 
     config: MethodConfig
+
+    @property
+    def has_aux(self) -> bool:
+        """Whether the loss has an auxiliary term for dead latents."""
+        return False
 
     def project_gradient(self, params: Params, gradient: Params) -> Params:
         return gradient

@@ -11,10 +11,11 @@ class MethodConfig:
     """Flags that define a dictionary and its loss."""
 
     width: int = option(help="number of latents")
-    architecture: Literal["topk", "relu"] = option(
-        "topk", "method: topk (2406.04093) or relu (ReLU with an L1 penalty)"
+    architecture: Literal["topk", "batchtopk", "relu"] = option(
+        "topk", "method: topk (2406.04093), batchtopk (2412.06410) or relu (ReLU with an L1 penalty)"
     )
-    k: int = option(32, "topk: active latents of each row")
+    k: int = option(32, "topk: active latents of each row; batchtopk: of a row on average")
+    row_k_max: int | None = option(None, "batchtopk: the most latents of one row on one shard; default: 4 k")
     aux_k: int | None = option(
         None, "topk: dead latents that model the residual; default: power of two nearest d_model/2"
     )
@@ -23,8 +24,8 @@ class MethodConfig:
     l1_warmup: float = option(0.05, "relu: share of the steps over which the L1 weight rises from 0")
 
     def __post_init__(self):
-        check_positive(self, "width", "k", "aux_k")
-        check(self.architecture != "topk" or self.k <= self.width, "k", self.k, f"must be at most --width={self.width}")
+        check_positive(self, "width", "k", "aux_k", "row_k_max")
+        check(self.architecture == "relu" or self.k <= self.width, "k", self.k, f"must be at most --width={self.width}")
         check((self.aux_k or 1) <= self.width, "aux_k", self.aux_k, f"must be at most --width={self.width}")
         check(self.aux_coefficient >= 0, "aux_coefficient", self.aux_coefficient, "must be 0 or above")
         check(self.l1_coefficient >= 0, "l1_coefficient", self.l1_coefficient, "must be 0 or above")

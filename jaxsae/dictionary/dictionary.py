@@ -27,12 +27,14 @@ class Dictionary:
       config: the method and its settings.
       metadata: where it comes from: `model`, `site`, `context`, ... as the store and the run say.
       mesh: the devices that hold it; the latents are split over `model`.
+      threshold: batchtopk: a latent is active above it, in units of the activations.
     """
 
     params: Params
     config: MethodConfig
     metadata: dict = dataclasses.field(default_factory=dict)
     mesh: Mesh = dataclasses.field(default_factory=lambda: make_mesh((1, 1), jax.devices()[:1]))
+    threshold: float = 0.0
 
     @property
     def width(self) -> int:
@@ -57,18 +59,19 @@ class Dictionary:
 
         Returns:
           `Latents` with values and indices [B, k], values descending. `topk` has the k of its configuration;
-          `relu` has the largest number of active latents of any row of `x`, rounded up to a power of two.
+          `relu` and `batchtopk` have the largest number of active latents of any row of `x`, rounded up to a
+          power of two.
 
         Raises:
           InputError: `x` is not [B, d_model].
         """
         x = self._checked(x)
-        k = self.config.k
-        if self.config.architecture == "relu":
-            most = int(self._count(self.params, x).max())
-            k = min(self.width, 1 << max(most - 1, 0).bit_length())
-        values, indices = self._encoder(k)(self.params, x)
-        return Latents(values, indices)
+        if self.config.architecture == "topk":
+            return Latents(*self._encoder(self.config.k)(self.params, x))
+        floor = self.threshold if self.config.architecture == "batchtopk" else 0.0
+        most = int(self._count(self.params, x, jnp.float32(floor)).max())
+        values, indices = self._encoder(min(self.width, 1 << max(most - 1, 0).bit_length()))(self.params, x)
+        return Latents(jnp.where(values <= floor, 0, values), indices)  # NaN stays
 
     def decode(self, latents: Latents) -> jax.Array:
         """Reconstructions float32 [B, d] of `latents`."""
@@ -104,7 +107,7 @@ class Dictionary:
 
     @cached_property
     def _count(self):
-        return self._on_mesh(partial(_count_active, pre_bias=self.pre_bias), 1, P())
+        return self._on_mesh(partial(_count_active, pre_bias=self.pre_bias), 2, P())
 
     @cached_property
     def _decoder(self):
@@ -127,11 +130,11 @@ def _encode(params: Params, x: jax.Array, k: int, pre_bias: bool) -> tuple[jax.A
     return jnp.maximum(best, 0), jnp.take_along_axis(indices, at, 1)
 
 
-def _count_active(params: Params, x: jax.Array, pre_bias: bool) -> jax.Array:
-    """int32 [B]: positive pre-activations of each row, tile by tile of latents."""
+def _count_active(params: Params, x: jax.Array, floor: jax.Array, pre_bias: bool) -> jax.Array:
+    """int32 [B]: pre-activations of each row above `floor`, tile by tile of latents."""
     x, (n, d) = _input(params, x, pre_bias), params.W_enc.shape
     tile = next(t for t in range(min(n, 4096), 0, -1) if n % t == 0)
-    count = lambda part: ((x @ part[0].T + part[1]) > 0).sum(1)
+    count = lambda part: ((x @ part[0].T + part[1]) > floor).sum(1)
     counts = jax.lax.map(count, (params.W_enc.reshape(-1, tile, d), params.b_enc.reshape(-1, tile)))
     return jax.lax.psum(counts.sum(0), MODEL)
 

@@ -51,5 +51,6 @@ class ReluL1(MethodBase):
             active=sum_over_data(jax.lax.psum((f > 0).sum(), MODEL)),
             aux=sum_over_data(jax.lax.stop_gradient(penalty)),
             fired=fired_anywhere((f > FIRING_THRESHOLD).any(0)),
+            smallest=jnp.zeros(()),
         )
         return jnp.square(error).sum() / batch.rows + penalty, report

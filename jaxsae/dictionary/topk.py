@@ -24,7 +24,7 @@ from jaxsae.dictionary.base import (
 )
 from jaxsae.dictionary.parameters import Params, tied_init
 from jaxsae.kernels import decode, encode, fired
-from jaxsae.parallel import MODEL, copy_to_data, sum_over_data
+from jaxsae.parallel import AXES, MODEL, copy_to_data, sum_over_data
 
 
 def default_aux_k(d_model: int, width: int) -> int:
@@ -32,11 +32,21 @@ def default_aux_k(d_model: int, width: int) -> int:
     return min(width, 2 ** max(0, round(math.log2(d_model / 2))))
 
 
+def _smallest_positive(values: jax.Array) -> jax.Array:
+    """The smallest positive value on any device, 0 where there is none."""
+    smallest = jax.lax.pmin(jnp.where(values > 0, values, jnp.inf).min(), AXES)
+    return jnp.where(jnp.isfinite(smallest), smallest, 0.0)
+
+
 class TopK(MethodBase):
     """Exactly the k largest pre-activations of each row, over all shards."""
 
     name: ClassVar[str] = "topk"
     pre_bias: ClassVar[bool] = True
+
+    @property
+    def has_aux(self) -> bool:
+        return self.config.aux_coefficient > 0
 
     def init(self, key: jax.Array, d_model: int) -> Params:
         return tied_init(key, self.config.width, d_model)
@@ -47,7 +57,7 @@ class TopK(MethodBase):
 
     def loss(self, params: Params, batch: Batch, use_aux: bool) -> tuple[jax.Array, Report]:
         x, d = batch.x, batch.x.shape[1]
-        values, indices = encode(x, params.b_dec, params.W_enc, params.b_enc, self.config.k)
+        values, indices = self._select(params, batch)
         error = x.astype(jnp.float32) - copy_to_data(params.b_dec) - decode(values, indices, params.W_dec)
         loss = jnp.square(error).sum() / (batch.rows * d)
         squared_error, squared_norm = squared_sums(x.astype(jnp.float32), jax.lax.stop_gradient(error))
@@ -56,8 +66,18 @@ class TopK(MethodBase):
             aux = self._aux_loss(params, batch, jax.lax.stop_gradient(error), squared_error)
         active = sum_over_data(jax.lax.psum((values > 0).sum(), MODEL))
         alive = fired_anywhere(fired(values, indices, params.b_enc.shape[0], FIRING_THRESHOLD))
-        report = Report(squared_error, squared_norm, active, sum_over_data(jax.lax.stop_gradient(aux)), alive)
+        report = Report(
+            squared_error,
+            squared_norm,
+            active,
+            aux=sum_over_data(jax.lax.stop_gradient(aux)),
+            fired=alive,
+            smallest=_smallest_positive(jax.lax.stop_gradient(values)),
+        )
         return loss + aux, report
+
+    def _select(self, params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        return encode(batch.x, params.b_dec, params.W_enc, params.b_enc, self.config.k)
 
     def _aux_loss(self, params: Params, batch: Batch, error: jax.Array, squared_error: jax.Array) -> jax.Array:
         """alpha times the share of the residual that the best dead latents leave; this device's rows' part."""

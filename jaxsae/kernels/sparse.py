@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.kernels import pairs
-from jaxsae.kernels.encode_topk import encode_topk, merge_over_model
+from jaxsae.kernels.encode_topk import encode_topk, merge_over_batch, merge_over_model
 from jaxsae.parallel import DATA, MODEL
 
 
@@ -95,33 +95,32 @@ def _segment_outer(values: jax.Array, indices: jax.Array, rows: jax.Array, width
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def encode(
-    x: jax.Array, b_pre: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, implementation: str = "auto"
+    x: jax.Array, b_pre: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, batch_total: int | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """This shard's part of the k best latents of each row, after ReLU.
+    """This shard's part of the k best latents of each row, or of the batch's best, after ReLU.
 
     Args:
       x: [B, d], the same on every `model` shard; it gets no gradient. b_pre: [d], subtracted from it.
       w_enc: [n_local, d]. b_enc: [n_local]; -inf leaves a latent out.
-      k: how many latents a row keeps over all shards.
-      implementation: of the fused encoder; see `encode_topk`.
+      k: how many latents a row keeps over all shards; with `batch_total` the most that a row may keep on a shard.
+      batch_total: how many (row, latent) pairs the whole batch keeps (BatchTopK); None: k in each row.
 
     Returns:
-      values float32 [B, min(k, n_local)], 0 where the entry is not among the row's k best or is negative, NaN
+      values float32 [B, min(k, n_local)], 0 where the entry is not among the best or is negative, NaN
       where the row's pre-activations hold a NaN; local indices int32 of the same shape.
     """
-    values, indices = encode_topk(
-        x - b_pre.astype(x.dtype), w_enc.astype(x.dtype), b_enc, min(k, w_enc.shape[0]), implementation
-    )
-    keep = merge_over_model(values, k)
+    centred = x - b_pre.astype(x.dtype)
+    values, indices = encode_topk(centred, w_enc.astype(x.dtype), b_enc, min(k, w_enc.shape[0]))
+    keep = merge_over_model(values, k) if batch_total is None else merge_over_batch(values, batch_total)
     return jnp.where(keep, jnp.maximum(values, 0), 0), indices
 
 
-def _encode_forward(x, b_pre, w_enc, b_enc, k, implementation):
-    values, indices = encode(x, b_pre, w_enc, b_enc, k, implementation)
+def _encode_forward(x, b_pre, w_enc, b_enc, k, batch_total):
+    values, indices = encode(x, b_pre, w_enc, b_enc, k, batch_total)
     return (values, indices), (x, b_pre, w_enc, values, indices)
 
 
-def _encode_backward(k, implementation, saved, cotangents):
+def _encode_backward(k, batch_total, saved, cotangents):
     x, b_pre, w_enc, values, indices = saved
     g = jnp.where(values > 0, cotangents[0], 0)
     dw, db = _weight_gradient(g, indices, x - b_pre.astype(x.dtype), w_enc.shape[0])

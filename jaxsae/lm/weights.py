@@ -27,6 +27,7 @@ def save(model: GPT, path: Path, notes: dict | None = None) -> None:
     header = {"config": json.dumps(to_dict(model.config)), "notes": json.dumps(notes or {})}
     arrays = {name: np.asarray(leaf[...], np.float16) for name, leaf in _leaves(model).items()}
     save_file(arrays, path, metadata=header)
+    Path(path).chmod(0o644)  # safetensors leaves it to its owner alone
 
 
 def load(source: str = SHIPPED) -> GPT:

@@ -21,13 +21,14 @@ from jaxsae.errors import InputError, reraise_if_disk_full
 from jaxsae.training.state import TrainState
 
 FORMAT = 2
-_IN_DICTIONARY = ("step", "params", "skipped", "average", "mean", "scale")
+_IN_DICTIONARY = ("step", "params", "skipped", "average", "threshold", "mean", "scale")
 _IN_TRAINING = ("moments", "since_fired")
 
 
 def _split(state: TrainState) -> dict[str, dict[str, Any]]:
     pick = lambda names: {n: getattr(state, n) for n in names if getattr(state, n) is not None}
-    return {"dictionary": pick(_IN_DICTIONARY), "training": pick(_IN_TRAINING)}
+    parts = {"dictionary": pick(_IN_DICTIONARY), "training": pick(_IN_TRAINING)}
+    return {name: part for name, part in parts.items() if part}  # a run that was imported has no `training`
 
 
 def _quiet() -> None:
@@ -105,8 +106,8 @@ class Checkpoints:
         return dataclasses.replace(abstract, **parts["dictionary"], **parts["training"])
 
 
-def read_metadata(directory: Path) -> tuple[int, dict[str, Any]]:
-    """The newest step under `directory` and its metadata.
+def read_metadata(directory: Path, step: int | None = None) -> tuple[int, dict[str, Any]]:
+    """A step under `directory`, the newest where none is named, and its metadata.
 
     Raises:
       InputError: there is no checkpoint, or one that another tool or version wrote.
@@ -117,7 +118,11 @@ def read_metadata(directory: Path) -> tuple[int, dict[str, Any]]:
     with _open(directory.absolute()) as reader:
         if reader.latest is None:
             raise InputError(f"{directory}: holds no complete checkpoint. Run the same `jaxsae train` again.")
-        return reader.latest.step, _metadata(reader, directory, reader.latest.step)
+        steps = [c.step for c in reader.checkpoints]
+        if step is not None and step not in steps:
+            raise InputError(f"{directory}/{step}: no such checkpoint. There are: {', '.join(map(str, steps))}.")
+        step = steps[-1] if step is None else step
+        return step, _metadata(reader, directory, step)
 
 
 def read_dictionary(directory: Path, step: int, abstract: dict[str, Any]) -> dict[str, Any]:

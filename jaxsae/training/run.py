@@ -67,23 +67,24 @@ def find_checkpoints(path: str | Path) -> Path:
     path = Path(path)
     if (path / CHECKPOINTS).is_dir():
         return path / CHECKPOINTS
-    if path.is_dir() and path.name == CHECKPOINTS:
-        return path
+    if path.is_dir() and CHECKPOINTS in (path.name, path.parent.name):
+        return path if path.name == CHECKPOINTS else path.parent
     raise InputError(f"{path}: no run here (no {CHECKPOINTS}/). Give the --workdir of a `jaxsae train`.")
 
 
 def load(run: str | Path, mesh: Mesh | None = None) -> Dictionary:
-    """The dictionary of a run's newest checkpoint, with its normalisation folded in.
+    """The dictionary of a run, of its newest checkpoint where none is named, with its normalisation folded in.
 
     Args:
-      run: a run's directory. mesh: where its latents go; default: the first device.
+      run: a run's directory, or one of its checkpoints (`RUN/checkpoints/STEP`). mesh: where its latents go; default: the first device.
 
     Raises:
       InputError: there is no run, or its checkpoint is damaged.
     """
     mesh = mesh or make_mesh((1, 1), jax.devices()[:1])
     directory = find_checkpoints(run)
-    step, metadata = read_metadata(directory)
+    named = Path(run).name if Path(run).parent.name == CHECKPOINTS else ""
+    step, metadata = read_metadata(directory, int(named) if named.isdigit() else None)
     method = from_dict(MethodConfig, metadata["method"])
     part = read_dictionary(directory, step, _abstract_dictionary(method.width, metadata, mesh))
     params = part["params"]
@@ -92,7 +93,8 @@ def load(run: str | Path, mesh: Mesh | None = None) -> Dictionary:
         params = trained_params(state, metadata["ema_decay"])
     normalization = Normalization(part["mean"], part["scale"])
     params = fold(params, normalization, Dictionary(params, method).pre_bias)
-    return Dictionary(params, method, {**metadata["dictionary"], "step": step}, mesh)
+    threshold = float(part["threshold"] / part["scale"])
+    return Dictionary(params, method, {**metadata["dictionary"], "step": step}, mesh, threshold)
 
 
 def _abstract_dictionary(width: int, metadata: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
@@ -106,7 +108,9 @@ def _abstract_dictionary(width: int, metadata: dict[str, Any], mesh: Mesh) -> di
         b_dec=leaf((d_model,), SPECS.b_dec),
     )
     count = leaf((), P(), "i4")
-    out = {"step": count, "skipped": count, "mean": leaf((d_model,), P()), "scale": leaf((), P()), "params": params}
+    number = leaf((), P())
+    out = {"step": count, "skipped": count, "threshold": number, "scale": number}
+    out |= {"mean": leaf((d_model,), P()), "params": params}
     if metadata["ema_decay"]:
         out["average"] = params
     return out
@@ -128,6 +132,7 @@ def save_dictionary(run: str | Path, dictionary: Dictionary) -> None:
         since_fired=None,
         skipped=jnp.zeros((), jnp.int32),
         average=None,
+        threshold=jnp.float32(dictionary.threshold),
         mean=jnp.zeros(dictionary.d_model),
         scale=jnp.ones(()),
     )

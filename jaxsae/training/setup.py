@@ -131,7 +131,7 @@ class Setup:
             compute_dtype=config.compute_dtype,
             ema_decay=config.ema_decay,
             clip_norm=optimization.clip_norm,
-            aux=config.method.architecture == "topk" and config.method.aux_coefficient > 0,
+            aux=self.method.has_aux,
         )
         x = jax.ShapeDtypeStruct((config.batch_size, self.d_model), np.float32, sharding=self.row_sharding)
         plan = plan_memory(self.abstract, (config.prefetch + 2) * 4 * x.size // self.mesh.devices.shape[0])
@@ -151,6 +151,7 @@ class Setup:
         about = {
             "store": self.config.store,
             "site": self.site,
+            "fingerprint": attributes.get("fingerprint", ""),
             "holdout_rows": self.holdout,
             "model": attributes.get("model", ""),
             "tokenizer": attributes.get("tokenizer", ""),

@@ -23,6 +23,7 @@ class TrainState:
       since_fired: int32 [n], rows since each latent last fired, at most 2^30.
       skipped: int32, batches left out because they held NaN or Inf.
       average: moving average of `params`, or None.
+      threshold: float32, average of the smallest positive latent of a batch (BatchTopK's inference threshold).
       mean, scale: float32 [d] and []: the trainer sees (x - mean) * scale.
     """
 
@@ -32,6 +33,7 @@ class TrainState:
     since_fired: jax.Array
     skipped: jax.Array
     average: Params | None
+    threshold: jax.Array
     mean: jax.Array
     scale: jax.Array
 
@@ -62,6 +64,7 @@ def make_init(method: Method, optimizer: optax.GradientTransformation, d_model: 
             since_fired=jnp.zeros(params.b_enc.shape, jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
             average=jax.tree.map(jnp.zeros_like, params) if ema else None,
+            threshold=jnp.zeros(()),
             mean=mean,
             scale=scale,
         )

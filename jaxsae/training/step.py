@@ -87,14 +87,17 @@ def _device_step(state: TrainState, x: jax.Array, *, method, optimizer, rate, co
     average = _average(state.average, params, config.ema_decay)
     since_fired = jnp.minimum(jnp.where(report.fired, 0, state.since_fired + config.batch_size), SINCE_LIMIT)
     # A batch that is not finite changes nothing but the count of steps: the state stays one that can be saved.
-    kept = (state.params, state.moments, state.average, state.since_fired)
-    chosen = jax.tree.map(lambda new, old: jnp.where(finite, new, old), (params, moments, average, since_fired), kept)
+    threshold = _threshold(state, report.smallest)
+    kept = (state.params, state.moments, state.average, state.since_fired, state.threshold)
+    fresh = (params, moments, average, since_fired, threshold)
+    chosen = jax.tree.map(lambda new, old: jnp.where(finite, new, old), fresh, kept)
     new = state.replace(
         step=state.step + 1,
         params=chosen[0],
         moments=chosen[1],
         average=chosen[2],
         since_fired=chosen[3],
+        threshold=chosen[4],
         skipped=state.skipped + ~finite,
     )
     metrics = StepMetrics(
@@ -135,6 +138,13 @@ def global_norm(gradient: Params) -> jax.Array:
     """Norm over all shards; `b_dec` is the same on each and counts once."""
     local = sum(jnp.square(g).sum() for g in (gradient.W_enc, gradient.b_enc, gradient.W_dec))
     return jnp.sqrt(jax.lax.psum(local, MODEL) + jnp.square(gradient.b_dec).sum())
+
+
+def _threshold(state: TrainState, smallest: jax.Array) -> jax.Array:
+    """Moving average of decay 0.999 (2412.06410), shorter at first, so that a short run's is of its end too."""
+    taken = (state.step - state.skipped).astype(jnp.float32)
+    decay = jnp.minimum(0.999, taken / (taken + 10))
+    return decay * state.threshold + (1 - decay) * smallest
 
 
 def _average(average: Params | None, params: Params, decay: float) -> Params | None:
