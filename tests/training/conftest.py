@@ -1,0 +1,129 @@
+"""A small store of rows with structure, and runs on it."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxsae.dictionary import MethodConfig
+from jaxsae.harvest import HarvestConfig, harvest
+from jaxsae.parallel import make_mesh
+from jaxsae.training import OptimizerConfig, TrainConfig, setup
+from jaxsae.training.checkpoint import Checkpoints
+
+D, ROWS, BATCH, WIDTH = 16, 2048, 64, 64
+
+
+@pytest.fixture(scope="session")
+def rows():
+    """float32 [2048, 16]: sparse sums of 32 directions, off centre."""
+    rng = np.random.default_rng(0)
+    directions = rng.normal(size=(32, D))
+    active = rng.random((ROWS, 32)) * (rng.random((ROWS, 32)) < 0.1)
+    return (active @ directions + rng.normal(size=D) + 0.05 * rng.normal(size=(ROWS, D))).astype(np.float32)
+
+
+def write_store(directory: Path, x: np.ndarray) -> str:
+    np.save(directory / "x.npy", x)
+    url = str(directory / "store")
+    harvest(HarvestConfig(store=url, source="arrays", input=(str(directory / "x.npy"),), shard_rows=256, chunk_rows=32))
+    return url
+
+
+@pytest.fixture(scope="session")
+def store(rows, tmp_path_factory):
+    """URL of a finished store of `rows`; not to be changed."""
+    return write_store(tmp_path_factory.mktemp("rows"), rows)
+
+
+@pytest.fixture
+def own_store(rows, tmp_path):
+    """make(x=rows) -> URL of a store that the test may change."""
+    return lambda x=rows: write_store(tmp_path, x)
+
+
+@pytest.fixture
+def configure(store, tmp_path):
+    """configure(name, steps, **flags of any group) -> a TrainConfig that exercises every part of the state."""
+
+    def make(name: str = "run", steps: int = 12, **flags) -> TrainConfig:
+        method = {"width": WIDTH, "k": 4, "aux_k": 8} | {n: flags.pop(n) for n in ("width", "k", "aux_k") if n in flags}
+        optimization = {"optimizer": "adam", "learning_rate": 3e-3}
+        optimization |= {n: flags.pop(n) for n in ("optimizer", "learning_rate", "clip_norm") if n in flags}
+        defaults = {
+            "store": store,
+            "workdir": str(tmp_path / name),
+            "batch_size": BATCH,
+            "tokens": steps * BATCH,
+            "mesh": (2, 4),
+            "dead_tokens": 300,
+            "ema_decay": 0.9,
+            "checkpoint_every": 4,
+            "log_every": 1,
+            "method": MethodConfig(**method),
+            "optimization": OptimizerConfig(**optimization),
+        }
+        return TrainConfig(**defaults | flags)
+
+    return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+    """The same step is compiled once for all runs, those in processes of their own included."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+        os.environ.pop(name.upper())
+
+
+@pytest.fixture(autouse=True)
+def any_mesh(monkeypatch):
+    """Lets a run have a mesh of fewer devices than there are."""
+    monkeypatch.setattr(setup, "make_mesh", lambda shape: make_mesh(shape, jax.devices()[: math.prod(shape) or None]))
+
+
+@pytest.fixture
+def newest_state():
+    """newest_state(config) -> (step, TrainState of NumPy arrays) of the run's newest checkpoint."""
+
+    def read(config: TrainConfig):
+        with Checkpoints(Path(config.workdir) / "checkpoints", config.keep_checkpoints) as checkpoints:
+            step = checkpoints.latest
+            return step, jax.tree.map(np.asarray, checkpoints.restore(step, setup.Setup.of(config).abstract))
+
+    return read
+
+
+@pytest.fixture
+def metrics():
+    """metrics(config) -> lines of metrics.jsonl, without the speed."""
+
+    def read(config: TrainConfig) -> list[dict]:
+        lines = (Path(config.workdir) / "metrics.jsonl").read_text().splitlines()
+        return [{n: v for n, v in json.loads(line).items() if n != "tokens_per_second"} for line in lines]
+
+    return read
+
+
+@pytest.fixture
+def assert_same():
+    """assert_same(a, b): two states are equal bit by bit."""
+
+    def check(a, b) -> None:
+        jax.tree_util.tree_map_with_path(lambda p, x, y: np.testing.assert_array_equal(x, y, err_msg=str(p)), a, b)
+
+    return check

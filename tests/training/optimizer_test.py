@@ -1,0 +1,169 @@
+"""Optimisers on a mesh against optax and NumPy; the schedule at its corners."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from jaxsae.dictionary import SPECS, Params
+from jaxsae.errors import InputError
+from jaxsae.parallel import make_mesh
+from jaxsae.training.config import OptimizerConfig
+from jaxsae.training.optimizer import Moments, make_optimizer, peak_rate, round_randomly, schedule
+from jaxsae.training.step import global_norm
+
+N, D = 16, 6
+MESHES = [(1, 1), (1, 8), (2, 4)]
+MOMENTS = Moments(SPECS, SPECS, P())
+on_meshes = pytest.mark.parametrize("shape", MESHES)
+
+
+def gradients(steps=5):
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
+    return [Params(draw(N, D), draw(N), draw(N, D), draw(D)) for _ in range(steps)]
+
+
+def on_mesh(function, shape, in_specs, out_specs):
+    mesh = make_mesh(shape, jax.devices()[: shape[0] * shape[1]])
+    return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False))
+
+
+def directions(name, shape, **settings):
+    """The directions of a few steps, and the last moments."""
+    optimizer = make_optimizer(OptimizerConfig(optimizer=name, **settings), seed=3)
+    state = optimizer.init(gradients()[0])
+    specs = MOMENTS if isinstance(state, Moments) else P()
+    update = on_mesh(optimizer.update, shape, (SPECS, specs), (SPECS, specs))
+    out = []
+    for gradient in gradients():
+        direction, state = update(gradient, state)
+        out.append(direction)
+    return out, state
+
+
+@on_meshes
+def test_adam_is_that_of_optax(shape):
+    found, _ = directions("adam", shape, b1=0.8, b2=0.99, epsilon=1e-6)
+    adam = optax.scale_by_adam(0.8, 0.99, 1e-6)
+    state = adam.init(gradients()[0])
+    for gradient, direction in zip(gradients(), found, strict=True):
+        expected, state = adam.update(gradient, state)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), direction, expected)
+
+
+@on_meshes
+def test_the_factored_second_moment_is_the_mean_square_of_a_row(shape):
+    found, state = directions("adam_factored", shape, b1=0.9, b2=0.99)
+    assert state.nu.W_enc.shape == state.nu.W_dec.shape == (N, 1) and state.nu.b_enc.shape == (N,)
+    for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
+        mu = nu = 0.0
+        for count, (gradient, direction) in enumerate(zip(gradients(), found, strict=True), 1):
+            g = getattr(gradient, name).astype(np.float64)
+            square = (g**2).mean(1, keepdims=True) if g.ndim == 2 else g**2
+            mu, nu = 0.9 * mu + 0.1 * g, 0.99 * nu + 0.01 * square
+            expected = mu / (1 - 0.9**count) / (np.sqrt(nu / (1 - 0.99**count)) + 6.25e-10)
+            np.testing.assert_allclose(getattr(direction, name), expected, rtol=2e-5, atol=1e-6, err_msg=name)
+
+
+def test_sign_keeps_the_sign_alone():
+    found, _ = directions("sign", (1, 8))
+    jax.tree.map(lambda d, g: np.testing.assert_array_equal(d, np.sign(g)), found[2], gradients()[2])
+
+
+@on_meshes
+def test_bfloat16_moments_give_adam_within_their_precision(shape):
+    found, state = directions("adam_bf16", shape)
+    exact, _ = directions("adam", shape)
+    assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves((state.mu, state.nu)))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(exact), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0.05, atol=0.05)
+    assert not np.array_equal(found[3].W_enc, exact[3].W_enc)
+
+
+def rounded(x, shape=(1, 1), seed=3, step=7):
+    function = lambda x: round_randomly(x, seed, jnp.int32(step))
+    return np.asarray(on_mesh(function, shape, P("model", None), P("model", None))(x).astype(jnp.float32))
+
+
+def test_random_rounding_is_unbiased_and_to_a_neighbour():
+    x = np.repeat(np.float32([1.0003, -2.7182817, 3.3e-7, 1.0039062]), 40_000).reshape(4, -1)
+    found = rounded(x).astype(np.float64)
+    for row, value in zip(found, x[:, 0].astype(np.float64), strict=True):
+        below, above = np.unique(row)
+        assert below < value < above or value in (below, above)
+        noise = (above - below) / np.sqrt(row.size)
+        assert abs(row.mean() - value) < 3 * noise
+        assert above - below <= abs(value) / 127
+
+
+def test_random_rounding_keeps_what_bfloat16_holds_and_what_is_not_finite():
+    x = np.float32([0, 1, -2.5, 256, np.inf, -np.inf, np.nan])[None]
+    np.testing.assert_array_equal(rounded(x), x)
+
+
+def test_random_rounding_depends_on_seed_step_and_place_alone():
+    x = np.full((16, 64), 1.003, np.float32)
+    first = rounded(x)
+    np.testing.assert_array_equal(first, rounded(x))
+    for shape in ((1, 8), (2, 4)):
+        np.testing.assert_array_equal(first, rounded(x, shape))
+    assert not np.array_equal(first, rounded(x, seed=4)) and not np.array_equal(first, rounded(x, step=8))
+    assert not np.array_equal(first[0], first[1]) and not np.array_equal(first[:, 0], first[:, 1])
+
+
+@pytest.mark.xfail(strict=True, reason="the place of b_dec counts the model shard, though every shard holds the same")
+@pytest.mark.parametrize("shape", [(1, 8), (2, 4)])
+def test_bfloat16_moments_do_not_depend_on_the_mesh(shape):
+    (one, state), (other, other_state) = directions("adam_bf16", (1, 1)), directions("adam_bf16", shape)
+    jax.tree.map(np.testing.assert_array_equal, state, other_state)
+    for leaf in jax.tree.leaves(other_state):
+        if leaf.sharding.is_fully_replicated:
+            assert len({np.asarray(part.data).tobytes() for part in leaf.addressable_shards}) == 1
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@on_meshes
+def test_the_global_norm_is_that_of_the_whole_gradient(shape):
+    gradient = gradients()[0]
+    whole = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)]).astype(np.float64)
+    found = on_mesh(global_norm, shape, (SPECS,), P())(gradient)
+    np.testing.assert_allclose(found, np.linalg.norm(whole), rtol=1e-6)
+
+
+def test_the_schedule_rises_stays_and_falls_to_its_last_step():
+    rate = schedule(OptimizerConfig(warmup_fraction=0.1, decay_fraction=0.2), peak=2.0, steps=100)
+    found = np.array([rate(np.int32(step)) for step in range(101)])
+    np.testing.assert_allclose(found[[0, 4, 9]], [0.2, 1.0, 2.0], rtol=1e-6)
+    np.testing.assert_allclose(found[9:81], 2.0, rtol=1e-6)
+    np.testing.assert_allclose(found[[81, 90, 99, 100]], [1.9, 1.0, 0.1, 0.0], rtol=1e-5)
+
+
+def test_a_schedule_without_warm_up_and_decay_is_constant():
+    rate = schedule(OptimizerConfig(warmup_fraction=0.0, decay_fraction=0.0), peak=0.5, steps=3)
+    assert [float(rate(np.int32(step))) for step in range(3)] == [0.5] * 3
+
+
+def test_the_peak_rate_is_the_flag_or_falls_with_the_root_of_the_width():
+    assert peak_rate(OptimizerConfig(learning_rate=0.1), 1e-4, 2**14) == 0.1
+    assert peak_rate(OptimizerConfig(), 1e-4, 2**14) == 1e-4
+    assert peak_rate(OptimizerConfig(optimizer="sign"), 1e-4, 2**16) == pytest.approx(2.5e-3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"b1": 1.5},
+        {"b2": -0.1},
+        {"learning_rate": 0.0},
+        {"clip_norm": -1.0},
+        {"epsilon": 0.0},
+        {"decay_fraction": 0.99},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes):
+    (name,) = changes
+    with pytest.raises(InputError, match=f"--{name}={changes[name]}"):
+        OptimizerConfig(**changes)

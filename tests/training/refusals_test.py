@@ -1,0 +1,219 @@
+"""What cannot be trained is refused with exit status 2 and one message that names the thing and the fix."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxsae import cli
+from jaxsae.config import to_flag_lines
+from jaxsae.errors import InputError
+from jaxsae.parallel import make_mesh
+from jaxsae.store import Batches, open_store
+from jaxsae.store.writer import open_array
+from jaxsae.training import load, setup, train
+from jaxsae.training.checkpoint import Checkpoints
+
+
+def refused(config, capsys, *extra):
+    """Runs the command; returns the message of its refusal."""
+    capsys.readouterr()
+    assert cli.run(["train", *to_flag_lines(config), *extra]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("jaxsae train: ")]
+    assert len(said) == 1
+    return said[0]
+
+
+def test_another_configuration_in_the_directory_of_a_run(configure, capsys):
+    train(configure())
+    message = refused(configure(seed=1, k=5), capsys)
+    assert "--seed=0 (now 1)" in message and "--k=4 (now 5)" in message and "Give another --workdir" in message
+
+
+def test_settings_that_do_not_change_the_result_may_change(configure, metrics):
+    train(configure(log_every=3))
+    train(configure(log_every=1, keep_checkpoints=1, prefetch=1, on_nan="skip", checkpoint_every=7, mesh=(1, 8)))
+    assert [line["step"] for line in metrics(configure())] == [3, 6, 9, 12]
+
+
+def test_flags_that_were_refused_for_want_of_memory_may_be_mended_in_place(configure, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(setup, "available_bytes", lambda device: 10_000)
+        message = refused(configure(width=4096), capsys)
+    assert "GiB on each device" in message and "smaller --width" in message
+    train(configure(width=64))
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--k=65"], ["--k=65", "at most --width=64"]),
+        (["--width=66"], ["--width=66 does not divide", "--mesh=2,4", "such as 68"]),
+        (["--batch_size=65"], ["--batch_size=65 does not divide", "such as 66"]),
+        (["--store=/no/such/store"], ["/no/such/store"]),
+        (["--site=mlp"], ["--site=mlp", "activations"]),
+        (["--batch_size=4096", "--tokens=8192"], ["--batch_size=4096", "2048 rows", "smaller batch"]),
+        (["--seed=-1"], ["--seed=-1"]),
+        (["--workdir="], ["--workdir=", "name a directory"]),
+        (["--initialize_from=/no/run"], ["/no/run", "no run here"]),
+        (["--tokens=10"], ["--tokens=10", "less than one batch"]),
+    ],
+)
+def test_flags_that_do_not_do(flags, parts, configure, capsys):
+    message = refused(configure(), capsys, *flags)
+    assert all(part in message for part in parts)
+
+
+@pytest.mark.parametrize("mesh", [(3, 2), (8,), (0, 8), (2, 2, 2), (4, 4)])
+def test_a_mesh_that_does_not_match_the_devices(mesh, configure, capsys, monkeypatch):
+    monkeypatch.setattr(setup, "make_mesh", make_mesh)
+    message = refused(configure(mesh=mesh), capsys)
+    assert f"--mesh={','.join(map(str, mesh))}" in message and "--mesh=1,8" in message
+
+
+def test_an_empty_store(configure, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert "empty" in refused(configure(store=str(tmp_path / "empty")), capsys)
+
+
+def test_a_file_where_the_run_should_be(configure, tmp_path, capsys):
+    (tmp_path / "run").write_text("")
+    assert "is a file" in refused(configure(), capsys)
+
+
+def test_a_store_whose_width_has_changed_since_the_run_began(configure, own_store, rows, tmp_path, capsys):
+    url = own_store()
+    train(configure(store=url, steps=4))
+    Path(url).rename(tmp_path / "old")
+    own_store(rows[:, :8].copy())
+    Path(tmp_path / "run/config.flags").write_text(
+        Path(tmp_path / "run/config.flags").read_text().replace("tokens=256", "tokens=512")
+    )
+    message = refused(configure(store=url, steps=8), capsys)
+    assert "d_model 16" in message and "d_model 8" in message and "another --workdir" in message
+
+
+def test_initial_weights_of_another_width(configure, capsys):
+    train(configure())
+    message = refused(configure("other", width=128, initialize_from=configure().workdir), capsys)
+    assert "('topk', 64, 16)" in message and "('topk', 128, 16)" in message
+
+
+def test_initial_weights_are_those_of_the_other_run(configure, rows):
+    config = configure(ema_decay=0.0)
+    first = train(config)
+    second = train(configure("other", steps=1, initialize_from=config.workdir, learning_rate=1e-9, ema_decay=0.0))
+    np.testing.assert_allclose(second.params.W_dec, first.params.W_dec, atol=2e-6)
+    np.testing.assert_allclose(second.params.b_enc, first.params.b_enc, atol=1e-5)
+    np.testing.assert_allclose(second.reconstruct(rows[:50]), first.reconstruct(rows[:50]), atol=1e-4)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
+def test_a_damaged_shard_of_the_store(damage, configure, own_store, capsys):
+    url = own_store()
+    file = Path(url, "sites/activations/activations/c/3/0")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 4
+    if damage == "missing":
+        Path(url, "sites/activations/activations/c/7").rename(Path(url, "elsewhere"))
+    else:
+        file.write_bytes(content if damage == "flipped" else content[:1000])
+    config = configure(store=url, steps=30)
+    if damage == "missing":  # a store cut short is trained on as far as it goes
+        assert cli.run(["train", *to_flag_lines(config)]) == 0
+    else:
+        message = refused(config, capsys)
+        assert "c/3/0 is damaged" in message
+
+
+def poison(url, config, step, values=(np.nan, np.inf)):
+    """Puts NaN and Inf into two rows of the batch of a step (from 0); returns these rows."""
+    store = open_store(url)
+    rows = (0, store.rows - setup.held_out(store, None))
+    chosen = sorted(Batches(store, "activations", config.batch_size, config.seed, rows=rows).rows_of(step)[[3, 40]])
+    array = open_array(url, "sites/activations/activations")
+    for row, value in zip(chosen, values, strict=True):
+        array[int(row), 2] = value
+    return chosen
+
+
+def test_rows_with_nan_stop_the_run_and_are_named_until_skipping_is_asked_for(configure, own_store, capsys, metrics):
+    url = own_store()
+    config = configure(store=url)
+    rows = poison(url, config, step=7)  # the eighth step, after which a checkpoint is due
+    for _ in range(2):  # the second time from the checkpoint
+        message = refused(config, capsys)
+        assert f"step 8: 2 of 64 rows hold NaN or Inf (rows {rows[0]}, {rows[1]} of {url}" in message
+        assert "The weights are those of step 7" in message and "--on_nan=skip" in message
+    assert cli.run(["train", *to_flag_lines(config), "--on_nan=skip"]) == 0
+    assert metrics(config)[-1]["skipped_batches"] == 1
+
+
+def test_skipped_batches_are_counted_and_change_nothing(configure, own_store, newest_state, metrics):
+    clean, url = configure("clean", checkpoint_every=1, keep_checkpoints=20), own_store()
+    config = configure(store=url, on_nan="skip", checkpoint_every=1, keep_checkpoints=20)
+    poison(url, config, step=5)
+    train(clean)
+    assert np.isfinite(train(config).params.W_enc).all()
+    lines, expected = metrics(config), metrics(clean)
+    assert lines[:5] == expected[:5]
+    assert lines[5]["loss"] is None and [line["skipped_batches"] for line in lines] == [0] * 5 + [1] * 7
+    assert all(np.isfinite(line["loss"]) for line in lines[6:])
+    states = {}
+    with Checkpoints(Path(config.workdir) / "checkpoints", config.keep_checkpoints) as checkpoints:
+        abstract = setup.Setup.of(config).abstract
+        for step in (5, 6, 7):
+            states[step] = checkpoints.restore(step, abstract)
+    np.testing.assert_array_equal(states[5].params.W_enc, states[6].params.W_enc)
+    np.testing.assert_array_equal(states[5].moments.nu.b_dec, states[6].moments.nu.b_dec)
+    np.testing.assert_array_equal(states[5].since_fired, states[6].since_fired)
+    assert not np.array_equal(states[6].params.W_enc, states[7].params.W_enc)
+    assert [int(states[s].skipped) for s in (5, 6, 7)] == [0, 1, 1] and int(states[7].step) == 7
+
+
+def test_metrics_are_strict_json(configure, own_store):
+    url = own_store()
+    config = configure(store=url, on_nan="skip", steps=4)
+    poison(url, config, step=1)
+    train(config)
+    no_constant = lambda name: pytest.fail(f"{name} is not JSON")
+    for line in Path(config.workdir, "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=no_constant)
+
+
+def mounted(path, kibibytes):
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", str(path)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting a small file system is not permitted here")
+
+
+def test_a_full_disk_is_said_and_the_older_checkpoint_stays_usable(configure, tmp_path, capsys):
+    small = tmp_path / "small"
+    mounted(small, 1600)
+    try:
+        config = configure(workdir=str(small / "run"), width=1024, steps=40, keep_checkpoints=20)
+        message = refused(config, capsys)
+        assert "the disk is full" in message and "free some space" in message
+        assert np.isfinite(load(config.workdir).params.W_enc).all()
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
+        assert cli.run(["train", *to_flag_lines(config)]) == 0
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_a_run_without_room_for_its_first_file_is_refused(configure, tmp_path, capsys):
+    small = tmp_path / "small"
+    mounted(small, 64)
+    try:
+        (small / "filler").write_bytes(bytes(60 * 1024))
+        assert "the disk is full" in refused(configure(workdir=str(small / "run")), capsys)
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_loading_what_is_no_run(tmp_path):
+    with pytest.raises(InputError, match="no run here"):
+        load(tmp_path)
