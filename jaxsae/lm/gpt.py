@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxsae.config import check_positive, option
 from jaxsae.errors import InputError
 
 BLOCK_SITES = ("resid_pre", "attn_out", "mlp_in", "mlp_out", "resid_post")
@@ -23,14 +24,15 @@ Replace = Mapping[str, Callable[[jax.Array], jax.Array]]
 class GPTConfig:
     """Shape of a GPT: `vocabulary` tokens, `context` positions, `layers` blocks of width `d_model`."""
 
-    vocabulary: int = 60
-    context: int = 59
-    layers: int = 4
-    d_model: int = 128
-    heads: int = 4
-    mlp_ratio: int = 4
+    vocabulary: int = option(60, "tokens there are")
+    context: int = option(59, "positions")
+    layers: int = option(4, "blocks")
+    d_model: int = option(128, "width of the residual stream")
+    heads: int = option(4, "attention heads of a block")
+    mlp_ratio: int = option(4, "hidden width of an MLP, in units of d_model")
 
     def __post_init__(self):
+        check_positive(self, "vocabulary", "context", "layers", "d_model", "heads", "mlp_ratio")
         if self.d_model % self.heads:
             raise InputError(f"d_model={self.d_model} must be a multiple of heads={self.heads}")
 

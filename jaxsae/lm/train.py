@@ -19,13 +19,14 @@ import optax
 from flax import nnx
 from optax.contrib import MuonDimensionNumbers, muon
 
-from jaxsae.config import check_positive, group, option, write_flag_file
+from jaxsae.config import check, check_positive, group, option, write_flag_file
 from jaxsae.lm import othello
 from jaxsae.lm.gpt import GPT, GPTConfig, init
 from jaxsae.lm.weights import load, read_notes, save
 from jaxsae.progress import Progress, prefetched
 
 HELD_OUT_SEED = 10**6 + 7  # games no training seed plays
+MEASURED_AT_ONCE = 64  # games
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,16 @@ class TrainLMConfig:
 
     def __post_init__(self):
         check_positive(self, "games", "games_per_batch", "learning_rate", "muon_rate", "held_out_games", "log_every")
+        check(self.seed >= 0, "seed", self.seed, "must be 0 or more")
+        check(0 <= self.decay_fraction <= 1, "decay_fraction", self.decay_fraction, "must be between 0 and 1")
+        batch = self.games_per_batch
+        check(self.games >= batch, "games", self.games, f"is less than one batch of --games_per_batch={batch}")
+        check(
+            self.held_out_games >= MEASURED_AT_ONCE,
+            "held_out_games",
+            self.held_out_games,
+            f"at least {MEASURED_AT_ONCE}",
+        )
 
 
 def _optimizer(config: TrainLMConfig, steps: int) -> optax.GradientTransformation:
@@ -87,7 +98,7 @@ def _measure(model: GPT, tokens: jax.Array, legal: jax.Array) -> jax.Array:
     return jnp.stack([cross_entropy(logits, legal), top, mass])
 
 
-def measure(model: GPT, games: othello.Games, batch: int = 64) -> dict[str, float]:
+def measure(model: GPT, games: othello.Games, batch: int = MEASURED_AT_ONCE) -> dict[str, float]:
     """Cross-entropy beside its floor, share of legal top-1 predictions, and probability on legal moves."""
     tokens, legal = games.moves[:, : othello.CONTEXT].astype(np.int32), games.legal_tokens()
     starts = range(0, len(games) // batch * batch, batch)
