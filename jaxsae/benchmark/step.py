@@ -37,7 +37,8 @@ class TimedStep:
         init = make_init(self.method, optimizer, config.d_model, ema=False)
         abstract = abstract_state(init, config.d_model, mesh)
         steps = 10**6
-        step_config = StepConfig(config.batch_size, steps, NEVER_DEAD, config.compute_dtype)
+        lazy = config.optimization.lazy_rows
+        step_config = StepConfig(config.batch_size, steps, NEVER_DEAD, config.compute_dtype, lazy_rows=lazy)
         step = make_step(self.method, optimizer, schedule(config.optimization, 1e-6, steps), step_config, abstract, mesh)
         x = jax.ShapeDtypeStruct((config.batch_size, config.d_model), jnp.float32, sharding=batch_sharding(mesh))
         self.compiled = step.lower(abstract, x).compile()

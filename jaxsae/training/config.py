@@ -25,6 +25,9 @@ class OptimizerConfig:
     b1: float = option(0.9, "decay of the first moment")
     b2: float = option(0.999, "decay of the second moment")
     epsilon: float = option(6.25e-10, "Adam's epsilon (2406.04093)")
+    lazy_rows: bool = option(
+        False, "latents without a gradient keep weights and moments: cheaper where a batch reaches few of many latents"
+    )
     clip_norm: float | None = option(None, "largest norm of the whole gradient; default: no clipping")
 
     def __post_init__(self):

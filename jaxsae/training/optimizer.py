@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxsae.dictionary import Params
-from jaxsae.parallel import MODEL
 from jaxsae.training.config import OptimizerConfig
+from jaxsae.training.update import is_by_latent
 
 BYTES_PER_PARAMETER = {"adam": 8, "adam_bf16": 4, "adam_factored": 4, "sign": 0}  # of W_enc and W_dec
 
@@ -50,7 +50,8 @@ def make_optimizer(config: OptimizerConfig, seed: int) -> optax.GradientTransfor
     References: Kingma & Ba (1412.6980); Shazeer & Stern (1804.04235) for the factored second moment.
     """
     if config.optimizer == "sign":
-        return optax.stateless(lambda gradient, params: jax.tree.map(jnp.sign, gradient))
+        sign = lambda gradient, state, params=None, **_: (jax.tree.map(jnp.sign, gradient), state)
+        return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), sign)
     dtype = jnp.bfloat16 if config.optimizer == "adam_bf16" else jnp.float32
     return _adam(config, dtype, config.optimizer == "adam_factored", seed)
 
@@ -64,42 +65,55 @@ def _adam(config: OptimizerConfig, dtype, factored: bool, seed: int) -> optax.Gr
         nu = jax.tree.map(lambda p: jnp.zeros(jax.eval_shape(second, p).shape, dtype), params)
         return Moments(mu, nu, jnp.zeros((), jnp.int32))
 
-    def update(gradient: Params, state: Moments, params=None):
+    def update(gradient: Params, state: Moments, params=None, *, first_row: int | jax.Array = 0):
         count = state.count + 1
         mu = jax.tree.map(lambda m, g: config.b1 * m.astype(g.dtype) + (1 - config.b1) * g, state.mu, gradient)
         nu = jax.tree.map(lambda v, g: config.b2 * v.astype(g.dtype) + (1 - config.b2) * second(g), state.nu, gradient)
         mu_scale, nu_scale = 1 / (1 - config.b1**count), 1 / (1 - config.b2**count)
         direction = jax.tree.map(lambda m, v: m * mu_scale / (jnp.sqrt(v * nu_scale) + config.epsilon), mu, nu)
         if dtype == jnp.bfloat16:
-            mu, nu = round_randomly(mu, seed, 2 * count), round_randomly(nu, seed, 2 * count + 1)
+            mu = round_randomly(mu, seed, 2 * count, first_row)
+            nu = round_randomly(nu, seed, 2 * count + 1, first_row)
         return direction, Moments(mu, nu, count)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
-def round_randomly(tree, seed: int, step: jax.Array):
+def round_randomly(tree: Params, seed: int, step: jax.Array, first_row: int | jax.Array = 0) -> Params:
     """float32 -> bfloat16, up or down with odds that make the mean right; keyed by (seed, step, leaf, place).
 
     Rounding to nearest would lose every change below 1 part in 256, and a second moment with decay 0.999
-    changes by 1 part in 1,000.
+    changes by 1 part in 1,000. `first_row` is the first latent's number over all shards, so that neither a
+    mesh nor a block of rows changes the outcome.
     """
-    leaves, structure = jax.tree.flatten(tree)
-    rounded = [_round(leaf, seed * 0x3C6EF372 + number * 0x51ED270B, step) for number, leaf in enumerate(leaves)]
+    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+    rounded = []
+    for number, (path, leaf) in enumerate(leaves):
+        salt = (seed * 0x3C6EF372 + number * 0x51ED270B) % 2**32
+        first = jnp.asarray(first_row if is_by_latent(path) else 0).astype(jnp.uint32)
+        rounded.append(_round(leaf, _hash(_places(leaf.shape, first), step, salt)))
     return jax.tree.unflatten(structure, rounded)
 
 
-def _round(x: jax.Array, salt: int, step: jax.Array) -> jax.Array:
-    # A counter hashed by murmur3's finaliser: the place counts over all shards, so a mesh does not change it.
-    place = jnp.zeros(x.shape, jnp.uint32)
-    stride = 1
-    for axis in reversed(range(x.ndim)):
-        place += jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * jnp.uint32(stride % 2**32)
-        stride *= x.shape[axis]
-    place += jax.lax.axis_index(MODEL).astype(jnp.uint32) * jnp.uint32(stride % 2**32)
-    h = place * jnp.uint32(0x9E3779B1) + (step.astype(jnp.uint32) * jnp.uint32(0x85EBCA77) + jnp.uint32(salt % 2**32))
+def _places(shape: tuple[int, ...], first_row: jax.Array) -> jax.Array:
+    """uint32: the number of each place, counted in row-major order from row 0, modulo 2^32."""
+    place, stride = jnp.zeros(shape, jnp.uint32), 1
+    for axis in reversed(range(len(shape))):
+        place += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride % 2**32)
+        stride *= shape[axis] if axis else 1
+    return place + first_row * jnp.uint32(stride % 2**32)
+
+
+def _hash(place: jax.Array, step: jax.Array, salt: int) -> jax.Array:
+    """A counter through murmur3's finaliser: 32 bits that look random."""
+    h = place * jnp.uint32(0x9E3779B1) + (step.astype(jnp.uint32) * jnp.uint32(0x85EBCA77) + jnp.uint32(salt))
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         h = (h ^ (h >> shift)) * jnp.uint32(factor)
-    noise = (h ^ (h >> 16)) & jnp.uint32(0xFFFF)
+    return h ^ (h >> 16)
+
+
+def _round(x: jax.Array, noise: jax.Array) -> jax.Array:
+    """Adds 16 random bits below bfloat16's last, then cuts there; NaN and infinities stay."""
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
-    moved = jnp.where(jnp.isfinite(x), bits + noise, bits) & jnp.uint32(0xFFFF0000)
+    moved = jnp.where(jnp.isfinite(x), bits + (noise & jnp.uint32(0xFFFF)), bits) & jnp.uint32(0xFFFF0000)
     return jax.lax.bitcast_convert_type(moved, jnp.float32).astype(jnp.bfloat16)

@@ -131,6 +131,7 @@ class Setup:
             compute_dtype=config.compute_dtype,
             ema_decay=config.ema_decay,
             clip_norm=optimization.clip_norm,
+            lazy_rows=optimization.lazy_rows,
             aux=self.method.has_aux,
         )
         x = jax.ShapeDtypeStruct((config.batch_size, self.d_model), np.float32, sharding=self.row_sharding)

@@ -9,8 +9,8 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsae.dictionary import Method, Normalization, Params
 from jaxsae.parallel import MODEL, shardings
+from jaxsae.training.update import is_by_latent
 
-_BY_LATENT = ("W_enc", "b_enc", "W_dec")
 
 
 @flax.struct.dataclass
@@ -45,8 +45,7 @@ def state_specs(abstract: TrainState) -> TrainState:
     """
 
     def spec(path, leaf) -> P:
-        names = [getattr(key, "name", "") for key in path]
-        by_latent = any(n in _BY_LATENT for n in names) or "since_fired" in names
+        by_latent = is_by_latent(path) or getattr(path[0], "name", "") == "since_fired"
         return P(MODEL, *[None] * (leaf.ndim - 1)) if by_latent and leaf.ndim else P()
 
     return jax.tree_util.tree_map_with_path(spec, abstract)

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from jaxsae.dictionary import Batch, Method, Params
 from jaxsae.parallel import DATA, MODEL, shardings, sum_over_data
 from jaxsae.training.state import TrainState, state_specs
+from jaxsae.training.update import UpdateRule, Weights
 
 SINCE_LIMIT = 2**30
 
@@ -47,6 +48,7 @@ class StepConfig:
     compute_dtype: str = "float32"
     ema_decay: float = 0.0
     clip_norm: float | None = None
+    lazy_rows: bool = False
     aux: bool = True
 
 
@@ -63,7 +65,8 @@ def make_step(
     `x` holds activations as the store has them; rows lie over `data`.
     """
     specs = state_specs(abstract)
-    device = partial(_device_step, method=method, optimizer=optimizer, rate=rate, config=config)
+    update = UpdateRule(method, optimizer, config.clip_norm, config.ema_decay, config.lazy_rows)
+    device = partial(_device_step, method=method, update=update, rate=rate, config=config)
     sharded = jax.shard_map(
         device, mesh=mesh, in_specs=(specs, P(DATA, None)), out_specs=(specs, P()), check_vma=False
     )
@@ -73,7 +76,7 @@ def make_step(
     )
 
 
-def _device_step(state: TrainState, x: jax.Array, *, method, optimizer, rate, config: StepConfig):
+def _device_step(state: TrainState, x: jax.Array, *, method, update: UpdateRule, rate, config: StepConfig):
     y = ((x.astype(jnp.float32) - state.mean) * state.scale).astype(config.compute_dtype)
     dead = state.since_fired > config.dead_tokens
     dead_count = jax.lax.psum(dead.sum(), MODEL)
@@ -83,21 +86,16 @@ def _device_step(state: TrainState, x: jax.Array, *, method, optimizer, rate, co
     loss = sum_over_data(loss)
     finite = jnp.isfinite(loss)
     learning_rate = rate(state.step)
-    params, moments = _update(method, optimizer, config, state, gradient, learning_rate)
-    average = _average(state.average, params, config.ema_decay)
-    since_fired = jnp.minimum(jnp.where(report.fired, 0, state.since_fired + config.batch_size), SINCE_LIMIT)
     # A batch that is not finite changes nothing but the count of steps: the state stays one that can be saved.
-    threshold = _threshold(state, report.smallest)
-    kept = (state.params, state.moments, state.average, state.since_fired, state.threshold)
-    fresh = (params, moments, average, since_fired, threshold)
-    chosen = jax.tree.map(lambda new, old: jnp.where(finite, new, old), fresh, kept)
+    weights = update(Weights(state.params, state.moments, state.average), gradient, learning_rate, finite)
+    since_fired = jnp.minimum(jnp.where(report.fired, 0, state.since_fired + config.batch_size), SINCE_LIMIT)
     new = state.replace(
         step=state.step + 1,
-        params=chosen[0],
-        moments=chosen[1],
-        average=chosen[2],
-        since_fired=chosen[3],
-        threshold=chosen[4],
+        params=weights.params,
+        moments=weights.moments,
+        average=weights.average,
+        since_fired=jnp.where(finite, since_fired, state.since_fired),
+        threshold=jnp.where(finite, _threshold(state, report.smallest), state.threshold),
         skipped=state.skipped + ~finite,
     )
     metrics = StepMetrics(
@@ -124,32 +122,8 @@ def _gradient(method: Method, config: StepConfig, params: Params, batch: Batch, 
     return jax.lax.cond(dead_count > 0, partial(gradient, True), partial(gradient, False))
 
 
-def _update(method, optimizer, config: StepConfig, state: TrainState, gradient: Params, learning_rate: jax.Array):
-    gradient = method.project_gradient(state.params, gradient)
-    if config.clip_norm is not None:
-        scale = jnp.minimum(1.0, config.clip_norm / (global_norm(gradient) + 1e-30))
-        gradient = jax.tree.map(lambda g: g * scale, gradient)
-    direction, moments = optimizer.update(gradient, state.moments, state.params)
-    params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, direction)
-    return method.after_step(params), moments
-
-
-def global_norm(gradient: Params) -> jax.Array:
-    """Norm over all shards; `b_dec` is the same on each and counts once."""
-    local = sum(jnp.square(g).sum() for g in (gradient.W_enc, gradient.b_enc, gradient.W_dec))
-    return jnp.sqrt(jax.lax.psum(local, MODEL) + jnp.square(gradient.b_dec).sum())
-
-
 def _threshold(state: TrainState, smallest: jax.Array) -> jax.Array:
     """Moving average of decay 0.999 (2412.06410), shorter at first, so that a short run's is of its end too."""
     taken = (state.step - state.skipped).astype(jnp.float32)
     decay = jnp.minimum(0.999, taken / (taken + 10))
     return decay * state.threshold + (1 - decay) * smallest
-
-
-def _average(average: Params | None, params: Params, decay: float) -> Params | None:
-    if average is None:
-        return None
-    return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
-
-

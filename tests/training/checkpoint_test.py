@@ -16,6 +16,9 @@ from jaxsae.parallel import make_mesh
 from jaxsae.training import load, train
 from jaxsae.training.checkpoint import read_metadata, sums_of_bits
 
+# Orbax leaves the reads of a damaged checkpoint's other arrays to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def damages(files, rng):
     """(file, new content or None to delete it): each cut, emptied and deleted, and a bit flipped here and there."""
@@ -42,7 +45,6 @@ def outcome(config, newest_state, expected, assert_same):
     return "intact"
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_damage_to_any_file_is_detected_or_harmless(configure, newest_state, assert_same):
     config = configure(width=1024, steps=4, checkpoint_every=2, mesh=(1, 1))
     train(config)

@@ -12,7 +12,7 @@ from jaxsae.errors import InputError
 from jaxsae.parallel import make_mesh
 from jaxsae.training.config import OptimizerConfig
 from jaxsae.training.optimizer import Moments, make_optimizer, peak_rate, round_randomly, schedule
-from jaxsae.training.step import global_norm
+from jaxsae.training.update import global_norm
 
 N, D = 16, 6
 MESHES = [(1, 1), (1, 8), (2, 4)]

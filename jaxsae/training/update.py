@@ -1,0 +1,131 @@
+"""From gradient to new weights, row by row.
+
+Everything that follows the gradient works on one latent at a time: projection, moments, the step, the
+normalisation, the average. Done array by array, each reads and writes [n, d] numbers through memory; on CPU
+the whole chain runs on a block of latents while it is in the cache, in place.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from jaxsae.dictionary import Method, Params
+from jaxsae.parallel import MODEL
+
+BLOCK_NUMBERS = 2**16  # of one array's block: a dozen of them fit a core's cache
+BY_LATENT = ("W_enc", "b_enc", "W_dec")
+
+
+@flax.struct.dataclass
+class Weights:
+    """What a step rewrites: parameters, the optimiser's state, the average of the parameters (or None)."""
+
+    params: Params
+    moments: Any
+    average: Params | None
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdateRule:
+    """The chain from gradient to weights.
+
+    Attributes:
+      method: projects gradients and finishes a step. optimizer: gradient -> direction.
+      clip_norm: of the whole gradient, or None. ema_decay: of the average.
+      lazy_rows: latents without a gradient keep weights and moments as they are.
+      blocked: whether to go block by block; None: on CPU.
+    """
+
+    method: Method
+    optimizer: Any
+    clip_norm: float | None = None
+    ema_decay: float = 0.0
+    lazy_rows: bool = False
+    blocked: bool | None = None
+
+    def __call__(self, weights: Weights, gradient: Params, rate: jax.Array, finite: jax.Array) -> Weights:
+        """This device's weights after a step; as they were where `finite` is False."""
+        scale = self._clip_scale(weights.params, gradient)
+        shard = jax.lax.axis_index(MODEL) * gradient.b_enc.shape[0]
+        blocked = jax.default_backend() == "cpu" if self.blocked is None else self.blocked
+
+        def rows(part: Weights, g: Params, first_row) -> Weights:
+            return self._rows(part, g, shard + first_row, rate, scale)
+
+        if blocked:
+            return _by_blocks(rows, weights, gradient, finite, self.lazy_rows)
+        return jax.tree.map(lambda new, old: jnp.where(finite, new, old), rows(weights, gradient, 0), weights)
+
+    def _rows(self, old: Weights, gradient: Params, first_row, rate, scale) -> Weights:
+        """The chain on any rows of the latents, all of them or a block that begins at `first_row`."""
+        projected = self.method.project_gradient(old.params, gradient)
+        if self.clip_norm is not None:
+            projected = jax.tree.map(lambda g: g * scale, projected)
+        direction, moments = self.optimizer.update(projected, old.moments, old.params, first_row=first_row)
+        params = jax.tree.map(lambda p, u: p - rate * u, old.params, direction)
+        params = self.method.after_step(params)
+        average = old.average
+        if average is not None:
+            average = jax.tree.map(lambda a, p: self.ema_decay * a + (1 - self.ema_decay) * p, average, params)
+        new = Weights(params, moments, average)
+        if self.lazy_rows:
+            touched = gradient.b_enc != 0
+            new = _map_rows(lambda n, o: jnp.where(touched.reshape(-1, *[1] * (n.ndim - 1)), n, o), new, old)
+        return new
+
+    def _clip_scale(self, params: Params, gradient: Params) -> jax.Array:
+        if self.clip_norm is None:
+            return jnp.ones(())
+        norm = global_norm(self.method.project_gradient(params, gradient))
+        return jnp.minimum(1.0, self.clip_norm / (norm + 1e-30))
+
+
+def global_norm(gradient: Params) -> jax.Array:
+    """Norm over all shards; `b_dec` is the same on each and counts once."""
+    local = sum(jnp.square(g).sum() for g in (gradient.W_enc, gradient.b_enc, gradient.W_dec))
+    return jnp.sqrt(jax.lax.psum(local, MODEL) + jnp.square(gradient.b_dec).sum())
+
+
+def is_by_latent(path: tuple) -> bool:
+    """Whether the leaf at a tree path has a row for each latent; moments carry the parameters' names."""
+    return any(getattr(key, "name", "") in BY_LATENT for key in path)
+
+
+def _map_rows(function: Callable, tree, *rest):
+    """`function` on leaves by latent; the others as they are in `tree`."""
+    pick = lambda path, leaf, *others: function(leaf, *others) if is_by_latent(path) else leaf
+    return jax.tree_util.tree_map_with_path(pick, tree, *rest)
+
+
+def _by_blocks(rows: Callable, weights: Weights, gradient: Params, finite: jax.Array, lazy: bool) -> Weights:
+    """`rows` over blocks of latents in place, then once more, without any latents, for what is left.
+
+    The conditional does more than choose: its operands are the block's own copies. A fusion that read the
+    whole array again, after it was written to, would cost a copy of all of it for each block.
+    """
+    width, d = gradient.W_enc.shape
+    size = max(1, min(width, BLOCK_NUMBERS // d, 32 if lazy else width))
+
+    def cut(tree, start, count: int):
+        return _map_rows(lambda a: jax.lax.dynamic_slice_in_dim(a, start, count), tree)
+
+    def paste(whole: Weights, part: Weights, start) -> Weights:
+        put = lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, start, 0)
+        return _map_rows(put, whole, part)
+
+    def block(whole: Weights, start, count: int) -> Weights:
+        part, g = cut(whole, start, count), cut(gradient, start, count)
+        wanted = finite & (g.b_enc != 0).any() if lazy else finite
+        new = jax.lax.cond(wanted, lambda p, g: rows(p, g, start), lambda p, g: p, part, g)
+        return paste(whole, new, start)
+
+    whole = jax.lax.fori_loop(0, width // size, lambda i, w: block(w, i * size, size), weights)
+    if width % size:
+        whole = block(whole, width - width % size, width % size)
+    rest = rows(cut(weights, 0, 0), cut(gradient, 0, 0), 0)
+    keep = lambda path, done, new, old: done if is_by_latent(path) else jnp.where(finite, new, old)
+    return jax.tree_util.tree_map_with_path(keep, whole, rest, weights)
