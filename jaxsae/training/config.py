@@ -76,6 +76,8 @@ class TrainConfig:
         check(bool(self.workdir), "workdir", "", "name a directory")
         check(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2^32 - 1")
         check(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "must be at least 0 and below 1")
+        lazy = self.optimization.lazy_rows  # a row that waits would stand in the average with the wrong weight
+        check(not (lazy and self.ema_decay), "ema_decay", self.ema_decay, "needs --lazy_rows=false")
         check(
             self.holdout_rows is None or self.holdout_rows >= 0, "holdout_rows", self.holdout_rows, "must be 0 or more"
         )

@@ -53,7 +53,9 @@ def configure(store, tmp_path):
     def make(name: str = "run", steps: int = 12, **flags) -> TrainConfig:
         method = {"width": WIDTH, "k": 4, "aux_k": 8} | {n: flags.pop(n) for n in ("width", "k", "aux_k") if n in flags}
         optimization = {"optimizer": "adam", "learning_rate": 3e-3}
-        optimization |= {n: flags.pop(n) for n in ("optimizer", "learning_rate", "clip_norm") if n in flags}
+        optimization |= {
+            n: flags.pop(n) for n in ("optimizer", "learning_rate", "clip_norm", "lazy_rows") if n in flags
+        }
         defaults = {
             "store": store,
             "workdir": str(tmp_path / name),

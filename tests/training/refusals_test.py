@@ -56,6 +56,7 @@ def test_flags_that_were_refused_for_want_of_memory_may_be_mended_in_place(confi
         (["--site=mlp"], ["--site=mlp", "activations"]),
         (["--batch_size=4096", "--tokens=8192"], ["--batch_size=4096", "2048 rows", "smaller batch"]),
         (["--seed=-1"], ["--seed=-1"]),
+        (["--lazy_rows", "--ema_decay=0.9"], ["--ema_decay=0.9", "--lazy_rows=false"]),
         (["--workdir="], ["--workdir=", "name a directory"]),
         (["--initialize_from=/no/run"], ["/no/run", "no run here"]),
         (["--tokens=10"], ["--tokens=10", "less than one batch"]),

@@ -135,7 +135,6 @@ def test_a_run_goes_on_where_another_mesh_left_it(configure, metrics, monkeypatc
     np.testing.assert_allclose([m["loss"] for m in found], [m["loss"] for m in expected], rtol=1e-5)
 
 
-@pytest.mark.xfail(strict=True, reason="b_dec's moments are rounded differently on each model shard")
 def test_bfloat16_moments_are_the_same_on_every_device(configure, newest_state):
     config = configure(optimizer="adam_bf16")
     train(config)
