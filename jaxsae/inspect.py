@@ -4,11 +4,14 @@ import dataclasses
 import json
 from pathlib import Path
 
+import jax
+from orbax.checkpoint import v1 as ocp
+
 from jaxsae.config import option
 from jaxsae.errors import InputError
 from jaxsae.exchange import describe_export
 from jaxsae.store import open_store
-from jaxsae.training.checkpoint import read_metadata
+from jaxsae.training.checkpoint import read_dictionary, read_metadata
 from jaxsae.training.metrics import read_metrics
 from jaxsae.training.run import CHECKPOINTS, FLAGS, METRICS
 
@@ -49,7 +52,10 @@ def describe_run(run: Path) -> str:
     if (run / CHECKPOINTS).is_dir():
         step, metadata = read_metadata(run / CHECKPOINTS)
         method, about = metadata["method"], metadata["dictionary"]
-        kind = f"{method['architecture']}, {method['width']:,} latents, d_model {metadata['d_model']}, k {method['k']}"
+        kind = f"{method['architecture']}, {method['width']:,} latents, d_model {metadata['d_model']}"
+        kind += "" if method["architecture"] == "relu" else f", k {method['k']}"
+        if method["architecture"] == "batchtopk":
+            kind += f", threshold {_threshold(run / CHECKPOINTS, step):.6g}"
         lines += [f"is        {kind}", f"step      {step:,}"]
         lines += [f"{name:<10}{about[name]}" for name in ("store", "site", "model") if about.get(name)]
     if last := read_metrics(run / METRICS)[-1:]:
@@ -61,6 +67,18 @@ def describe_run(run: Path) -> str:
     return "\n".join(lines)
 
 
+def _threshold(checkpoints: Path, step: int) -> float:
+    """The inference threshold in units of the activations, without the weights, which may be large."""
+    number = jax.ShapeDtypeStruct((), "f4", sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    loading = ocp.options.PyTreeOptions.Loading(partial_load=True)
+    with ocp.Context(pytree_options=ocp.options.PyTreeOptions(loading=loading)):
+        part = read_dictionary(checkpoints, step, {"threshold": number, "scale": number})
+    return float(part["threshold"] / part["scale"])
+
+
 def _headline(figures: dict) -> str:
-    numbers = {n: v for n, v in figures.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    """The first few numbers that were measured; what the dictionary is stands above them."""
+    known = ("width", "k", "threshold", "trained_tokens")
+    is_number = lambda value: isinstance(value, int | float) and not isinstance(value, bool)
+    numbers = {name: value for name, value in figures.items() if is_number(value) and name not in known}
     return ", ".join(f"{name} {value:.4g}" for name, value in list(numbers.items())[:6])

@@ -56,7 +56,8 @@ def origin(context: Context) -> dict[str, Any]:
     return {
         "architecture": config.architecture,
         "width": dictionary.width,
-        "k": config.k if config.architecture == "topk" else None,
+        "k": None if config.architecture == "relu" else config.k,
+        "threshold": dictionary.threshold if config.architecture == "batchtopk" else None,
         "site": context.site,
         "trained_tokens": dictionary.metadata.get("tokens"),
     }

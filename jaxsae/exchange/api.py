@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxsae.config import option
+from jaxsae.config import check, check_positive, option
 from jaxsae.errors import DiskFullError, InputError, reraise_if_disk_full
 from jaxsae.exchange import dictionary_learning, saelens, sparsify
 from jaxsae.progress import say
@@ -36,6 +36,11 @@ class ImportConfig:
     format: FormatName = option(help="whose files to read")
     input: str = option(help="directory with the files")
     output: str = option(help="run to write, which evaluate, export and train accept; must not exist or be empty")
+    k: int | None = option(None, "saelens: active latents of a row on average, of a jumprelu that does not say it")
+
+    def __post_init__(self):
+        check_positive(self, "k")
+        check(self.k is None or self.format == "saelens", "k", self.k, f"--format={self.format} says k itself")
 
 
 def export(config: ExportConfig) -> Path:
@@ -57,6 +62,8 @@ def export(config: ExportConfig) -> Path:
         file_format.write(dictionary, staging)
         if frequency is not None:
             saelens.write_sparsity(staging, frequency)
+    if dictionary.config.architecture == "batchtopk" and config.format == "saelens":
+        say(f"As SAELens' jumprelu: every latent has the threshold {dictionary.threshold:.6g}.")
     if dictionary.config.architecture == "relu":
         say("Decoder rows now have length 1: latent i is ||W_dec,i|| times what it was; reconstructions are the same.")
     say(f"{output}: {config.format}, {dictionary.width:,} latents of {dictionary.d_model:,}. Load it with:")
@@ -79,11 +86,14 @@ def import_(config: ImportConfig) -> Path:
     if not source.is_dir():
         raise InputError(f"--input={source}: no such directory.")
     _check_free(output, overwrite=False)
-    dictionary = FORMATS[config.format].read(source)
+    known = {} if config.k is None else {"k": config.k}
+    dictionary = FORMATS[config.format].read(source, **known)
     with _replacing(output) as staging:
         save_dictionary(staging, dictionary)
-    k = f", k {dictionary.config.k}" if dictionary.config.architecture == "topk" else ""
-    say(f"{output}: {dictionary.config.architecture}, {dictionary.width:,} latents of {dictionary.d_model:,}{k}.")
+    architecture = dictionary.config.architecture
+    k = "" if architecture == "relu" else f", k {dictionary.config.k}"
+    threshold = f", threshold {dictionary.threshold:.6g}" if architecture == "batchtopk" else ""
+    say(f"{output}: {architecture}, {dictionary.width:,} latents of {dictionary.d_model:,}{k}{threshold}.")
     return output
 
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from jaxsae.exchange import dictionary_learning, saelens, sparsify
-from jaxsae.exchange.files import read_json, safetensors_shapes
+from jaxsae.exchange.files import read_json, read_safetensors, safetensors_shapes
 
 
 def describe_export(path: str | Path) -> str | None:
-    """Names the format, sizes, dtype and files of the export at `path`, reading headers alone.
+    """Names the format, sizes, dtype and files of the export at `path`, reading headers and thresholds alone.
 
     Returns:
       Lines of text; None where no format is recognised.
@@ -33,7 +33,8 @@ def _saelens(path: Path) -> dict[str, object]:
         "architecture": settings.get("architecture"),
         "latents": settings.get("d_sae"),
         "d_model": settings.get("d_in"),
-        "k": settings.get("k"),
+        "k": saelens.recorded_k(settings),
+        "threshold": _threshold(path / saelens.WEIGHTS),
         "dtype": _dtype(path / saelens.WEIGHTS),
         "model": told.get("model_name"),
         "site": told.get("hook_name"),
@@ -66,6 +67,16 @@ def _dictionary_learning(path: Path) -> dict[str, object]:
         "model": trainer.get("lm_name"),
         "site": trainer.get("submodule_name"),
     }
+
+
+def _threshold(path: Path) -> str | None:
+    """The threshold of a jumprelu's latents, or from where to where theirs lie."""
+    if "threshold" not in safetensors_shapes(path):
+        return None
+    threshold = read_safetensors(path, ["threshold"])["threshold"]
+    if saelens.has_one_threshold(threshold):
+        return f"{threshold.flat[0]:.6g}"
+    return f"{threshold.min():.6g} to {threshold.max():.6g}"
 
 
 def _dtype(path: Path) -> str:

@@ -1,8 +1,8 @@
 """dictionary_learning (saprmarks): `ae.pt`, a flat dict of tensors, and `config.json`.
 
-`topk` is its AutoEncoderTopK. `relu` is its AutoEncoder, which subtracts b_dec from the input and whose
-loader brings decoder rows to length 1: both are done here, so its latents are ||W_dec,i|| z_i and its
-reconstructions the same.
+`topk` is its AutoEncoderTopK, `batchtopk` its BatchTopKSAE with the same threshold. `relu` is its AutoEncoder,
+which subtracts b_dec from the input and whose loader brings decoder rows to length 1: both are done here, so
+its latents are ||W_dec,i|| z_i and its reconstructions the same.
 """
 
 import json
@@ -26,11 +26,18 @@ _LINEAR = {"encoder.weight": "nd", "encoder.bias": "n", "decoder.weight": "dn"}
 # class -> its tensors; the last is the decoder's bias
 SHAPES = {
     "AutoEncoderTopK": _LINEAR | {"b_dec": "d"},
+    "BatchTopKSAE": _LINEAR | {"b_dec": "d"},
     "AutoEncoder": _LINEAR | {"bias": "d"},
     "AutoEncoderNew": _LINEAR | {"decoder.bias": "d"},
 }
-CLASSES = {"topk": "AutoEncoderTopK", "relu": "AutoEncoder"}
-TRAINERS = {"AutoEncoderTopK": "TopKTrainer", "AutoEncoder": "StandardTrainerAprilUpdate"}
+CLASSES = {"topk": "AutoEncoderTopK", "batchtopk": "BatchTopKSAE", "relu": "AutoEncoder"}
+METHODS = {"AutoEncoderTopK": "topk", "BatchTopKSAE": "batchtopk"}  # that have a k; all others are `relu`
+TRAINERS = {
+    "AutoEncoderTopK": "TopKTrainer",
+    "BatchTopKSAE": "BatchTopKTrainer",
+    "AutoEncoder": "StandardTrainerAprilUpdate",
+}
+_UNSET = -1.0  # a threshold that was not estimated
 
 
 def write(dictionary: Dictionary, output: Path) -> None:
@@ -42,9 +49,10 @@ def write(dictionary: Dictionary, output: Path) -> None:
     weights.check_architecture(dictionary, "dictionary_learning", CLASSES)
     torch, name = _torch(), CLASSES[dictionary.config.architecture]
     w, extra = weights.of_dictionary(dictionary), {}
-    if name == "AutoEncoderTopK":
+    if name in METHODS:
+        threshold = dictionary.threshold if name == "BatchTopKSAE" else _UNSET
         k = torch.tensor(dictionary.config.k, dtype=torch.int)
-        extra = {"k": k, "threshold": torch.tensor(-1.0)}  # -1: none was estimated
+        extra = {"k": k, "threshold": torch.tensor(threshold, dtype=torch.float32)}
     else:
         w = weights.with_pre_bias(weights.unit_norm(w))
     arrays = dict(zip(SHAPES[name], (w.W_enc, w.b_enc, w.W_dec.T, w.b_dec), strict=True))
@@ -62,8 +70,8 @@ def read(input: Path) -> Dictionary:
     """Reads a directory that `write` or dictionary_learning saved; latents are those its own loader gives.
 
     Raises:
-      InputError: torch is not installed, files or tensors missing or misshapen, a class other than
-        AutoEncoderTopK, AutoEncoder and AutoEncoderNew, an ae.pt that holds more than tensors.
+      InputError: torch is not installed, files or tensors missing or misshapen, a class that is not in `SHAPES`,
+        a BatchTopKSAE whose threshold was never estimated, an ae.pt that holds more than tensors.
     """
     path = input / CONFIG
     settings = read_json(path)
@@ -75,13 +83,14 @@ def read(input: Path) -> Dictionary:
     check_shapes(tensors, SHAPES[name], input / WEIGHTS)
     W_enc, b_enc, W_dec, b_dec = (tensors[key] for key in SHAPES[name])
     w = Weights(W_enc, b_enc, np.ascontiguousarray(W_dec.T), b_dec)
-    if name == "AutoEncoderTopK":
-        config = MethodConfig(width=w.width, architecture="topk", k=_k(trainer, tensors, w.width, input))
+    if name in METHODS:
+        config = MethodConfig(width=w.width, architecture=METHODS[name], k=_k(trainer, tensors, w.width, input))
     else:
         config = MethodConfig(width=w.width, architecture="relu")
     if name == "AutoEncoder":
         w = weights.without_pre_bias(weights.unit_norm(w))
-    return weights.to_dictionary(w, config, _metadata(settings, trainer), str(input))
+    threshold = _threshold(tensors, input / WEIGHTS) if name == "BatchTopKSAE" else 0.0
+    return weights.to_dictionary(w, config, _metadata(settings, trainer), str(input), threshold)
 
 
 def is_here(path: Path) -> bool:
@@ -131,6 +140,18 @@ def _k(trainer: Mapping[str, Any], tensors: Mapping[str, np.ndarray], width: int
     return k
 
 
+def _threshold(tensors: Mapping[str, np.ndarray], path: Path) -> float:
+    """`threshold` of a BatchTopKSAE; without one its own loader would keep every positive latent."""
+    check_shapes(tensors, {"threshold": ""}, path)
+    threshold = float(tensors["threshold"])
+    if not 0 <= threshold < np.inf:
+        raise InputError(
+            f"--input: {path}: threshold = {threshold:g}, expected 0 or more: it was never estimated or the training "
+            "diverged. dictionary_learning estimates it after threshold_start_step; train past that step."
+        )
+    return threshold
+
+
 def _config(dictionary: Dictionary, class_name: str) -> dict[str, Any]:
     metadata = dictionary.metadata
     trainer = {
@@ -142,7 +163,7 @@ def _config(dictionary: Dictionary, class_name: str) -> dict[str, Any]:
         "lm_name": provenance.model_name(metadata),
         "submodule_name": provenance.site_name(metadata),
     }
-    if dictionary.config.architecture == "topk":
+    if class_name in METHODS:
         trainer["k"] = dictionary.config.k
     buffer = {"d_submodule": dictionary.d_model, "ctx_len": provenance.context_size(metadata)}
     return {"trainer": trainer, "buffer": buffer, "jaxsae": provenance.own_record(metadata)}

@@ -1,7 +1,7 @@
 """Reading and writing the files that formats are made of; what is wrong with one is said by name."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of a safetensors file, as float32 where they are floating point.
+def read_safetensors(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file, those of `names` alone where given, as float32 where they are floating point.
 
     Raises:
       InputError: no such file, not a safetensors file.
@@ -44,7 +44,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"--input: {path} is missing. {_listing(path.parent)}")
     try:
         with safe_open(path, framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in names or file.keys()}
     except (SafetensorError, OSError) as error:
         raise InputError(f"--input: {path} is damaged or not a safetensors file ({error})") from None
     return {name: as_float32(tensor) for name, tensor in tensors.items()}

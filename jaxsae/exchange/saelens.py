@@ -1,6 +1,7 @@
 """SAELens: `sae_weights.safetensors`, `cfg.json`, and `sparsity.safetensors` where frequencies are known.
 
-`topk` goes out as it is. `relu` becomes `standard` with decoder rows of length 1: its latents are then
+`topk` goes out as it is. `batchtopk` becomes `jumprelu` with the same threshold for every latent, as SAELens saves
+its own. `relu` becomes `standard` with decoder rows of length 1: its latents are then
 ||W_dec,i|| z_i, its reconstructions the same.
 """
 
@@ -29,7 +30,8 @@ WEIGHTS, CONFIG, SPARSITY = "sae_weights.safetensors", "cfg.json", "sparsity.saf
 FILES = frozenset({WEIGHTS, CONFIG, SPARSITY})
 SCHEMA_VERSION = "6.54.12"  # the SAELens whose reading of these files is tested; below 6 means another schema
 SHAPES = {"W_enc": "dn", "b_enc": "n", "W_dec": "nd", "b_dec": "d"}
-ARCHITECTURES = {"topk": "topk", "relu": "standard"}
+ARCHITECTURES = {"topk": "topk", "batchtopk": "jumprelu", "relu": "standard"}
+SAME = 1e-6  # relative spread of thresholds that count as one; dividing by decoder norms leaves some rounding
 
 
 def write(dictionary: Dictionary, output: Path) -> None:
@@ -42,7 +44,10 @@ def write(dictionary: Dictionary, output: Path) -> None:
     w = weights.of_dictionary(dictionary)
     if dictionary.config.architecture == "relu":
         w = weights.unit_norm(w)
-    write_safetensors(output / WEIGHTS, {"W_enc": w.W_enc.T, "b_enc": w.b_enc, "W_dec": w.W_dec, "b_dec": w.b_dec})
+    tensors = {"W_enc": w.W_enc.T, "b_enc": w.b_enc, "W_dec": w.W_dec, "b_dec": w.b_dec}
+    if dictionary.config.architecture == "batchtopk":
+        tensors["threshold"] = np.full(w.width, dictionary.threshold, np.float32)
+    write_safetensors(output / WEIGHTS, tensors)
     write_json(output / CONFIG, _config(dictionary))
 
 
@@ -57,12 +62,15 @@ def snippet(output: Path) -> str:
     return f"from sae_lens import SAE\n{load}\nx_hat = sae.decode(sae.encode(x))"
 
 
-def read(input: Path) -> Dictionary:
+def read(input: Path, k: int | None = None) -> Dictionary:
     """Reads a directory that `write` or SAELens 6 saved.
 
+    Args:
+      input: the directory. k: of a `jumprelu` that does not say it.
+
     Raises:
-      InputError: files or tensors missing or misshapen, an architecture other than topk and standard,
-        a normalisation at run time.
+      InputError: files or tensors missing or misshapen, an architecture other than topk, jumprelu and standard,
+        a jumprelu with several thresholds or without k, a normalisation at run time.
     """
     path = input / CONFIG
     settings = read_json(path)
@@ -73,16 +81,58 @@ def read(input: Path) -> Dictionary:
         why = f"{WEIGHTS} says so"
         check_setting(settings, name, sizes[letter], path, why)
     w = Weights(np.ascontiguousarray(tensors["W_enc"].T), tensors["b_enc"], tensors["W_dec"], tensors["b_dec"])
-    if settings.get("rescale_acts_by_decoder_norm", False):
+    threshold = _threshold(tensors, input / WEIGHTS) if architecture == "batchtopk" else 0.0
+    if architecture == "topk" and settings.get("rescale_acts_by_decoder_norm", False):
         w = weights.unit_norm(w)  # it chooses by z_i ||W_dec,i|| and so keeps its choice
     pre_bias = settings.get("apply_b_dec_to_input", True)
-    if architecture == "topk":
-        w = w if pre_bias else weights.with_pre_bias(w)
-        config = MethodConfig(width=w.width, architecture="topk", k=read_k(settings, w.width, path))
-    else:
+    if architecture == "relu":
         w = weights.without_pre_bias(w) if pre_bias else w
         config = MethodConfig(width=w.width, architecture="relu")
-    return weights.to_dictionary(w, config, _metadata(settings), str(input))
+    else:
+        w = w if pre_bias else weights.with_pre_bias(w)
+        config = MethodConfig(width=w.width, architecture=architecture, k=_k(settings, architecture, w.width, path, k))
+    return weights.to_dictionary(w, config, _metadata(settings), str(input), threshold)
+
+
+def recorded_k(settings: Mapping[str, Any]) -> Any:
+    """k as the settings have it; SAELens keeps a BatchTopK's, which may be a fraction, in the record of its training."""
+    told = settings.get("metadata")
+    details = told.get("training_architecture_details") if isinstance(told, Mapping) else None
+    k = details.get("k") if isinstance(details, Mapping) else None
+    return settings.get("k", max(1, round(k)) if isinstance(k, float) and np.isfinite(k) else k)
+
+
+def has_one_threshold(threshold: np.ndarray) -> bool:
+    """Whether all latents of a jumprelu share a threshold, rounding apart."""
+    return bool(np.ptp(threshold) <= SAME * np.abs(threshold).max())
+
+
+def _threshold(tensors: Mapping[str, np.ndarray], path: Path) -> float:
+    """The threshold of a jumprelu."""
+    check_shapes(tensors, {"b_enc": "n", "threshold": "n"}, path)
+    low, high = tensors["threshold"].min(), tensors["threshold"].max()
+    if not (low >= 0 and high < np.inf):
+        raise InputError(f"--input: {path}: thresholds from {low:g} to {high:g}, expected finite numbers of 0 or more.")
+    if not has_one_threshold(tensors["threshold"]):
+        raise InputError(
+            f"--input: {path}: thresholds from {low:g} to {high:g}; jaxsae reads a jumprelu whose latents all have the "
+            "same one, as batchtopk, and has no method with a threshold for each latent."
+        )
+    return float(np.median(tensors["threshold"]))
+
+
+def _k(settings: Mapping[str, Any], architecture: str, width: int, path: Path, given: int | None) -> int:
+    recorded = recorded_k(settings)
+    if recorded is None and architecture == "batchtopk":
+        if given is None:
+            raise InputError(
+                f"--input: {path} does not say k, the active latents of a row on average, of this jumprelu: "
+                "encoding does not need it, but training on does. Give it with --k=K."
+            )
+        return given
+    if given not in (None, recorded):
+        raise InputError(f"--k={given}: {path} says {recorded}. Leave --k out.")
+    return read_k({"k": recorded}, width, path)
 
 
 def _config(dictionary: Dictionary) -> dict[str, Any]:
@@ -110,11 +160,14 @@ def _config(dictionary: Dictionary) -> dict[str, Any]:
     }
     if dictionary.config.architecture == "topk":
         config |= {"k": dictionary.config.k, "rescale_acts_by_decoder_norm": False}
+    elif dictionary.config.architecture == "batchtopk":  # where SAELens itself keeps it
+        details = {"training_architecture": "batchtopk", "training_architecture_details": {"k": dictionary.config.k}}
+        config["metadata"] |= details
     return config
 
 
 def _architecture(settings: Mapping[str, Any], path: Path) -> str:
-    """ "topk" or "standard", after the settings that would change what the weights mean were refused."""
+    """What jaxsae calls it, after the settings that would change what the weights mean were refused."""
     told = settings.get("metadata") if isinstance(settings.get("metadata"), Mapping) else {}
     version = str(settings.get("sae_lens_version") or told.get("sae_lens_version") or "")
     if not version.split(".")[0].isdigit() or int(version.split(".")[0]) < 6:
@@ -122,12 +175,13 @@ def _architecture(settings: Mapping[str, Any], path: Path) -> str:
             f"--input: {path}: sae_lens_version is {version or 'missing'}, only files of SAELens 6 are read. "
             "Load it with SAELens 6 and save it again: SAE.load_from_disk(DIR).save_model(DIR)."
         )
+    names = {theirs: ours for ours, theirs in ARCHITECTURES.items()}
     architecture = settings.get("architecture")
-    if architecture not in ARCHITECTURES.values():
-        raise InputError(f"--input: {path}: architecture = {architecture!r}; jaxsae reads topk and standard.")
+    if architecture not in names:
+        raise InputError(f"--input: {path}: architecture = {architecture!r}; jaxsae reads {', '.join(names)}.")
     check_setting(settings, "normalize_activations", "none", path, "the weights must take activations as they are")
     check_setting(settings, "reshape_activations", "none", path, "jaxsae takes activations [B, d]")
-    return architecture
+    return names[architecture]
 
 
 def _metadata(settings: Mapping[str, Any]) -> dict[str, Any]:

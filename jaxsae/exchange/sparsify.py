@@ -1,7 +1,8 @@
 """EleutherAI sparsify: `<hookpoint>/sae.safetensors` and `<hookpoint>/cfg.json`.
 
-Only `topk`: its coder keeps the k largest latents of a row, never all that are positive. The files stand in
-OUTPUT/<site>/, and OUTPUT has links to them, so that `load_many(OUTPUT)` and `load_from_disk(OUTPUT)` both work.
+Only `topk`: its coder keeps the k largest latents of a row, never all that are positive or above a
+threshold. The files stand in OUTPUT/<site>/, and OUTPUT has links to them, so that `load_many(OUTPUT)` and
+`load_from_disk(OUTPUT)` both work.
 """
 
 import json
@@ -32,12 +33,13 @@ def write(dictionary: Dictionary, output: Path) -> None:
     """Writes `dictionary` into the directory `output`.
 
     Raises:
-      InputError: a `relu` dictionary, weights that are not finite.
+      InputError: a dictionary of another method than `topk`, weights that are not finite.
     """
     if dictionary.config.architecture != "topk":
         raise InputError(
-            f"--format=sparsify cannot hold a {dictionary.config.architecture} dictionary: its coder keeps "
-            "k of the latents and has no plain ReLU. Take --format=saelens or --format=dictionary_learning."
+            f"--format=sparsify cannot hold a {dictionary.config.architecture} dictionary: its coder is plain top-k, "
+            "which keeps k latents of every row and knows neither a threshold nor a plain ReLU. "
+            "Take --format=saelens or --format=dictionary_learning."
         )
     w = weights.of_dictionary(dictionary)
     folder = output / provenance.folder_name(dictionary.metadata)

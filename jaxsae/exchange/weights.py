@@ -34,11 +34,14 @@ def of_dictionary(dictionary: Dictionary) -> Weights:
     """The weights of `dictionary` in units of the activations.
 
     Raises:
-      InputError: a weight is NaN or infinite.
+      InputError: a weight or the threshold is NaN or infinite.
     """
     names = [f.name for f in dataclasses.fields(Weights)]
     weights = Weights(*(np.asarray(getattr(dictionary.params, name), np.float32) for name in names))
-    check_finite(weights, "the dictionary", "take an earlier checkpoint of the run, or train it again")
+    fix = "take an earlier checkpoint of the run, or train it again"
+    check_finite(weights, "the dictionary", fix)
+    if not np.isfinite(dictionary.threshold):
+        raise InputError(f"the dictionary: its threshold is {dictionary.threshold}; {fix}.")
     return weights
 
 
@@ -49,15 +52,17 @@ def check_architecture(dictionary: Dictionary, file_format: str, fits: Mapping[s
         raise InputError(f"--format={file_format} has no form for {architecture}; it holds {', '.join(fits)}.")
 
 
-def to_dictionary(weights: Weights, config: MethodConfig, metadata: dict, source: str) -> Dictionary:
-    """The dictionary that `weights`, read from `source`, make up.
+def to_dictionary(
+    weights: Weights, config: MethodConfig, metadata: dict, source: str, threshold: float = 0.0
+) -> Dictionary:
+    """The dictionary that `weights`, read from `source`, make up; `threshold` is batchtopk's.
 
     Raises:
       InputError: a weight is NaN or infinite.
     """
     check_finite(weights, source, "the file is damaged or its training diverged")
     params = Params(**{f.name: jnp.asarray(getattr(weights, f.name), jnp.float32) for f in dataclasses.fields(weights)})
-    return Dictionary(params, config, metadata)
+    return Dictionary(params, config, metadata, threshold=threshold)
 
 
 def check_finite(weights: Weights, source: str, fix: str) -> None:

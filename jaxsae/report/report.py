@@ -111,6 +111,7 @@ def _chips(run: RunFiles, dictionary: Dictionary | None) -> dict[str, str]:
         "latents": figures.count(int(width)) if width else None,
         "d_model": dictionary.d_model if dictionary else None,
         "k": k if architecture != "relu" else None,
+        "threshold": f"{dictionary.threshold:.4g}" if dictionary and architecture == "batchtopk" else None,
         "site": metadata.get("site") or evaluated.get("site") or run.flags.get("site"),
         "model": metadata.get("model"),
         "trained on": f"{figures.count(tokens)} tokens" if tokens else None,

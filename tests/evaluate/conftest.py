@@ -56,7 +56,8 @@ def make_dictionary():
             W_dec=0.7 * params.W_dec,
             b_dec=0.3 * rng.standard_normal(d_model).astype(np.float32),
         )
-        return Dictionary(params, MethodConfig(width=width, architecture=architecture, k=6), metadata)
+        config = MethodConfig(width=width, architecture=architecture, k=6)
+        return Dictionary(params, config, metadata, threshold=1.5 if architecture == "batchtopk" else 0.0)
 
     return make
 
@@ -88,9 +89,11 @@ class Dense:
     @classmethod
     def of(cls, dictionary: Dictionary, x: np.ndarray) -> "Dense":
         p = jax.tree.map(lambda a: np.asarray(a, np.float64), dictionary.params)
-        x, topk = np.asarray(x, np.float64), dictionary.config.architecture == "topk"
-        z = (x - p.b_dec if topk else x) @ p.W_enc.T + p.b_enc
-        if topk:
+        x, architecture = np.asarray(x, np.float64), dictionary.config.architecture
+        z = (x if architecture == "relu" else x - p.b_dec) @ p.W_enc.T + p.b_enc
+        if architecture == "batchtopk":
+            z = np.where(z > dictionary.threshold, z, 0)
+        if architecture == "topk":
             smallest = np.sort(z, 1)[:, -dictionary.config.k]
             z = np.where(z >= smallest[:, None], z, 0)
         z = np.maximum(z, 0)

@@ -61,7 +61,7 @@ def check(figures, best, held):
     assert count["total"] == (best > 0.9).sum()
 
 
-@pytest.mark.parametrize("architecture", ["topk", "relu"])
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk", "relu"])
 def test_every_count(tmp_path, monkeypatch, capsys, model, model_path, make_dictionary, dense, architecture):
     dictionary = make_dictionary(architecture)
     control_model = weights.load("random:7")

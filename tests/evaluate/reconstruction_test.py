@@ -40,7 +40,7 @@ def run(tmp_path, dictionary, **flags):
     return evaluate(EvaluateConfig(run=str(tmp_path / "run"), batch_size=128, **flags), dictionary)["reconstruction"]
 
 
-@pytest.mark.parametrize("architecture", ["topk", "relu"])
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk", "relu"])
 def test_every_figure(tmp_path, write_store, make_dictionary, dense, x, architecture):
     url = write_store(x)
     dictionary = make_dictionary(architecture, store=url, site=SITE, holdout_rows=HELD_OUT)
@@ -65,7 +65,9 @@ def test_every_figure(tmp_path, write_store, make_dictionary, dense, x, architec
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-5), name
     assert found["rows"] == HELD_OUT and found["held_out"] and found["width"] == WIDTH
-    if architecture == "relu":
+    assert found["k"] == (None if architecture == "relu" else 6)
+    assert found["threshold"] == (1.5 if architecture == "batchtopk" else None)
+    if architecture != "topk":
         assert len(set((z > 0).sum(1))) > 3  # k varies, so the batches were encoded with several
 
     k = found["baselines"]["pca_k"]["components"]
@@ -146,7 +148,7 @@ def test_shrinkage_is_seen_about_the_mean_alone(tmp_path, write_store, x):
     assert found["gamma_uncentred"] > 0.99
 
 
-@pytest.mark.parametrize("architecture", ["topk", "relu"])
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk", "relu"])
 def test_a_sharded_dictionary_gives_the_same_figures(tmp_path, write_store, make_dictionary, x, architecture):
     dictionary = make_dictionary(architecture, store=write_store(x), site=SITE, holdout_rows=HELD_OUT)
     mesh = make_mesh((2, 4))

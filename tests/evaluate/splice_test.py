@@ -35,7 +35,7 @@ def log_probabilities(logits):
     return np.log(p / p.sum(-1, keepdims=True))
 
 
-@pytest.mark.parametrize("architecture", ["topk", "relu"])
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk", "relu"])
 def test_every_figure(splice, store, model, make_dictionary, dense, architecture):
     dictionary = make_dictionary(architecture, first_position=6, last_position=40)
     found = splice(dictionary)

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import warnings
 from collections.abc import Callable
 from types import ModuleType
 
@@ -11,6 +12,7 @@ import pytest
 from jaxsae.dictionary import Dictionary, MethodConfig, Normalization, Params, fold
 
 D, N, K, ROWS = 48, 128, 8, 64
+THRESHOLD = 70.0  # in units of the activations; about K of the random latents are above it
 
 
 # nnsight asks for torchvision, whose wheel on PyPI is built for CUDA: beside a CPU torch its import fails, and
@@ -36,7 +38,7 @@ def random_dictionary(architecture: str, seed: int = 0) -> Dictionary:
     """A random dictionary as a run has it: trained on centred and scaled rows, then folded."""
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((N, D)).astype(np.float32)
-    norms = 1.0 if architecture == "topk" else rng.uniform(0.3, 3.0, (N, 1)).astype(np.float32)
+    norms = rng.uniform(0.3, 3.0, (N, 1)).astype(np.float32) if architecture == "relu" else 1.0
     params = Params(
         W_enc=(rows + 0.3 * rng.standard_normal((N, D))).astype(np.float32) / 7,
         b_enc=(0.3 * rng.standard_normal(N)).astype(np.float32),
@@ -44,8 +46,9 @@ def random_dictionary(architecture: str, seed: int = 0) -> Dictionary:
         b_dec=(0.2 * rng.standard_normal(D)).astype(np.float32),
     )
     config = MethodConfig(width=N, architecture=architecture, k=K)
-    params = fold(params, Normalization(mean_of(seed), 0.03), pre_bias=architecture == "topk")
-    return Dictionary(params, config, {"model": "shipped", "site": "resid_post.2", "context": 59})
+    params = fold(params, Normalization(mean_of(seed), 0.03), pre_bias=architecture != "relu")
+    metadata = {"model": "shipped", "site": "resid_post.2", "context": 59}
+    return Dictionary(params, config, metadata, threshold=THRESHOLD if architecture == "batchtopk" else 0.0)
 
 
 def mean_of(seed: int = 0) -> np.ndarray:
@@ -84,6 +87,59 @@ def make_dictionary() -> Callable[..., Dictionary]:
 @pytest.fixture
 def relative() -> Callable[..., float]:
     return relative_error
+
+
+@pytest.fixture
+def torch() -> ModuleType:
+    return import_package("torch")
+
+
+@pytest.fixture
+def load_saelens() -> Callable:
+    def load(path):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return import_package("sae_lens").SAE.load_from_disk(str(path))
+
+    return load
+
+
+@pytest.fixture
+def load_dictionary() -> Callable:
+    def load(path):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import_package("dictionary_learning")
+            from dictionary_learning.utils import load_dictionary
+
+            return load_dictionary(str(path), device="cpu")
+
+    return load
+
+
+@pytest.fixture
+def theirs(torch) -> Callable:
+    """theirs(sae, x) -> dense latents and reconstructions of another package's dictionary."""
+
+    def run(sae, x) -> tuple[np.ndarray, np.ndarray]:
+        with torch.no_grad():
+            latents = sae.encode(torch.from_numpy(x))
+            return latents.numpy(), sae.decode(latents).numpy()
+
+    return run
+
+
+@pytest.fixture
+def randomise(torch) -> Callable:
+    """Fills a module's parameters with random numbers; decoder rows then differ in length."""
+
+    def fill(module) -> None:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.copy_(0.2 * torch.randn_like(parameter))
+
+    return fill
 
 
 @pytest.fixture(params=["topk", "relu"])

@@ -1,7 +1,6 @@
 """The real packages load what we write, and we load what they write, with the same latents and reconstructions."""
 
 import json
-import warnings
 
 import numpy as np
 import pytest
@@ -10,34 +9,6 @@ from jaxsae.exchange import dictionary_learning, saelens, sparsify
 
 D, N, K = 48, 128, 8
 TOLERANCE = 1e-5
-
-
-@pytest.fixture
-def torch(package):
-    return package("torch")
-
-
-@pytest.fixture
-def load_saelens(package):
-    def load(path):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return package("sae_lens").SAE.load_from_disk(str(path))
-
-    return load
-
-
-@pytest.fixture
-def load_dictionary(package):
-    def load(path):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            package("dictionary_learning")
-            from dictionary_learning.utils import load_dictionary
-
-            return load_dictionary(str(path), device="cpu")
-
-    return load
 
 
 def norm_factor(dictionary) -> np.ndarray:
@@ -49,16 +20,6 @@ def norm_factor(dictionary) -> np.ndarray:
 def ours(dictionary, x) -> tuple[np.ndarray, np.ndarray]:
     latents = dictionary.encode(x)
     return np.asarray(latents.dense(N)), np.asarray(dictionary.decode(latents))
-
-
-@pytest.fixture
-def theirs(torch):
-    def run(sae, x) -> tuple[np.ndarray, np.ndarray]:
-        with torch.no_grad():
-            latents = sae.encode(torch.from_numpy(x))
-            return latents.numpy(), sae.decode(latents).numpy()
-
-    return run
 
 
 @pytest.fixture
@@ -121,19 +82,6 @@ def test_a_decoder_row_of_zeros_never_fires(make_dictionary, x, load_dictionary,
     sae, _ = load_dictionary(tmp_path)
     check_same(dictionary, sae, x, norm_factor(dictionary))
     assert (theirs(sae, x)[0][:, 3] == 0).all()
-
-
-@pytest.fixture
-def randomise(torch):
-    """Fills a module's parameters with random numbers; decoder rows then differ in length."""
-
-    def fill(module) -> None:
-        torch.manual_seed(0)
-        with torch.no_grad():
-            for parameter in module.parameters():
-                parameter.copy_(0.2 * torch.randn_like(parameter))
-
-    return fill
 
 
 @pytest.mark.parametrize("apply_b_dec", [True, False])

@@ -133,7 +133,8 @@ def test_a_wrong_k_is_named(file_format, exported, k):
 
 
 SAELENS_REFUSED = [
-    ({"architecture": "jumprelu"}, "jumprelu"),
+    ({"architecture": "jumprelu"}, "no tensor 'threshold'"),
+    ({"architecture": "gated"}, "jaxsae reads topk, jumprelu, standard"),
     ({"architecture": None}, "architecture"),
     ({"normalize_activations": "layer_norm"}, "normalize_activations"),
     ({"reshape_activations": "hook_z"}, "reshape_activations"),

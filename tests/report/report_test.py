@@ -1,5 +1,6 @@
 """The page of a run: it stands alone, says what the files say, and names what is missing."""
 
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -87,6 +88,16 @@ def test_figures_are_those_of_the_files(page):
     ):
         assert figure in text
     assert "topk" in text and "resid_post.2" in text and "1,024,000 tokens" in text
+
+
+def test_batchtopk_shows_its_k_and_threshold(make_run, dictionary):
+    config = dataclasses.replace(dictionary.config, architecture="batchtopk")
+    run = make_run(dictionary=dataclasses.replace(dictionary, config=config, threshold=1.23456))
+    flags = run / "config.flags"
+    flags.write_text(flags.read_text().replace("--architecture=topk", "--architecture=batchtopk"))
+    text = words(page_of(run))
+    assert "architecture batchtopk" in text and "k 8" in text and "threshold 1.235" in text
+    assert "threshold" not in words(page_of(make_run(name="topk")))
 
 
 def test_boards_show_each_target(make_run, page):

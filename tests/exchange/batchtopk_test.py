@@ -1,0 +1,227 @@
+"""BatchTopK goes out as a threshold and comes back: the packages' latents, reconstructions, and what is refused."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jaxsae.errors import InputError
+from jaxsae.exchange import (
+    ExportConfig,
+    ImportConfig,
+    describe_export,
+    dictionary_learning,
+    export,
+    import_,
+    saelens,
+    sparsify,
+)
+from jaxsae.exchange.files import read_safetensors, write_safetensors
+
+D, N, K = 48, 128, 8
+TOLERANCE = 1e-5
+HOLDS_IT = {"saelens": saelens, "dictionary_learning": dictionary_learning}
+NAMES = ["W_enc", "b_enc", "W_dec", "b_dec"]
+
+
+@pytest.fixture
+def dictionary(make_dictionary):
+    return make_dictionary("batchtopk")
+
+
+@pytest.fixture(params=HOLDS_IT)
+def file_format(request, package):
+    package("torch")
+    return HOLDS_IT[request.param]
+
+
+def undecided(dictionary, x) -> np.ndarray:
+    """bool [B, N]: pre-activations that float32 rounding may take over the threshold, or back."""
+    p = jax.tree.map(lambda a: np.asarray(a, np.float64), dictionary.params)
+    pre = (x - p.b_dec) @ p.W_enc.T + p.b_enc
+    size = np.linalg.norm(x - p.b_dec, axis=1)[:, None] * np.linalg.norm(p.W_enc, axis=1)
+    return np.abs(pre - dictionary.threshold) < 1e-6 * size
+
+
+@pytest.fixture
+def check_same(theirs, relative):
+    def check(dictionary, sae, x) -> None:
+        latents = dictionary.encode(x)
+        z, x_hat = np.asarray(latents.dense(N)), np.asarray(dictionary.decode(latents))
+        their_z, their_x_hat = theirs(sae, x)
+        unsure = undecided(dictionary, x)
+        rows = ~unsure.any(1)
+        active = (z > 0).sum(1)
+        assert np.linalg.norm(x, axis=1).mean() > 300 and rows.mean() > 0.9 and len(set(active)) > 3
+        assert 0 < active.mean() < N / 4 and z[z > 0].min() > dictionary.threshold
+        assert relative(np.where(unsure, 0, their_z), np.where(unsure, 0, z)) < TOLERANCE
+        assert relative(their_x_hat[rows], x_hat[rows]) < TOLERANCE
+
+    return check
+
+
+def test_saelens_loads_ours(dictionary, x, load_saelens, check_same, tmp_path):
+    saelens.write(dictionary, tmp_path)
+    sae = load_saelens(tmp_path)
+    check_same(dictionary, sae, x)
+    assert sae.cfg.architecture() == "jumprelu" and sae.cfg.metadata.training_architecture == "batchtopk"
+    assert (sae.threshold.detach().numpy() == np.float32(dictionary.threshold)).all()
+    assert sae.cfg.metadata.hook_name == "blocks.2.hook_resid_post"
+
+
+def test_dictionary_learning_loads_ours(dictionary, x, load_dictionary, check_same, tmp_path):
+    dictionary_learning.write(dictionary, tmp_path)
+    sae, config = load_dictionary(tmp_path)
+    check_same(dictionary, sae, x)
+    assert type(sae).__name__ == "BatchTopKSAE" and int(sae.k) == K and config["trainer"]["k"] == K
+    assert float(sae.threshold) == np.float32(dictionary.threshold)
+
+
+def saelens_trained(package, randomise, k=12.0, **settings):
+    """A dictionary that SAELens trains as BatchTopK and saves as jumprelu; its threshold lies within its latents."""
+    package("sae_lens")
+    from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
+
+    sae = BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(d_in=D, d_sae=N, k=k, **settings))
+    randomise(sae)
+    sae.topk_threshold.fill_(120.0)  # pre-activations of random weights on these inputs spread over about 80
+    return sae
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"apply_b_dec_to_input": False}, {"rescale_acts_by_decoder_norm": True}], ids=str
+)
+def test_we_load_what_saelens_saves(settings, x, package, randomise, load_saelens, check_same, tmp_path):
+    saelens_trained(package, randomise, **settings).save_inference_model(tmp_path)
+    dictionary = saelens.read(tmp_path)
+    assert (dictionary.config.architecture, dictionary.config.k, dictionary.threshold) == ("batchtopk", 12, 120)
+    check_same(dictionary, load_saelens(tmp_path), x)
+
+
+def test_a_fraction_of_a_latent_is_rounded(package, randomise, tmp_path):
+    for k, expected in ((12.4, 12), (0.25, 1)):
+        saelens_trained(package, randomise, k=k).save_inference_model(tmp_path)
+        assert saelens.read(tmp_path).config.k == expected
+
+
+def test_rounding_by_decoder_norms_leaves_one_threshold(dictionary, load_saelens, tmp_path):
+    saelens.write(dictionary, tmp_path)
+    sae = load_saelens(tmp_path)
+    sae.fold_W_dec_norm()
+    sae.save_model(tmp_path)
+    thresholds = read_safetensors(tmp_path / saelens.WEIGHTS)["threshold"]
+    assert len(set(thresholds)) > 1
+    assert saelens.read(tmp_path).threshold == pytest.approx(dictionary.threshold, rel=1e-6)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 70.0])
+def test_we_load_what_dictionary_learning_saves(
+    threshold, x, torch, package, randomise, load_dictionary, check_same, tmp_path
+):
+    package("dictionary_learning")
+    from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
+
+    sae = BatchTopKSAE(D, N, K)
+    randomise(sae)
+    sae.encoder.bias.data -= 100 - threshold  # so that few latents are active
+    sae.threshold.fill_(threshold)
+    torch.save(sae.state_dict(), tmp_path / "ae.pt")
+    trainer = {"dict_class": "BatchTopKSAE", "lm_name": "gpt2", "layer": 3, "k": K}
+    (tmp_path / "config.json").write_text(json.dumps({"trainer": trainer}))
+    dictionary = dictionary_learning.read(tmp_path)
+    assert (dictionary.config.architecture, dictionary.config.k, dictionary.threshold) == ("batchtopk", K, threshold)
+    check_same(dictionary, load_dictionary(tmp_path)[0], x)
+
+
+def test_it_comes_back_equal(file_format, dictionary, tmp_path):
+    file_format.write(dictionary, tmp_path)
+    back = file_format.read(tmp_path)
+    for name in NAMES:
+        np.testing.assert_array_equal(getattr(back.params, name), getattr(dictionary.params, name))
+    assert back.config == dictionary.config and back.threshold == dictionary.threshold
+    assert back.metadata == dictionary.metadata | {"imported_from": file_format.__name__.rsplit(".", 1)[-1]}
+
+
+@pytest.mark.parametrize("name", HOLDS_IT)
+def test_a_run_goes_out_and_comes_back_with_its_threshold(name, package, dictionary, x, tmp_path, capsys):
+    package("torch")
+    from jaxsae.training import load, save_dictionary
+
+    save_dictionary(tmp_path / "run", dictionary)
+    output = export(ExportConfig(str(tmp_path / "run"), name, str(tmp_path / "out")))
+    assert ("every latent has the threshold 70" in capsys.readouterr().err) == (name == "saelens")
+    back = load(import_(ImportConfig(name, str(output), str(tmp_path / "back"))))
+    assert "batchtopk, 128 latents of 48, k 8, threshold 70." in capsys.readouterr().err
+    assert back.threshold == dictionary.threshold and back.config == dictionary.config
+    np.testing.assert_array_equal(back.reconstruct(x), dictionary.reconstruct(x))
+
+
+def test_sparsify_refuses_it(dictionary, tmp_path):
+    message = "--format=sparsify cannot hold a batchtopk dictionary: its coder is plain top-k"
+    with pytest.raises(InputError, match=message):
+        sparsify.write(dictionary, tmp_path)
+
+
+@pytest.mark.parametrize("threshold", [np.nan, np.inf])
+def test_a_threshold_that_is_not_finite_does_not_go_out(file_format, threshold, dictionary, tmp_path):
+    broken = type(dictionary)(dictionary.params, dictionary.config, threshold=threshold)
+    with pytest.raises(InputError, match=f"its threshold is {threshold}"):
+        file_format.write(broken, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t * np.linspace(1, 2, N), "thresholds from 70 to 140; jaxsae reads a jumprelu whose latents all"),
+        (lambda t: t * (1 + 1e-5 * np.arange(N)), "thresholds from 70 to 70.0889"),
+        (lambda t: -t, "thresholds from -70 to -70, expected finite numbers of 0 or more"),
+        (lambda t: t * np.nan, "thresholds from nan to nan, expected finite"),
+        (lambda t: t[:-1], r"'threshold' has shape \[127\], expected \[128\]"),
+    ],
+    ids=["many", "nearly one", "negative", "nan", "short"],
+)
+def test_saelens_thresholds_that_are_not_one_are_refused(change, message, dictionary, tmp_path):
+    saelens.write(dictionary, tmp_path)
+    tensors = read_safetensors(tmp_path / saelens.WEIGHTS)
+    write_safetensors(tmp_path / saelens.WEIGHTS, tensors | {"threshold": change(tensors["threshold"])})
+    with pytest.raises(InputError, match=message):
+        saelens.read(tmp_path)
+
+
+def test_k_is_asked_for_where_no_file_says_it(dictionary, tmp_path):
+    source, output = tmp_path / "in", str(tmp_path / "out")
+    source.mkdir()
+    saelens.write(dictionary, source)
+    with pytest.raises(InputError, match=r"--k=9: .*cfg.json says 8. Leave --k out"):
+        import_(ImportConfig("saelens", str(source), output, k=9))
+    settings = json.loads((source / "cfg.json").read_text())
+    del settings["metadata"]["training_architecture_details"]
+    (source / "cfg.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=r"does not say k.*Give it with --k=K"):
+        import_(ImportConfig("saelens", str(source), output))
+    with pytest.raises(InputError, match=f"--k={N + 1}: must be at most"):
+        import_(ImportConfig("saelens", str(source), output, k=N + 1))
+    import_(ImportConfig("saelens", str(source), output, k=9))
+    for wrong in ({"k": 0}, {"k": 9, "format": "sparsify"}):
+        with pytest.raises(InputError, match=f"--k={wrong['k']}"):
+            ImportConfig(**({"format": "saelens", "input": str(source), "output": output} | wrong))
+
+
+@pytest.mark.parametrize("threshold", [-1.0, np.nan, np.inf])
+def test_dictionary_learning_without_an_estimated_threshold_is_refused(threshold, torch, dictionary, tmp_path):
+    dictionary_learning.write(dictionary, tmp_path)
+    tensors = torch.load(tmp_path / "ae.pt", weights_only=True)
+    torch.save(tensors | {"threshold": torch.tensor(threshold)}, tmp_path / "ae.pt")
+    with pytest.raises(InputError, match=f"threshold = {threshold:g}, expected 0 or more"):
+        dictionary_learning.read(tmp_path)
+    del tensors["threshold"]
+    torch.save(tensors, tmp_path / "ae.pt")
+    with pytest.raises(InputError, match="no tensor 'threshold'"):
+        dictionary_learning.read(tmp_path)
+
+
+def test_describe_shows_k_and_threshold(dictionary, tmp_path):
+    saelens.write(dictionary, tmp_path)
+    text = describe_export(tmp_path)
+    assert "jumprelu" in text and "k             8" in text and "threshold     70\n" in text
