@@ -62,8 +62,16 @@ def segment_outer(values: jax.Array, indices: jax.Array, rows: jax.Array, width:
         outer = (v[:, :, None] * r[:, None, :]).reshape(size * k, d)
         return total.at[i.reshape(-1)].add(outer, mode="promise_in_bounds"), None
 
-    zero = jnp.zeros((width, d), jnp.float32)
-    return jax.lax.scan(chunk, zero, _split(size, values, indices, rows.astype(jnp.float32)))[0]
+    return jax.lax.scan(chunk, zeros(width, d, values), _split(size, values, indices, rows.astype(jnp.float32)))[0]
+
+
+def zeros(width: int, d: int, values: jax.Array) -> jax.Array:
+    """float32 [width, d] to sum into, a buffer of its own.
+
+    Plain zeros are one constant to the compiler, which then copies it for each of the sums that start from
+    it: as many bytes again as the gradient. So the zero is drawn from data, which it cannot know to be 0.
+    """
+    return jnp.full((width, d), jnp.minimum(jnp.abs(values[0, 0]), 0))
 
 
 def flatten(values: jax.Array, indices: jax.Array, capacity: int) -> tuple[jax.Array, jax.Array, jax.Array]:

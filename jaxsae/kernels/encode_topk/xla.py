@@ -26,7 +26,7 @@ class Tiling:
 
 def choose_tiling(batch: int, width: int, k: int, platform: str) -> Tiling:
     """Tile sizes by platform: on CPU a tile that stays near the caches, elsewhere one that fills the matmul unit."""
-    bucket = 32 if platform == "cpu" else 128
+    bucket = 64 if platform == "cpu" else 128
     rows = min(batch, 256 if platform == "cpu" else 4096)
     budget = (2**25 if platform == "cpu" else 2**28) // 4  # float32 entries in a tile
     latents = max(budget // rows, bucket)
