@@ -1,0 +1,66 @@
+"""What a step moves between devices and sets aside, read off the compiled program: neither grows with the width."""
+
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxsae.dictionary import MethodConfig, make_method
+from jaxsae.parallel import batch_sharding, make_mesh
+from jaxsae.training.config import OptimizerConfig
+from jaxsae.training.optimizer import make_optimizer, schedule
+from jaxsae.training.state import abstract_state, make_init
+from jaxsae.training.step import StepConfig, make_step
+
+D, BATCH, K = 32, 64, 8
+SIZES = {"f32": 4, "s32": 4, "u32": 4, "bf16": 2, "pred": 1}
+COLLECTIVE = re.compile(r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
+
+
+def compiled_step(shape, width, architecture="topk"):
+    mesh = make_mesh(shape, jax.devices()[: shape[0] * shape[1]])
+    method = make_method(MethodConfig(width=width, k=K, architecture=architecture))
+    optimizer = make_optimizer(OptimizerConfig(), 0)
+    init = make_init(method, optimizer, D, ema=False)
+    abstract = abstract_state(init, D, mesh)
+    rate = schedule(OptimizerConfig(), 1e-3, 100)
+    step = make_step(method, optimizer, rate, StepConfig(BATCH, 100, 10**6), abstract, mesh)
+    x = jax.ShapeDtypeStruct((BATCH, D), jnp.float32, sharding=batch_sharding(mesh))
+    return step.lower(abstract, x).compile()
+
+
+def bytes_moved(text):
+    """Bytes of the results of all collectives in a compiled program, each counted once."""
+    total = 0
+    for shapes, _ in COLLECTIVE.findall(text):
+        for dtype, dimensions in re.findall(r"(\w+)\[([\d,]*)\]", shapes):
+            total += SIZES[dtype] * math.prod(int(n) for n in dimensions.split(",") if n)
+    return total
+
+
+def test_the_counter_sees_a_collective():
+    mesh = make_mesh((1, 8))
+    sum_all = jax.shard_map(
+        lambda x: jax.lax.psum(x, "model"), mesh=mesh, in_specs=jax.P("model"), out_specs=jax.P(), check_vma=False
+    )
+    text = jax.jit(sum_all).lower(jax.ShapeDtypeStruct((8, 100), jnp.float32)).compile().as_text()
+    assert bytes_moved(text) == 400
+
+
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk"])
+@pytest.mark.parametrize("shape", [(1, 8), (2, 4)])
+def test_bytes_moved_do_not_grow_with_the_width(shape, architecture):
+    narrow, wide = (bytes_moved(compiled_step(shape, n, architecture).as_text()) for n in (4096, 16384))
+    # Latents that fired are joined over `data` as one number each; everything else is by row or by pair.
+    by_latent = 4 * (16384 - 4096) // shape[1] * 2 if shape[0] > 1 else 0
+    assert 0 < narrow
+    assert wide - narrow <= by_latent
+
+
+def test_temporaries_grow_with_the_width_by_gradients_alone():
+    narrow, wide = (compiled_step((1, 1), n).memory_analysis().temp_size_in_bytes for n in (2**15, 2**17))
+    gradient = 4 * (2 * D + 2) * (2**17 - 2**15)  # of W_enc, W_dec and b_enc, with room for one vector more
+    assert wide - narrow <= 2 * gradient  # the branch with AuxK sums two of them
+    assert wide - narrow < BATCH * (2**17 - 2**15) * 4 * 4  # far from what a [B, n] block would add at real sizes
