@@ -1,10 +1,10 @@
 """jaxsae: very wide sparse autoencoders in JAX, from a model's activations to a dictionary that PyTorch loads.
 
-    store = jaxsae.open_store(url)
-    sae = jaxsae.load(run)                  # a Dictionary
-    latents = sae.encode(x)                 # Latents(values [B, k], indices [B, k])
-    x_hat = sae.decode(latents)
-    jaxsae.train(config)                    # what `jaxsae train` calls
+store = jaxsae.open_store(url)
+sae = jaxsae.load(run)                  # a Dictionary
+latents = sae.encode(x)                 # Latents(values [B, k], indices [B, k])
+x_hat = sae.decode(latents)
+jaxsae.train(config)                    # what `jaxsae train` calls
 """
 
 import importlib

@@ -27,7 +27,9 @@ COMMANDS = {
     ),
     "harvest": Command("a model's activations, or arrays, into a store", "jaxsae.harvest", "HarvestConfig", "harvest"),
     "train": Command("fit a dictionary to a store, or resume a run", "jaxsae.training", "TrainConfig", "train"),
-    "evaluate": Command("judge a dictionary: JSON files under RUN/eval", "jaxsae.evaluate", "EvaluateConfig", "evaluate"),
+    "evaluate": Command(
+        "judge a dictionary: JSON files under RUN/eval", "jaxsae.evaluate", "EvaluateConfig", "evaluate"
+    ),
     "export": Command("write a run as another tool's files", "jaxsae.exchange", "ExportConfig", "export"),
     "import": Command("read another tool's files as a run", "jaxsae.exchange", "ImportConfig", "import_"),
     "report": Command("draw a run as one HTML file", "jaxsae.report", "ReportConfig", "report"),

@@ -78,6 +78,7 @@ def copy_to_model(x: jax.Array) -> jax.Array:
 
 copy_to_model.defvjp(lambda x: (x, None), lambda _, g: (jax.lax.psum(g, MODEL),))
 
+
 @jax.custom_vjp
 def copy_to_data(x: jax.Array) -> jax.Array:
     """The identity on a parameter that each `data` shard uses on its own rows: the gradients are summed."""

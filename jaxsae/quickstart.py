@@ -76,7 +76,6 @@ def _train_config(config: QuickstartConfig, store: Path, run: Path) -> TrainConf
         tokens=config.steps * config.batch_size,
         seed=config.seed,
         dead_tokens=config.dead_tokens,
-        mesh=(1, 1),
         method=MethodConfig(width=config.width, k=config.k),
         optimization=OptimizerConfig(learning_rate=config.learning_rate),
     )
@@ -95,7 +94,9 @@ def _stages(config: QuickstartConfig, workdir: Path) -> list[tuple[str, Callable
     """Name and work of each stage; each finds by itself what is done already."""
     run, control = workdir / "run", workdir / "control"
     random_model = f"random:{config.seed}"
-    judge = EvaluateConfig(run=str(run), suite=("reconstruction", "splice", "othello"), control_run=str(control / "run"))
+    judge = EvaluateConfig(
+        run=str(run), suite=("reconstruction", "splice", "othello"), control_run=str(control / "run")
+    )
     return [
         (
             f"harvest {config.site} of the Othello GPT",

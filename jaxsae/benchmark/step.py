@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsae.benchmark.config import BenchmarkConfig
 from jaxsae.dictionary import SPECS, Batch, Normalization, make_method
-from jaxsae.kernels import decode, encode
+from jaxsae.kernels import Request, Selected, decode, encode
 from jaxsae.parallel import DATA, MODEL, batch_sharding
 from jaxsae.training.optimizer import make_optimizer, schedule
 from jaxsae.training.state import abstract_state, create_state, make_init
@@ -39,7 +39,9 @@ class TimedStep:
         steps = 10**6
         lazy = config.optimization.lazy_rows
         step_config = StepConfig(config.batch_size, steps, NEVER_DEAD, config.compute_dtype, lazy_rows=lazy)
-        step = make_step(self.method, optimizer, schedule(config.optimization, 1e-6, steps), step_config, abstract, mesh)
+        step = make_step(
+            self.method, optimizer, schedule(config.optimization, 1e-6, steps), step_config, abstract, mesh
+        )
         x = jax.ShapeDtypeStruct((config.batch_size, config.d_model), jnp.float32, sharding=batch_sharding(mesh))
         self.compiled = step.lower(abstract, x).compile()
         self.state = create_state(init, config.seed, Normalization.identity(config.d_model), mesh)
@@ -70,12 +72,13 @@ class TimedStep:
         @jax.jit
         @partial(sharded, in_specs=(SPECS, rows), out_specs=(lists, lists))
         def encoded(p, x):
-            return encode(x.astype(dtype), p.b_dec, p.W_enc, p.b_enc, k)
+            (best,) = encode(x.astype(dtype), p.b_dec, p.W_enc, p.b_enc, (None,), (Request(k),))
+            return best.values, best.indices
 
         @jax.jit
         @partial(sharded, in_specs=(SPECS, lists, lists), out_specs=rows)
         def decoded(p, values, indices):
-            return decode(values, indices, p.W_dec)
+            return decode((Selected(values, indices),), p.W_dec)[0]
 
         @jax.jit
         @partial(sharded, in_specs=(SPECS, rows), out_specs=(P(), SPECS))

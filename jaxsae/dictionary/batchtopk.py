@@ -8,12 +8,8 @@ a threshold: the average over steps of the smallest positive activation that was
 
 from typing import ClassVar
 
-import jax
-
-from jaxsae.dictionary.base import Batch
-from jaxsae.dictionary.parameters import Params
 from jaxsae.dictionary.topk import TopK
-from jaxsae.kernels import encode
+from jaxsae.kernels import Request
 
 
 class BatchTopK(TopK):
@@ -25,6 +21,5 @@ class BatchTopK(TopK):
         """The most latents that one row keeps on one shard: what a row's list of candidates holds."""
         return min(self.config.width, self.config.row_k_max or 4 * self.config.k)
 
-    def _select(self, params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        total = batch.rows * self.config.k
-        return encode(batch.x, params.b_dec, params.W_enc, params.b_enc, self.row_limit(), total)
+    def request(self, rows: int) -> Request:
+        return Request(self.row_limit(), batch_total=rows * self.config.k)

@@ -19,11 +19,10 @@ from jaxsae.dictionary.base import (
     Batch,
     MethodBase,
     Report,
-    fired_anywhere,
     squared_sums,
 )
 from jaxsae.dictionary.parameters import Params, tied_init
-from jaxsae.kernels import decode, encode, fired
+from jaxsae.kernels import Request, decode, encode, fired
 from jaxsae.parallel import AXES, MODEL, copy_to_data, sum_over_data
 
 
@@ -56,35 +55,39 @@ class TopK(MethodBase):
         return 2e-4 / (self.config.width / 2**14) ** 0.5
 
     def loss(self, params: Params, batch: Batch, use_aux: bool) -> tuple[jax.Array, Report]:
-        x, d = batch.x, batch.x.shape[1]
-        values, indices = self._select(params, batch)
-        error = x.astype(jnp.float32) - copy_to_data(params.b_dec) - decode(values, indices, params.W_dec)
-        loss = jnp.square(error).sum() / (batch.rows * d)
-        squared_error, squared_norm = squared_sums(x.astype(jnp.float32), jax.lax.stop_gradient(error))
-        aux = jnp.zeros(())
+        x, d = batch.x.astype(jnp.float32), batch.x.shape[1]
+        among, requests = (None,), (self.request(batch.rows),)
         if use_aux:
-            aux = self._aux_loss(params, batch, jax.lax.stop_gradient(error), squared_error)
-        active = sum_over_data(jax.lax.psum((values > 0).sum(), MODEL))
-        alive = fired_anywhere(fired(values, indices, params.b_enc.shape[0], FIRING_THRESHOLD))
+            among, requests = (None, batch.dead), (*requests, Request(self.aux_k(d)))
+        selected = encode(batch.x, params.b_dec, params.W_enc, params.b_enc, among, requests)
+        y, *y_aux = decode(selected, params.W_dec)
+        error = x - copy_to_data(params.b_dec) - y
+        residual = jax.lax.stop_gradient(error)
+        squared_error, squared_norm = squared_sums(x, residual)
+        loss = jnp.square(error).sum() / (batch.rows * d)
+        aux = self._aux_loss(residual, y_aux[0], squared_error) if use_aux else jnp.zeros(())
+        best = jax.lax.stop_gradient(selected[0])
         report = Report(
             squared_error,
             squared_norm,
-            active,
+            active=sum_over_data(jax.lax.psum((best.values > 0).sum(), MODEL)),
             aux=sum_over_data(jax.lax.stop_gradient(aux)),
-            fired=alive,
-            smallest=_smallest_positive(jax.lax.stop_gradient(values)),
+            fired=fired(best, params.b_enc.shape[0], FIRING_THRESHOLD),
+            smallest=_smallest_positive(best.values),
         )
         return loss + aux, report
 
-    def _select(self, params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        return encode(batch.x, params.b_dec, params.W_enc, params.b_enc, self.config.k)
+    def request(self, rows: int) -> Request:
+        """What a batch of `rows` rows, over all devices, selects."""
+        return Request(self.config.k)
 
-    def _aux_loss(self, params: Params, batch: Batch, error: jax.Array, squared_error: jax.Array) -> jax.Array:
+    def aux_k(self, d_model: int) -> int:
+        """Dead latents that model the residual."""
+        return self.config.aux_k or default_aux_k(d_model, self.config.width)
+
+    def _aux_loss(self, residual: jax.Array, y_aux: jax.Array, squared_error: jax.Array) -> jax.Array:
         """alpha times the share of the residual that the best dead latents leave; this device's rows' part."""
-        k = self.config.aux_k or default_aux_k(batch.x.shape[1], self.config.width)
-        among_dead = jnp.where(batch.dead, params.b_enc, -jnp.inf)
-        values, indices = encode(batch.x, params.b_dec, params.W_enc, among_dead, k)
-        left = jnp.square(error - decode(values, indices, params.W_dec)).sum()
+        left = jnp.square(residual - y_aux).sum()
         aux = self.config.aux_coefficient * left / jnp.maximum(squared_error, 1e-30)
         return jnp.nan_to_num(aux, posinf=0.0, neginf=0.0)
 

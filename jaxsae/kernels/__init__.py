@@ -5,6 +5,6 @@ over the axes of `jaxsae.parallel`.
 """
 
 from jaxsae.kernels.encode_topk import encode_topk, merge_over_model
-from jaxsae.kernels.sparse import decode, encode, fired, latent_sum
+from jaxsae.kernels.sparse import Request, Selected, decode, encode, fired
 
-__all__ = ["decode", "encode", "encode_topk", "fired", "latent_sum", "merge_over_model"]
+__all__ = ["Request", "Selected", "decode", "encode", "encode_topk", "fired", "merge_over_model"]

@@ -13,56 +13,78 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxsae.parallel import MODEL
+
 CHUNK_NUMBERS = 2**20  # numbers of a gathered [chunk, k, d] block
 
 
-def _chunks(batch: int, per_row: int) -> int:
-    """Rows of a chunk: a power of two within the budget that divides `batch`, if any does."""
-    size = 1
-    while size * 2 * per_row <= CHUNK_NUMBERS and batch % (size * 2) == 0:
-        size *= 2
-    return size
-
-
-def _split(size: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
-    return tuple(a.reshape(a.shape[0] // size, size, *a.shape[1:]) for a in arrays)
+def capacity_of(batch: int, k: int) -> int | None:
+    """Places of a shard's flat list of pairs: half again as many as its even share. None: one shard has all."""
+    shards = jax.lax.psum(1, MODEL)
+    return None if shards == 1 else min(batch * k, -(-3 * batch * k // (2 * shards)) + 1024)
 
 
 def gather_sum(values: jax.Array, indices: jax.Array, table: jax.Array) -> jax.Array:
     """y[b] = sum_j values[b, j] table[indices[b, j]]: [B, k], [B, k], [n, d] -> float32 [B, d]."""
     (batch, k), d = values.shape, table.shape[1]
-    size = _chunks(batch, k * d)
+    size = _rows_of_a_chunk(batch, k * d)
 
     def chunk(part):
         v, i = part
         return jnp.einsum("bk,bkd->bd", v.astype(table.dtype), table[i], preferred_element_type=jnp.float32)
 
-    return jax.lax.map(chunk, _split(size, values, indices)).reshape(batch, d)
+    def whole():
+        return jax.lax.map(chunk, _split(size, values, indices)).reshape(batch, d)
+
+    def flat(v, rows, latents):
+        total = jnp.zeros((batch, d), jnp.float32)
+        return _flat_scan(total, (v, rows, latents), lambda v, r, i: (r, v[:, None] * table[i]))
+
+    return _in_cheaper_layout(values, indices, flat, whole)
 
 
-def gather_dot(y: jax.Array, indices: jax.Array, table: jax.Array) -> jax.Array:
-    """g[b, j] = <y[b], table[indices[b, j]]>: [B, d], [B, k], [n, d] -> float32 [B, k]."""
+def gather_dot(y: jax.Array, values: jax.Array, indices: jax.Array, table: jax.Array) -> jax.Array:
+    """g[b, j] = <y[b], table[indices[b, j]]> where values[b, j] is not 0: [B, d], [n, d] -> float32 [B, k]."""
     (batch, k), d = indices.shape, table.shape[1]
-    size = _chunks(batch, k * d)
+    size = _rows_of_a_chunk(batch, k * d)
 
     def chunk(part):
         yy, i = part
         return jnp.einsum("bd,bkd->bk", yy.astype(table.dtype), table[i], preferred_element_type=jnp.float32)
 
-    return jax.lax.map(chunk, _split(size, y, indices)).reshape(batch, k)
+    def whole():
+        return jax.lax.map(chunk, _split(size, y, indices)).reshape(batch, k)
+
+    def flat(v, rows, latents):
+        live = (values != 0).reshape(-1)
+        dots = jax.lax.map(lambda p: (y[p[0]] * table[p[1]]).sum(-1), (rows, latents), batch_size=_flat_chunk(v, d))
+        place = jnp.clip(jnp.cumsum(live) - 1, 0, v.shape[0] - 1)
+        return jnp.where(live, dots[place], 0).reshape(batch, k)
+
+    return _in_cheaper_layout(values, indices, flat, whole)
 
 
-def segment_outer(values: jax.Array, indices: jax.Array, rows: jax.Array, width: int) -> jax.Array:
-    """G[i] = sum over pairs (b, j) with indices[b, j] = i of values[b, j] rows[b]: float32 [width, d]."""
+def segment_outer(total: jax.Array, values: jax.Array, indices: jax.Array, rows: jax.Array) -> jax.Array:
+    """total[i] + sum over pairs (b, j) with indices[b, j] = i of values[b, j] rows[b]: float32 [n, d].
+
+    Args:
+      total: [n, d], see `zeros`. values, indices: [B, k]. rows: [B, d].
+    """
     (batch, k), d = values.shape, rows.shape[1]
-    size = _chunks(batch, k * d)
+    size = _rows_of_a_chunk(batch, k * d)
 
     def chunk(total, part):
         v, i, r = part
         outer = (v[:, :, None] * r[:, None, :]).reshape(size * k, d)
         return total.at[i.reshape(-1)].add(outer, mode="promise_in_bounds"), None
 
-    return jax.lax.scan(chunk, zeros(width, d, values), _split(size, values, indices, rows.astype(jnp.float32)))[0]
+    def whole():
+        return jax.lax.scan(chunk, total, _split(size, values, indices, rows.astype(jnp.float32)))[0]
+
+    def flat(v, at, latents):
+        return _flat_scan(total, (v, at, latents), lambda v, r, i: (i, v[:, None] * rows[r]))
+
+    return _in_cheaper_layout(values, indices, flat, whole)
 
 
 def zeros(width: int, d: int, values: jax.Array) -> jax.Array:
@@ -77,26 +99,50 @@ def zeros(width: int, d: int, values: jax.Array) -> jax.Array:
 def flatten(values: jax.Array, indices: jax.Array, capacity: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The pairs of [B, k] lists whose value is not 0, as flat (values, rows, latents) of `capacity`.
 
-    Spare places have value 0, row 0 and latent 0. Pairs beyond the capacity are lost: see `overflows`.
+    Spare places have value 0, row 0 and latent 0. Pairs beyond the capacity are lost.
     """
-    k = values.shape[1]
     live = (values != 0).reshape(-1)
     at = jnp.nonzero(live, size=capacity, fill_value=0)[0]
     spare = jnp.arange(capacity) >= live.sum()
     value = jnp.where(spare, 0, values.reshape(-1)[at])
-    return value, jnp.where(spare, 0, at // k), jnp.where(spare, 0, indices.reshape(-1)[at])
+    return value, jnp.where(spare, 0, at // values.shape[1]), jnp.where(spare, 0, indices.reshape(-1)[at])
 
 
-def overflows(values: jax.Array, capacity: int) -> jax.Array:
-    """Whether [B, k] lists hold more non-zero pairs than `capacity`."""
-    return (values != 0).sum() > capacity
-
-
-def with_capacity(values: jax.Array, capacity: int | None, flat: Callable, whole: Callable) -> jax.Array:
-    """`flat()` where the pairs fit into `capacity`, else `whole()`; `whole()` alone where there is no capacity.
+def _in_cheaper_layout(values: jax.Array, indices: jax.Array, flat: Callable, whole: Callable) -> jax.Array:
+    """`flat(*pairs)` where they fit into the shard's capacity, else `whole()`.
 
     No collectives may stand inside either: the shards of a mesh decide each for itself.
     """
+    capacity = capacity_of(*values.shape)
     if capacity is None or capacity >= values.size:
         return whole()
-    return jax.lax.cond(overflows(values, capacity), whole, flat)
+    overflow = (values != 0).sum() > capacity
+    return jax.lax.cond(overflow, whole, lambda: flat(*flatten(values, indices, capacity)))
+
+
+def _flat_chunk(values: jax.Array, d: int) -> int:
+    return max(1, min(values.shape[0], CHUNK_NUMBERS // d))
+
+
+def _flat_scan(total: jax.Array, flat: tuple[jax.Array, ...], pair_rows: Callable) -> jax.Array:
+    """Adds to `total` the rows that `pair_rows(*chunk)` gives, at the places that it gives, chunk by chunk."""
+    size = _flat_chunk(flat[0], total.shape[1])
+    padded = (jnp.pad(a, (0, -a.shape[0] % size)).reshape(-1, size) for a in flat)
+
+    def chunk(total, part):
+        at, rows = pair_rows(*part)
+        return total.at[at].add(rows.astype(jnp.float32), mode="promise_in_bounds"), None
+
+    return jax.lax.scan(chunk, total, tuple(padded))[0]
+
+
+def _rows_of_a_chunk(batch: int, per_row: int) -> int:
+    """A power of two within the budget that divides `batch`, if any does."""
+    size = 1
+    while size * 2 * per_row <= CHUNK_NUMBERS and batch % (size * 2) == 0:
+        size *= 2
+    return size
+
+
+def _split(size: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(a.reshape(a.shape[0] // size, size, *a.shape[1:]) for a in arrays)

@@ -77,7 +77,7 @@ class Plan:
     def arrays(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Array path -> shape and data type, the columns last."""
         sites = {site_path(s): ((self.rows, d), self.dtype) for s, d in self.sites.items()}
-        return sites | {name: ((self.rows,), "int32") for name in COLUMNS}
+        return sites | dict.fromkeys(COLUMNS, ((self.rows,), "int32"))
 
     def attributes(self) -> dict[str, Any]:
         """The metadata shared by all arrays, as JSON holds it."""

@@ -153,6 +153,7 @@ class Setup:
             "store": self.config.store,
             "site": self.site,
             "fingerprint": attributes.get("fingerprint", ""),
+            "store_rows": self.store.rows,
             "holdout_rows": self.holdout,
             "model": attributes.get("model", ""),
             "tokenizer": attributes.get("tokenizer", ""),

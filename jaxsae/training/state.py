@@ -12,7 +12,6 @@ from jaxsae.parallel import MODEL, shardings
 from jaxsae.training.update import is_by_latent
 
 
-
 @flax.struct.dataclass
 class TrainState:
     """One pytree: what is donated to a step, saved in a checkpoint and restored onto any mesh.

@@ -67,13 +67,9 @@ def make_step(
     specs = state_specs(abstract)
     update = UpdateRule(method, optimizer, config.clip_norm, config.ema_decay, config.lazy_rows)
     device = partial(_device_step, method=method, update=update, rate=rate, config=config)
-    sharded = jax.shard_map(
-        device, mesh=mesh, in_specs=(specs, P(DATA, None)), out_specs=(specs, P()), check_vma=False
-    )
+    sharded = jax.shard_map(device, mesh=mesh, in_specs=(specs, P(DATA, None)), out_specs=(specs, P()), check_vma=False)
     places, rows = shardings(mesh, specs), shardings(mesh, P(DATA, None))
-    return jax.jit(
-        sharded, in_shardings=(places, rows), out_shardings=(places, shardings(mesh, P())), donate_argnums=0
-    )
+    return jax.jit(sharded, in_shardings=(places, rows), out_shardings=(places, shardings(mesh, P())), donate_argnums=0)
 
 
 def _device_step(state: TrainState, x: jax.Array, *, method, update: UpdateRule, rate, config: StepConfig):

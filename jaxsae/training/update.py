@@ -70,7 +70,7 @@ class UpdateRule:
         params = self.method.after_step(params)
         average = old.average
         if average is not None:
-            average = jax.tree.map(lambda a, p: self.ema_decay * a + (1 - self.ema_decay) * p, average, params)
+            average = jax.tree.map(lambda a, p: a + (1 - self.ema_decay) * (p - a), average, params)
         new = Weights(params, moments, average)
         if self.lazy_rows:
             touched = gradient.b_enc != 0

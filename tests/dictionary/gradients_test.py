@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax.sharding import PartitionSpec as P
 
 from jaxsae.dictionary import SPECS, Batch, MethodConfig, Params, make_method
-from jaxsae.kernels import sparse
+from jaxsae.kernels import pairs
 from jaxsae.parallel import DATA, MODEL, make_mesh
 
 BATCH, D, WIDTH, K, AUX_K = 16, 8, 64, 12, 16
@@ -159,7 +159,7 @@ def test_the_auxiliary_gradient_reaches_the_encoder_of_dead_latents_and_of_no_ot
     aux = np.abs(np.asarray(with_aux.W_enc) - np.asarray(without.W_enc)).max(1)
     assert np.abs(np.asarray(without.W_enc))[dead].max() == 0
     assert (aux[dead] > 1e-5).sum() >= 5
-    assert aux[~dead].max() < 1e-7
+    assert aux[~dead].max() < 2e-6  # the order of the sums may change with what travels
     np.testing.assert_allclose(with_aux.W_enc, reference("topk", params, x, dead, True)[1].W_enc, rtol=1e-5, atol=1e-6)
 
 
@@ -175,7 +175,7 @@ def test_the_residual_of_the_auxiliary_loss_is_detached():
 @pytest.mark.parametrize(("shape", "capacity"), [((1, 8), 30), ((2, 4), 1), ((2, 4), 30), ((2, 4), 90)])
 def test_results_do_not_depend_on_the_room_for_pairs(shape, capacity, monkeypatch):
     """1 overflows on every shard, 90 on none, 30 on some; small sizes have room for all by default."""
-    monkeypatch.setattr(sparse, "pair_capacity", lambda batch, k: capacity)
+    monkeypatch.setattr(pairs, "capacity_of", lambda batch, k: capacity)
     params, x = integers(7)
     params = params.replace(b_enc=params.b_enc + np.arange(WIDTH) // 16)  # shards with many pairs and with few
     dead = dead_latents(40)
