@@ -20,7 +20,7 @@ _HOMES = {
     "train": "jaxsae.training",
     "TrainConfig": "jaxsae.training",
 }
-__all__ = [*_HOMES, "__version__"]
+__all__ = ["Dictionary", "Latents", "TrainConfig", "__version__", "load", "open_store", "train"]
 
 if TYPE_CHECKING:
     from jaxsae.dictionary import Dictionary, Latents

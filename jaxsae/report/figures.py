@@ -143,6 +143,7 @@ def _othello(title: str, e: Mapping[str, Any]) -> Group:
         row("mean AUROC", "of the best units", decimal, "mean_best_auroc"),
         row("coverage", "mean over targets of the best F1 of a unit", decimal, "coverage"),
         row("board F1", "boards read off high-precision units", decimal, "board_f1"),
+        row("FVU", "on these positions: an SAE of a random model does as well, and knows no board", decimal, "fvu"),
     ]
     return Group(title, f"{count(e.get('rows'))} positions of {count(e.get('games'))} games", rows)
 

@@ -13,7 +13,7 @@ from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError, reraise_if_disk_full
 from jaxsae.progress import Progress, is_first_process, say
 from jaxsae.store import iterate
-from jaxsae.training.checkpoint import Checkpoints
+from jaxsae.training.checkpoint import Checkpoints, read_metadata
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.metrics import MetricsLog, Speed
 from jaxsae.training.optimizer import BYTES_PER_PARAMETER
@@ -51,10 +51,21 @@ def _train(setup: Setup, workdir: Path) -> Dictionary:
             moments = BYTES_PER_PARAMETER[config.optimization.optimizer]
             say(*plan.lines(free), f"optimiser {config.optimization.optimizer}: {moments} bytes of moments a parameter")
             if done:
+                _check_same_rows(setup, workdir)
                 say(f"resuming {workdir} at step {done} of {config.steps}")
             state = checkpoints.restore(done, setup.abstract) if done else setup.fresh_state()
             _run(setup, step, state, done, workdir, checkpoints)
     return load(workdir, setup.mesh)
+
+
+def _check_same_rows(setup: Setup, workdir: Path) -> None:
+    """Refuses a store that has grown or shrunk since the run began: its batches would be others."""
+    before = read_metadata(workdir / CHECKPOINTS)[1]["dictionary"].get("store_rows")
+    if before not in (None, setup.store.rows):
+        raise InputError(
+            f"--store={setup.config.store}: has {setup.store.rows} rows, and had {before} when {workdir} was begun. "
+            "Give the store as it was, or another --workdir with --initialize_from for the weights."
+        )
 
 
 def _run(setup: Setup, step, state: TrainState, done: int, workdir: Path, checkpoints: Checkpoints) -> None:

@@ -76,7 +76,8 @@ def load(run: str | Path, mesh: Mesh | None = None) -> Dictionary:
     """The dictionary of a run, of its newest checkpoint where none is named, with its normalisation folded in.
 
     Args:
-      run: a run's directory, or one of its checkpoints (`RUN/checkpoints/STEP`). mesh: where its latents go; default: the first device.
+      run: a run's directory, or one of its checkpoints (`RUN/checkpoints/STEP`).
+      mesh: where its latents go; default: the first device.
 
     Raises:
       InputError: there is no run, or its checkpoint is damaged.
