@@ -48,14 +48,20 @@ def _train(setup: Setup, workdir: Path) -> Dictionary:
             say(f"{workdir} is complete: {done} steps. Evaluate it with `jaxsae evaluate --run={workdir}`.")
         else:
             step, plan, free = setup.compile()
-            moments = BYTES_PER_PARAMETER[config.optimization.optimizer]
-            say(*plan.lines(free), f"optimiser {config.optimization.optimizer}: {moments} bytes of moments a parameter")
+            say(*plan.lines(free), _moments_line(config.optimization.optimizer))
             if done:
                 _check_same_rows(setup, workdir)
                 say(f"resuming {workdir} at step {done} of {config.steps}")
             state = checkpoints.restore(done, setup.abstract) if done else setup.fresh_state()
             _run(setup, step, state, done, workdir, checkpoints)
     return load(workdir, setup.mesh)
+
+
+def _moments_line(chosen: str) -> str:
+    """What each optimiser's moments cost, the chosen one first."""
+    names = [chosen, *(n for n in BYTES_PER_PARAMETER if n != chosen)]
+    costs = [f"{name} {BYTES_PER_PARAMETER[name]}" for name in names]
+    return f"bytes of moments a parameter: {costs[0]} (other --optimizer choices: {', '.join(costs[1:])})"
 
 
 def _check_same_rows(setup: Setup, workdir: Path) -> None:
