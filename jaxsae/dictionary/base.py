@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from jaxsae.dictionary.config import MethodConfig
 from jaxsae.dictionary.parameters import Params
+from jaxsae.kernels import Request, Selected, Taps
 from jaxsae.parallel import sum_over_data
 
 
@@ -26,12 +27,14 @@ class Batch:
     Attributes:
       x: [B_local, d], centred and scaled. dead: bool [n_local].
       rows: rows of the whole batch, over all devices. step_fraction: share of the steps that are done, 0 to 1.
+      taps: zeros to differentiate by in place of the weights, see `jaxsae.kernels.Taps`; None: by the weights.
     """
 
     x: jax.Array
     dead: jax.Array
     rows: int = flax.struct.field(pytree_node=False)
     step_fraction: jax.Array | float = 0.0
+    taps: Taps | None = None
 
 
 @flax.struct.dataclass
@@ -43,6 +46,7 @@ class Report:
       active: (row, latent) pairs with a positive latent. aux: the auxiliary or penalty term, weighted.
       fired: bool [n_local], latents of this shard that were active above the firing threshold in the batch.
       smallest: the smallest positive latent of the batch; what an inference threshold is an average of.
+      selected: this device's selections where the batch has taps, else None.
     """
 
     squared_error: jax.Array
@@ -51,6 +55,7 @@ class Report:
     aux: jax.Array
     fired: jax.Array
     smallest: jax.Array
+    selected: tuple[Selected, ...] | None = None
 
 
 class Method(Protocol):
@@ -60,6 +65,8 @@ class Method(Protocol):
     pre_bias: ClassVar[bool]  # whether b_dec is subtracted from the input
     config: MethodConfig
     has_aux: bool
+
+    def requests(self, rows: int, d_model: int, use_aux: bool) -> tuple[Request, ...] | None: ...
 
     def init(self, key: jax.Array, d_model: int) -> Params: ...
 
@@ -95,6 +102,10 @@ class MethodBase:
     def has_aux(self) -> bool:
         """Whether the loss has an auxiliary term for dead latents."""
         return False
+
+    def requests(self, rows: int, d_model: int, use_aux: bool) -> tuple[Request, ...] | None:
+        """What a loss over a batch of `rows` rows selects; None where latents are dense and nothing is selected."""
+        return None
 
     def project_gradient(self, params: Params, gradient: Params) -> Params:
         return gradient

@@ -22,7 +22,7 @@ from jaxsae.dictionary.base import (
     squared_sums,
 )
 from jaxsae.dictionary.parameters import Params, tied_init
-from jaxsae.kernels import Request, decode, encode, fired
+from jaxsae.kernels import Request, decode, encode, fired, tap, tap_rows
 from jaxsae.parallel import AXES, MODEL, copy_to_data, sum_over_data
 
 
@@ -56,11 +56,10 @@ class TopK(MethodBase):
 
     def loss(self, params: Params, batch: Batch, use_aux: bool) -> tuple[jax.Array, Report]:
         x, d = batch.x.astype(jnp.float32), batch.x.shape[1]
-        among, requests = (None,), (self.request(batch.rows),)
-        if use_aux:
-            among, requests = (None, batch.dead), (*requests, Request(self.aux_k(d)))
-        selected = encode(batch.x, params.b_dec, params.W_enc, params.b_enc, among, requests)
-        y, *y_aux = decode(selected, params.W_dec)
+        among = (None, batch.dead) if use_aux else (None,)
+        requests = self.requests(batch.rows, d, use_aux)
+        selected = tap(encode(batch.x, params.b_dec, params.W_enc, params.b_enc, among, requests), batch.taps)
+        y, *y_aux = tap_rows(decode(selected, params.W_dec), batch.taps)
         error = x - copy_to_data(params.b_dec) - y
         residual = jax.lax.stop_gradient(error)
         squared_error, squared_norm = squared_sums(x, residual)
@@ -74,11 +73,16 @@ class TopK(MethodBase):
             aux=sum_over_data(jax.lax.stop_gradient(aux)),
             fired=fired(best, params.b_enc.shape[0], FIRING_THRESHOLD),
             smallest=_smallest_positive(best.values),
+            selected=jax.lax.stop_gradient(selected) if batch.taps else None,
         )
         return loss + aux, report
 
+    def requests(self, rows: int, d_model: int, use_aux: bool) -> tuple[Request, ...]:
+        """The best latents and, with `use_aux`, the best dead ones."""
+        return (self.request(rows), Request(self.aux_k(d_model))) if use_aux else (self.request(rows),)
+
     def request(self, rows: int) -> Request:
-        """What a batch of `rows` rows, over all devices, selects."""
+        """The latents that reconstruct a batch of `rows` rows, over all devices."""
         return Request(self.config.k)
 
     def aux_k(self, d_model: int) -> int:

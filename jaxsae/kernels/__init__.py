@@ -5,6 +5,36 @@ over the axes of `jaxsae.parallel`.
 """
 
 from jaxsae.kernels.encode_topk import encode_topk, merge_over_model
-from jaxsae.kernels.sparse import Request, Selected, decode, encode, fired
+from jaxsae.kernels.grouped import Grouped, PairList, group
+from jaxsae.kernels.sparse import (
+    Request,
+    Selected,
+    Taps,
+    decode,
+    encode,
+    fired,
+    pair_lists,
+    rows_travel,
+    tap,
+    tap_rows,
+    zero_taps,
+)
 
-__all__ = ["Request", "Selected", "decode", "encode", "encode_topk", "fired", "merge_over_model"]
+__all__ = [
+    "Grouped",
+    "PairList",
+    "Request",
+    "Selected",
+    "Taps",
+    "decode",
+    "encode",
+    "encode_topk",
+    "fired",
+    "group",
+    "merge_over_model",
+    "pair_lists",
+    "rows_travel",
+    "tap",
+    "tap_rows",
+    "zero_taps",
+]

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from jaxsae.kernels import pairs
 from jaxsae.kernels.encode_topk import encode_topk, merge_over_batch, merge_over_model
+from jaxsae.kernels.grouped import PairList
 from jaxsae.parallel import DATA, MODEL
 
 
@@ -72,11 +73,16 @@ def _of_whole_batch(*arrays: jax.Array) -> list[jax.Array]:
     return [jax.lax.all_gather(a, DATA, axis=0, tiled=True) for a in arrays]
 
 
+def rows_travel(lists: list[tuple[int, int]], width: int, d: int) -> bool:
+    """Whether rows and pairs of [B, k] lists are less to exchange over `data` than gradients [width, d]."""
+    shards = jax.lax.psum(1, DATA)
+    return sum(batch * shards * (d + 2 * k) for batch, k in lists) <= width * d
+
+
 def _weight_gradient(parts: list[tuple[jax.Array, jax.Array, jax.Array]], width: int) -> tuple[jax.Array, jax.Array]:
     """The whole batch's sums over all parts (values, indices, rows): of values * rows [width, d], of values [width]."""
     d, shards = parts[0][2].shape[1], jax.lax.psum(1, DATA)
-    travelling = sum(v.shape[0] * shards * (d + 2 * v.shape[1]) for v, _, _ in parts)
-    exchange_rows = travelling <= width * d
+    exchange_rows = rows_travel([v.shape for v, _, _ in parts], width, d)
     total, sums = pairs.zeros(width, d, parts[0][0]), jnp.zeros(width, jnp.float32)
     for part in parts:
         values, indices, rows = _of_whole_batch(*part) if exchange_rows else part
@@ -150,3 +156,45 @@ def _decode_backward(saved, dys):
 
 
 decode.defvjp(lambda s, w: (decode(s, w), (s, w)), _decode_backward)
+
+
+@flax.struct.dataclass
+class Taps:
+    """Zeros added to what a step selects and decodes: to differentiate by them instead of by the weights.
+
+    Their gradients, with the pairs themselves, are all that the weights' gradients are made of
+    (`grouped.group`); those of the weights, of no use then, are left out of the compiled program.
+
+    Attributes:
+      values: [B, k] for each selection. rows: [B, d] for each.
+    """
+
+    values: tuple[jax.Array, ...]
+    rows: tuple[jax.Array, ...]
+
+
+def zero_taps(x: jax.Array, width: int, requests: tuple[Request, ...]) -> Taps:
+    """Taps for rows x [B, d] and `width` latents on this shard."""
+    lists = tuple(jnp.zeros((x.shape[0], min(r.k, width)), jnp.float32) for r in requests)
+    return Taps(lists, tuple(jnp.zeros(x.shape, jnp.float32) for _ in requests))
+
+
+def tap(selected: tuple[Selected, ...], taps: Taps | None) -> tuple[Selected, ...]:
+    """The selections, with taps on their values."""
+    if taps is None:
+        return selected
+    return tuple(s.replace(values=s.values + t) for s, t in zip(selected, taps.values, strict=True))
+
+
+def tap_rows(decoded: tuple[jax.Array, ...], taps: Taps | None) -> tuple[jax.Array, ...]:
+    """The decoded rows, with taps."""
+    return decoded if taps is None else tuple(y + t for y, t in zip(decoded, taps.rows, strict=True))
+
+
+def pair_lists(selected: tuple[Selected, ...], slopes: Taps, x: jax.Array) -> list[PairList]:
+    """The whole batch's pairs, from this device's selections, the gradients of their taps, and encoder inputs x."""
+    lists = []
+    for one, slope, dy in zip(selected, slopes.values, slopes.rows, strict=True):
+        slope = jnp.where(one.values > 0, slope, 0)
+        lists.append(PairList(*_of_whole_batch(one.indices, one.values, slope, x, dy)))
+    return lists

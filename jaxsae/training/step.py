@@ -12,9 +12,10 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxsae.dictionary import Batch, Method, Params
+from jaxsae.kernels import Taps, group, pair_lists, rows_travel, zero_taps
 from jaxsae.parallel import DATA, MODEL, shardings, sum_over_data
 from jaxsae.training.state import TrainState, state_specs
-from jaxsae.training.update import UpdateRule, Weights
+from jaxsae.training.update import PairGradient, UpdateRule, Weights
 
 SINCE_LIMIT = 2**30
 
@@ -78,10 +79,11 @@ def _device_step(state: TrainState, x: jax.Array, *, method, update: UpdateRule,
     dead_count = jax.lax.psum(dead.sum(), MODEL)
     fraction = state.step.astype(jnp.float32) / config.steps
     batch = Batch(x=y, dead=dead, rows=config.batch_size, step_fraction=fraction)
-    (loss, report), gradient = _gradient(method, config, state.params, batch, dead_count)
+    learning_rate = rate(state.step)
+
+    (loss, report), gradient = _gradient(method, config, update, state.params, batch, dead_count)
     loss = sum_over_data(loss)
     finite = jnp.isfinite(loss)
-    learning_rate = rate(state.step)
     # A batch that is not finite changes nothing but the count of steps: the state stays one that can be saved.
     weights = update(Weights(state.params, state.moments, state.average), gradient, learning_rate, finite)
     since_fired = jnp.minimum(jnp.where(report.fired, 0, state.since_fired + config.batch_size), SINCE_LIMIT)
@@ -106,13 +108,30 @@ def _device_step(state: TrainState, x: jax.Array, *, method, update: UpdateRule,
     return new, metrics
 
 
-def _gradient(method: Method, config: StepConfig, params: Params, batch: Batch, dead_count: jax.Array):
+def _gradient(
+    method: Method, config: StepConfig, update: UpdateRule, params: Params, batch: Batch, dead_count: jax.Array
+):
     """((loss, Report), gradient); the auxiliary loss is computed, and paid for, only while latents are dead."""
+    (width, d), rows = params.W_enc.shape, batch.x.shape[0]
+    all_requests = method.requests(config.batch_size, d, config.aux)
+    room = [min(r.k, width) for r in all_requests or ()]
+    as_pairs = bool(room) and update.takes_pairs
+    as_pairs = as_pairs and (jax.lax.psum(1, DATA) == 1 or rows_travel([(rows, k) for k in room], width, d))
 
-    def gradient(use_aux: bool):
-        loss = lambda p: method.loss(p, batch, use_aux=use_aux)
-        return jax.value_and_grad(loss, has_aux=True)(params)
+    def formed(use_aux: bool):
+        return jax.value_and_grad(lambda p: method.loss(p, batch, use_aux=use_aux), has_aux=True)(params)
 
+    def in_pairs(use_aux: bool):
+        def loss(b_dec: jax.Array, taps: Taps):
+            return method.loss(params.replace(b_dec=b_dec), batch.replace(taps=taps), use_aux=use_aux)
+
+        taps = zero_taps(batch.x, width, method.requests(config.batch_size, d, use_aux))
+        (value, report), (db_dec, slopes) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params.b_dec, taps)
+        x = batch.x - params.b_dec.astype(batch.x.dtype) if method.pre_bias else batch.x
+        grouped = group(pair_lists(report.selected, slopes, x), width, update.block_of(width, d, True), room)
+        return (value, report.replace(selected=None)), PairGradient(grouped, db_dec)
+
+    gradient = in_pairs if as_pairs else formed
     if not config.aux:
         return gradient(False)
     return jax.lax.cond(dead_count > 0, partial(gradient, True), partial(gradient, False))

@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.dictionary import Method, Params
+from jaxsae.kernels import Grouped
 from jaxsae.parallel import MODEL
 
 BLOCK_NUMBERS = 2**16  # of one array's block: a dozen of them fit a core's cache
+GROUPED_NUMBERS = 2**17  # where a block's gradient is summed too: fewer, fuller sums
 BY_LATENT = ("W_enc", "b_enc", "W_dec")
 
 
@@ -27,6 +29,18 @@ class Weights:
     params: Params
     moments: Any
     average: Params | None
+
+
+@flax.struct.dataclass
+class PairGradient:
+    """A gradient that is never formed: the whole batch's pairs, of which W_enc's, W_dec's and b_enc's are sums.
+
+    Attributes:
+      pairs: grouped by the blocks of `UpdateRule.block_of`. b_dec: [d], formed as usual.
+    """
+
+    pairs: Grouped
+    b_dec: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,17 +61,34 @@ class UpdateRule:
     lazy_rows: bool = False
     blocked: bool | None = None
 
-    def __call__(self, weights: Weights, gradient: Params, rate: jax.Array, finite: jax.Array) -> Weights:
+    @property
+    def by_blocks(self) -> bool:
+        """Whether blocks of latents are updated one after another."""
+        return jax.default_backend() == "cpu" if self.blocked is None else self.blocked
+
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether a `PairGradient` will do; the norm of the whole gradient needs all of it at once."""
+        return self.by_blocks and self.clip_norm is None
+
+    def block_of(self, width: int, d: int, pairs: bool) -> int:
+        """Latents of a block."""
+        numbers = GROUPED_NUMBERS if pairs else BLOCK_NUMBERS
+        return max(1, min(width, numbers // d, 32 if self.lazy_rows else width))
+
+    def __call__(
+        self, weights: Weights, gradient: Params | PairGradient, rate: jax.Array, finite: jax.Array
+    ) -> Weights:
         """This device's weights after a step; as they were where `finite` is False."""
+        shard = jax.lax.axis_index(MODEL) * weights.params.b_enc.shape[0]
         scale = self._clip_scale(weights.params, gradient)
-        shard = jax.lax.axis_index(MODEL) * gradient.b_enc.shape[0]
-        blocked = jax.default_backend() == "cpu" if self.blocked is None else self.blocked
 
         def rows(part: Weights, g: Params, first_row) -> Weights:
             return self._rows(part, g, shard + first_row, rate, scale)
 
-        if blocked:
-            return _by_blocks(rows, weights, gradient, finite, self.lazy_rows)
+        if self.by_blocks:
+            size = self.block_of(*weights.params.W_enc.shape, isinstance(gradient, PairGradient))
+            return _by_blocks(rows, weights, gradient, finite, size, self.lazy_rows)
         return jax.tree.map(lambda new, old: jnp.where(finite, new, old), rows(weights, gradient, 0), weights)
 
     def _rows(self, old: Weights, gradient: Params, first_row, rate, scale) -> Weights:
@@ -101,31 +132,42 @@ def _map_rows(function: Callable, tree, *rest):
     return jax.tree_util.tree_map_with_path(pick, tree, *rest)
 
 
-def _by_blocks(rows: Callable, weights: Weights, gradient: Params, finite: jax.Array, lazy: bool) -> Weights:
-    """`rows` over blocks of latents in place, then once more, without any latents, for what is left.
+def _cut(tree, start, count: int):
+    """Rows start to start + count of what has a row for each latent."""
+    return _map_rows(lambda a: jax.lax.dynamic_slice_in_dim(a, start, count), tree)
+
+
+def _block_gradient(gradient: Params | PairGradient, number, size: int, count: int) -> Params:
+    """Of the `count` latents of block `number`; b_dec's is whole."""
+    if isinstance(gradient, Params):
+        return _cut(gradient, number * size, count)
+    return Params(*gradient.pairs.sums(number, count), gradient.b_dec)
+
+
+def _by_blocks(
+    rows: Callable, weights: Weights, gradient: Params | PairGradient, finite: jax.Array, size: int, lazy: bool
+) -> Weights:
+    """`rows` over blocks of `size` latents in place, then once more, without any latents, for what is left.
 
     The conditional does more than choose: its operands are the block's own copies. A fusion that read the
     whole array again, after it was written to, would cost a copy of all of it for each block.
     """
-    width, d = gradient.W_enc.shape
-    size = max(1, min(width, BLOCK_NUMBERS // d, 32 if lazy else width))
-
-    def cut(tree, start, count: int):
-        return _map_rows(lambda a: jax.lax.dynamic_slice_in_dim(a, start, count), tree)
+    width = weights.params.W_enc.shape[0]
 
     def paste(whole: Weights, part: Weights, start) -> Weights:
         put = lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, start, 0)
         return _map_rows(put, whole, part)
 
-    def block(whole: Weights, start, count: int) -> Weights:
-        part, g = cut(whole, start, count), cut(gradient, start, count)
+    def block(whole: Weights, number, count: int) -> Weights:
+        start = number * size
+        part, g = _cut(whole, start, count), _block_gradient(gradient, number, size, count)
         wanted = finite & (g.b_enc != 0).any() if lazy else finite
         new = jax.lax.cond(wanted, lambda p, g: rows(p, g, start), lambda p, g: p, part, g)
         return paste(whole, new, start)
 
-    whole = jax.lax.fori_loop(0, width // size, lambda i, w: block(w, i * size, size), weights)
+    whole = jax.lax.fori_loop(0, width // size, lambda i, w: block(w, i, size), weights)
     if width % size:
-        whole = block(whole, width - width % size, width % size)
-    rest = rows(cut(weights, 0, 0), cut(gradient, 0, 0), 0)
+        whole = block(whole, width // size, width % size)
+    rest = rows(_cut(weights, 0, 0), _block_gradient(gradient, 0, size, 0), 0)
     keep = lambda path, done, new, old: done if is_by_latent(path) else jnp.where(finite, new, old)
     return jax.tree_util.tree_map_with_path(keep, whole, rest, weights)

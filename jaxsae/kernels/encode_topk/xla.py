@@ -34,15 +34,20 @@ def choose_tiling(batch: int, width: int, k: int, platform: str) -> Tiling:
     return Tiling(rows, latents, bucket)
 
 
-def _top_k_of_tile(pre: jax.Array, k: int, bucket: int) -> tuple[jax.Array, jax.Array]:
-    """Exact top-k of [R, T]; buckets are used where they are whole and thin the row out."""
-    r, t = pre.shape
+def _top_k_of_tile(product: jax.Array, bias: jax.Array, k: int, bucket: int) -> tuple[jax.Array, jax.Array]:
+    """Exact top-k of product [R, T] + bias [T]; buckets are used where they are whole and thin the row out.
+
+    The sum is taken where it is needed, in the maxima and for the candidates: as an array of its own it
+    would cost another pass through memory.
+    """
+    r, t = product.shape
     if t % bucket or t // bucket <= 2 * k:
-        return jax.lax.top_k(pre, k)
-    buckets = pre.reshape(r, t // bucket, bucket)
-    best = jnp.sort(jax.lax.top_k(buckets.max(-1), k)[1], -1)  # in index order, so that top_k's ties fall to the left
-    candidates = jnp.take_along_axis(buckets, best[:, :, None], 1).reshape(r, k * bucket)
-    values, at = jax.lax.top_k(candidates, k)
+        return jax.lax.top_k(product + bias, k)
+    products, biases = product.reshape(r, t // bucket, bucket), bias.reshape(t // bucket, bucket)
+    maxima = (products + biases).max(-1)
+    best = jnp.sort(jax.lax.top_k(maxima, k)[1], -1)  # in index order, so that top_k's ties fall to the left
+    candidates = jnp.take_along_axis(products, best[:, :, None], 1) + biases[best]
+    values, at = jax.lax.top_k(candidates.reshape(r, k * bucket), k)
     indices = jnp.take_along_axis(best, at // bucket, 1) * bucket + at % bucket
     return values, indices
 
@@ -64,8 +69,8 @@ def _encode_rows(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tilin
     def tile(start, size: int, k_tile: int):
         w = jax.lax.dynamic_slice_in_dim(w_enc, start, size) if size < width else w_enc
         b = jax.lax.dynamic_slice_in_dim(b_enc, start, size) if size < width else b_enc
-        pre = jax.lax.dot_general(x, w, LANES, preferred_element_type=jnp.float32) + b
-        values, indices = _top_k_of_tile(pre, k_tile, tiling.bucket)
+        product = jax.lax.dot_general(x, w, LANES, preferred_element_type=jnp.float32)
+        values, indices = _top_k_of_tile(product, b, k_tile, tiling.bucket)
         return values, indices + start
 
     best = tile(0, min(step, width), k)
