@@ -96,7 +96,8 @@ class TopK(MethodBase):
         return jnp.nan_to_num(aux, posinf=0.0, neginf=0.0)
 
     def project_gradient(self, params: Params, gradient: Params) -> Params:
-        along = (gradient.W_dec * params.W_dec).sum(-1, keepdims=True)
+        ones = jnp.ones((params.W_dec.shape[1], 1))
+        along = jnp.matmul(gradient.W_dec * params.W_dec, ones, precision=jax.lax.Precision.HIGHEST)
         return gradient.replace(W_dec=gradient.W_dec - along * params.W_dec)
 
     def after_step(self, params: Params) -> Params:

@@ -12,7 +12,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-CHUNK = 256  # pairs summed at once
+CHUNK = 128  # pairs summed at once
 
 
 @flax.struct.dataclass
@@ -37,19 +37,27 @@ class Grouped:
 
     Attributes:
       order: int32 [P + CHUNK], numbers of pairs, block after block. starts: int32 [blocks + 1], where each begins.
-      latents: int32 [P]. rows: int32 [P], of dy; modulo B, of x. values, slopes: float32 [P].
-      x: [B, d]. dy: [L B, d].
+      latents: int32 [P]. values, slopes: float32 [P]. x: [B, d]. dy: [L B, d].
+      size: latents of a block. ks: pairs of a row in each of the L lists.
     """
 
     order: jax.Array
     starts: jax.Array
     latents: jax.Array
-    rows: jax.Array
     values: jax.Array
     slopes: jax.Array
     x: jax.Array
     dy: jax.Array
     size: int = flax.struct.field(pytree_node=False)
+    ks: tuple[int, ...] = flax.struct.field(pytree_node=False)
+
+    def rows(self, pair: jax.Array) -> jax.Array:
+        """Rows of dy that pairs belong to; modulo B, those of x."""
+        batch, first, row = self.x.shape[0], 0, jnp.zeros_like(pair)
+        for number, k in enumerate(self.ks):
+            row = jnp.where(pair >= first, number * batch + (pair - first) // k, row)
+            first += batch * k
+        return row
 
     def sums(self, block: jax.Array | int, count: int) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Gradients of W_enc [count, d], b_enc [count], W_dec [count, d] for the block's `count` latents."""
@@ -61,7 +69,7 @@ class Grouped:
             pair = jax.lax.dynamic_slice_in_dim(self.order, at, CHUNK)
             live = at + jnp.arange(CHUNK) < stop
             latent = jnp.where(live, self.latents[pair] - block * self.size, 0)
-            row = self.rows[pair]
+            row = self.rows(pair)
             slope, value = (jnp.where(live, a[pair], 0) for a in (self.slopes, self.values))
             dw_enc = dw_enc.at[latent].add(slope[:, None] * self.x[row % batch], mode="promise_in_bounds")
             dw_dec = dw_dec.at[latent].add(value[:, None] * self.dy[row], mode="promise_in_bounds")
@@ -73,23 +81,14 @@ class Grouped:
         return jax.lax.while_loop(lambda s: s[0] < stop, chunk, state)[1:]
 
 
-def group(lists: Sequence[PairList], width: int, size: int, room: Sequence[int]) -> Grouped:
-    """The pairs of all lists, by blocks of `size` latents.
-
-    Args:
-      lists: over the same rows x.
-      room: the k of each list that any branch of a step makes; what `lists` leave of it is empty.
-    """
-    batch = lists[0].x.shape[0]
+def group(lists: Sequence[PairList], width: int, size: int) -> Grouped:
+    """The pairs of all lists, which share their rows x, by blocks of `size` latents."""
     flat = lambda name: jnp.concatenate([getattr(one, name).reshape(-1) for one in lists])
-    latents, values = flat("indices"), flat("values")
-    rows = jnp.concatenate([n * batch + _row_numbers(one.indices) for n, one in enumerate(lists)])
-    order, starts = _in_order(jnp.where(values > 0, latents // size, -(-width // size)), -(-width // size))
-    spare_pairs, spare_rows = batch * sum(room) - len(values), batch * (len(room) - len(lists))
-    pad = lambda a, more: jnp.pad(a, ((0, more), *[(0, 0)] * (a.ndim - 1)))
-    dy = pad(jnp.concatenate([one.dy for one in lists]), spare_rows)
-    by_pair = (pad(a, spare_pairs) for a in (latents, rows, values, flat("slopes")))
-    return Grouped(pad(order, spare_pairs + CHUNK), starts, *by_pair, lists[0].x.astype(jnp.float32), dy, size)
+    latents, values, blocks = flat("indices"), flat("values"), -(-width // size)
+    order, starts = _in_order(jnp.where(values > 0, latents // size, blocks), blocks)
+    x, dy = lists[0].x.astype(jnp.float32), jnp.concatenate([one.dy for one in lists])
+    ks = tuple(one.indices.shape[1] for one in lists)
+    return Grouped(jnp.pad(order, (0, CHUNK)), starts, latents, values, flat("slopes"), x, dy, size, ks)
 
 
 def _in_order(block: jax.Array, blocks: int) -> tuple[jax.Array, jax.Array]:
@@ -101,8 +100,4 @@ def _in_order(block: jax.Array, blocks: int) -> tuple[jax.Array, jax.Array]:
     else:
         order = jax.lax.sort((block, number), num_keys=2)[1]
     counts = jnp.zeros(blocks + 1, jnp.int32).at[block].add(1)
-    return order.astype(jnp.int32), jnp.pad(jnp.cumsum(counts)[:-1], (1, 0))
-
-
-def _row_numbers(indices: jax.Array) -> jax.Array:
-    return jax.lax.broadcasted_iota(jnp.int32, indices.shape, 0).reshape(-1)
+    return order.astype(jnp.int32), jnp.cumsum(counts) - counts

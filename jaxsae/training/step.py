@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxsae.dictionary import Batch, Method, Params
+from jaxsae.dictionary import Batch, Method, Params, Report
 from jaxsae.kernels import Taps, group, pair_lists, rows_travel, zero_taps
 from jaxsae.parallel import DATA, MODEL, shardings, sum_over_data
 from jaxsae.training.state import TrainState, state_specs
@@ -36,6 +36,15 @@ class StepMetrics:
     aux: jax.Array
     dead: jax.Array
     learning_rate: jax.Array
+    finite: jax.Array
+
+
+@flax.struct.dataclass
+class Outcome:
+    """Of an attempt at a step: the whole batch's loss, the method's report, whether the loss is finite."""
+
+    loss: jax.Array
+    report: Report
     finite: jax.Array
 
 
@@ -81,11 +90,17 @@ def _device_step(state: TrainState, x: jax.Array, *, method, update: UpdateRule,
     batch = Batch(x=y, dead=dead, rows=config.batch_size, step_fraction=fraction)
     learning_rate = rate(state.step)
 
-    (loss, report), gradient = _gradient(method, config, update, state.params, batch, dead_count)
-    loss = sum_over_data(loss)
-    finite = jnp.isfinite(loss)
-    # A batch that is not finite changes nothing but the count of steps: the state stays one that can be saved.
-    weights = update(Weights(state.params, state.moments, state.average), gradient, learning_rate, finite)
+    def attempt(use_aux: bool, weights: Weights) -> tuple[Outcome, Weights]:
+        (loss, report), gradient = _gradient(method, config, update, weights.params, batch, use_aux)
+        loss = sum_over_data(loss)
+        finite = jnp.isfinite(loss)
+        # A batch that is not finite changes nothing but the count of steps: the state stays one that can be saved.
+        return Outcome(loss, report, finite), update(weights, gradient, learning_rate, finite)
+
+    weights = Weights(state.params, state.moments, state.average)
+    # The auxiliary loss is computed, and paid for, only while latents are dead.
+    outcome, weights = _one_of(dead_count > 0, attempt, weights) if config.aux else attempt(False, weights)
+    report, finite = outcome.report, outcome.finite
     since_fired = jnp.minimum(jnp.where(report.fired, 0, state.since_fired + config.batch_size), SINCE_LIMIT)
     new = state.replace(
         step=state.step + 1,
@@ -97,7 +112,7 @@ def _device_step(state: TrainState, x: jax.Array, *, method, update: UpdateRule,
         skipped=state.skipped + ~finite,
     )
     metrics = StepMetrics(
-        loss=loss,
+        loss=outcome.loss,
         fvu=report.squared_error / report.squared_norm,
         l0=report.active / config.batch_size,
         aux=report.aux,
@@ -108,33 +123,37 @@ def _device_step(state: TrainState, x: jax.Array, *, method, update: UpdateRule,
     return new, metrics
 
 
-def _gradient(
-    method: Method, config: StepConfig, update: UpdateRule, params: Params, batch: Batch, dead_count: jax.Array
-):
-    """((loss, Report), gradient); the auxiliary loss is computed, and paid for, only while latents are dead."""
-    (width, d), rows = params.W_enc.shape, batch.x.shape[0]
-    all_requests = method.requests(config.batch_size, d, config.aux)
-    room = [min(r.k, width) for r in all_requests or ()]
-    as_pairs = bool(room) and update.takes_pairs
-    as_pairs = as_pairs and (jax.lax.psum(1, DATA) == 1 or rows_travel([(rows, k) for k in room], width, d))
+def _one_of(use_aux: jax.Array, attempt: Callable, weights: Weights) -> tuple[Outcome, Weights]:
+    """`attempt(use_aux, weights)` with a `use_aux` that is known on the device alone.
 
-    def formed(use_aux: bool):
+    Two loops, of which one makes no turn and the other one: a conditional would copy the weights that it
+    hands through, a loop changes them in place.
+    """
+    nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(partial(attempt, False), weights)[0])
+    carry = nothing, weights
+    for with_aux in (False, True):
+        turns = (use_aux == with_aux).astype(jnp.int32)
+        carry = jax.lax.fori_loop(0, turns, lambda _, c, with_aux=with_aux: attempt(with_aux, c[1]), carry)
+    return carry
+
+
+def _gradient(method: Method, config: StepConfig, update: UpdateRule, params: Params, batch: Batch, use_aux: bool):
+    """((loss, Report), gradient): as pairs where the update takes them and exchanging them is the cheaper way."""
+    width, d = params.W_enc.shape
+    requests = method.requests(config.batch_size, d, use_aux)
+    lists = [(batch.x.shape[0], min(r.k, width)) for r in requests or ()]
+    exchange = jax.lax.psum(1, DATA) == 1 or rows_travel(lists, width, d)
+    if requests is None or not (update.takes_pairs and exchange):
         return jax.value_and_grad(lambda p: method.loss(p, batch, use_aux=use_aux), has_aux=True)(params)
 
-    def in_pairs(use_aux: bool):
-        def loss(b_dec: jax.Array, taps: Taps):
-            return method.loss(params.replace(b_dec=b_dec), batch.replace(taps=taps), use_aux=use_aux)
+    def loss(b_dec: jax.Array, taps: Taps):
+        return method.loss(params.replace(b_dec=b_dec), batch.replace(taps=taps), use_aux=use_aux)
 
-        taps = zero_taps(batch.x, width, method.requests(config.batch_size, d, use_aux))
-        (value, report), (db_dec, slopes) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params.b_dec, taps)
-        x = batch.x - params.b_dec.astype(batch.x.dtype) if method.pre_bias else batch.x
-        grouped = group(pair_lists(report.selected, slopes, x), width, update.block_of(width, d, True), room)
-        return (value, report.replace(selected=None)), PairGradient(grouped, db_dec)
-
-    gradient = in_pairs if as_pairs else formed
-    if not config.aux:
-        return gradient(False)
-    return jax.lax.cond(dead_count > 0, partial(gradient, True), partial(gradient, False))
+    taps = zero_taps(batch.x, width, requests)
+    (value, report), (db_dec, slopes) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params.b_dec, taps)
+    x = batch.x - params.b_dec.astype(batch.x.dtype) if method.pre_bias else batch.x
+    pairs = group(pair_lists(report.selected, slopes, x), width, update.block_of(width, d, True))
+    return (value, report.replace(selected=None)), PairGradient(pairs, db_dec)
 
 
 def _threshold(state: TrainState, smallest: jax.Array) -> jax.Array:

@@ -18,7 +18,7 @@ from jaxsae.kernels import Grouped
 from jaxsae.parallel import MODEL
 
 BLOCK_NUMBERS = 2**16  # of one array's block: a dozen of them fit a core's cache
-GROUPED_NUMBERS = 2**17  # where a block's gradient is summed too: fewer, fuller sums
+GROUPED_NUMBERS = 2**18  # where a block's gradient is summed too: fewer, fuller sums
 BY_LATENT = ("W_enc", "b_enc", "W_dec")
 
 

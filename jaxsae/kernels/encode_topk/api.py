@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.errors import InputError
-from jaxsae.kernels.encode_topk import reference, xla
+from jaxsae.kernels.encode_topk import cpu, reference, xla
 from jaxsae.parallel import MODEL
 
-IMPLEMENTATIONS = {"xla": xla.encode_topk, "reference": reference.encode_topk}
+IMPLEMENTATIONS = {"cpu": cpu.encode_topk, "xla": xla.encode_topk, "reference": reference.encode_topk}
 
 
 def encode_topk(
@@ -36,7 +36,9 @@ def encode_topk(
         raise InputError(f"--k={k}: must be between 1 and the number of latents, {w_enc.shape[0]}")
     if implementation not in ("auto", *IMPLEMENTATIONS):
         raise InputError(f"implementation {implementation!r}: choose auto, {', '.join(IMPLEMENTATIONS)}")
-    return IMPLEMENTATIONS["xla" if implementation == "auto" else implementation](x, w_enc, b_enc, k)
+    if implementation == "auto":
+        implementation = "cpu" if jax.default_backend() == "cpu" else "xla"
+    return IMPLEMENTATIONS[implementation](x, w_enc, b_enc, k)
 
 
 def merge_over_model(values: jax.Array, k: int) -> jax.Array:

@@ -8,6 +8,7 @@ or equal and in a bucket to the left of b, hence with a lower index: k entries c
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ def _top_k_of_tile(product: jax.Array, bias: jax.Array, k: int, bucket: int) -> 
     return values, indices
 
 
-def _merge(left: tuple[jax.Array, jax.Array], right: tuple[jax.Array, jax.Array], k: int):
+def merge(left: tuple[jax.Array, jax.Array], right: tuple[jax.Array, jax.Array], k: int):
     """The k best of two lists; entries of `left` come first on ties, so it must hold the lower indices."""
     values = jnp.concatenate([left[0], right[0]], 1)
     indices = jnp.concatenate([left[1], right[1]], 1)
@@ -75,15 +76,29 @@ def _encode_rows(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tilin
 
     best = tile(0, min(step, width), k)
     if whole > 1:
-        body = lambda best, j: (_merge(best, tile(j * step, step, min(k, step)), k), None)
+        body = lambda best, j: (merge(best, tile(j * step, step, min(k, step)), k), None)
         best, _ = jax.lax.scan(body, best, jnp.arange(1, whole))
     if width > step and width % step:
         rest = width - whole * step
-        best = _merge(best, tile(whole * step, rest, min(k, rest)), k)
+        best = merge(best, tile(whole * step, rest, min(k, rest)), k)
     return best
 
 
-def _has_nan(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array) -> jax.Array:
+def by_rows(encode: Callable, x: jax.Array, rows: int) -> tuple[jax.Array, jax.Array]:
+    """`encode` on `rows` rows of x at a time, then on what is left; its (values, indices) [B, k] joined."""
+    whole = x.shape[0] // rows * rows
+    if whole == rows:
+        parts = [encode(x[:whole])]
+    else:
+        tiles = jax.lax.map(encode, x[:whole].reshape(-1, rows, x.shape[1]))
+        parts = [jax.tree.map(lambda a: a.reshape(whole, -1), tiles)]
+    if whole < x.shape[0]:
+        parts.append(encode(x[whole:]))
+    values, indices = (jnp.concatenate(p) for p in zip(*parts, strict=True))
+    return values, indices
+
+
+def has_nan(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array) -> jax.Array:
     """bool [B, 1]: rows with a NaN pre-activation, by the pre-activations' sum x . sum_n W_n + sum_n b_n.
 
     A maximum over a tile does not show them: XLA's CPU reductions may drop NaN, as does any strict `>`.
@@ -100,14 +115,6 @@ def encode_topk(
     batch, (width, _) = x.shape[0], w_enc.shape
     tiling = tiling or choose_tiling(batch, width, k, jax.default_backend())
     b_enc = b_enc.astype(jnp.float32)
-    whole = batch // tiling.rows * tiling.rows
     encode = lambda rows: _encode_rows(rows, w_enc, b_enc, k, tiling)
-    if whole == tiling.rows:
-        parts = [encode(x[:whole])]
-    else:
-        tiles = jax.lax.map(encode, x[:whole].reshape(-1, tiling.rows, x.shape[1]))
-        parts = [jax.tree.map(lambda a: a.reshape(whole, k), tiles)]
-    if whole < batch:
-        parts.append(encode(x[whole:]))
-    values, indices = (jnp.concatenate(p) for p in zip(*parts, strict=True))
-    return jnp.where(_has_nan(x, w_enc, b_enc), jnp.nan, values), indices
+    values, indices = by_rows(encode, x, tiling.rows)
+    return jnp.where(has_nan(x, w_enc, b_enc), jnp.nan, values), indices

@@ -1,0 +1,96 @@
+"""Streaming top-k of pre-activations for CPUs: tiles of latents x rows, three levels of buckets.
+
+A tile of pre-activations is W x^T, [latents, rows], not x W^T: matrix libraries pack their right-hand side
+anew for every product, and here that is a few rows of x, not all of W. Its workspace is small enough for the
+last cache. The selection narrows each row down by the argument of `xla.py`, twice: the k best entries lie
+in the k buckets with the largest maxima, and within those in the k sub-buckets with the largest maxima.
+Maxima run along memory; what is gathered across it are k maxima's sub-buckets and k sub-buckets.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxsae.kernels.encode_topk.xla import LANES, by_rows, has_nan, merge
+
+ROWS = 128
+TILE_NUMBERS = 2**22  # float32 numbers of a tile: 16 MiB
+BUCKETS = (64, 32, 16, 8, 4)
+SUB_BUCKETS = 8  # of a bucket, from 16 latents on
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiling:
+    """Rows of a tile; its latents, a multiple of `bucket`; latents of a bucket, 1 for none."""
+
+    rows: int
+    latents: int
+    bucket: int
+
+
+def choose_tiling(batch: int, width: int, k: int) -> Tiling:
+    """The largest buckets of which there are well over k in a tile, as large as the cache takes."""
+    rows = min(batch, ROWS)
+    limit = min(width, max(TILE_NUMBERS // rows, k))
+    bucket = next((b for b in BUCKETS if limit // b > 2 * k), 1)
+    return Tiling(rows, limit // bucket * bucket, bucket)
+
+
+def _across(table_TxR: jax.Array, at_RxC: jax.Array) -> jax.Array:
+    """[R, C]: entries at[r, c] of column r."""
+    return table_TxR[at_RxC, jnp.arange(at_RxC.shape[0])[:, None]]
+
+
+def _top_k_of_tile(product: jax.Array, bias: jax.Array, k: int, bucket: int) -> tuple[jax.Array, jax.Array]:
+    """Exact top-k [R, k] of product [T, R] + bias [T]; the sum is taken where it is read, never stored."""
+    latents, rows = product.shape
+    if bucket == 1 or latents % bucket or latents // bucket <= k:
+        return jax.lax.top_k((product + bias[:, None]).T, k)
+    fine = bucket // SUB_BUCKETS if bucket >= 2 * SUB_BUCKETS else bucket
+    maxima = (product.reshape(-1, fine, rows) + bias.reshape(-1, fine, 1)).max(1)
+    coarse = maxima.reshape(-1, bucket // fine, rows).max(1) if fine < bucket else maxima
+    members = jnp.sort(jax.lax.top_k(coarse.T, k)[1], -1)  # in index order, so that top_k's ties fall to the left
+    if fine < bucket:
+        members = _members(members, bucket // fine)
+        best = jax.lax.top_k(_across(maxima, members), k)[1]
+        members = jnp.sort(jnp.take_along_axis(members, best, 1), -1)
+    members = _members(members, fine)
+    values, at = jax.lax.top_k(_across(product, members) + bias[members], k)
+    return values, jnp.take_along_axis(members, at, 1)
+
+
+def _members(buckets_RxC: jax.Array, size: int) -> jax.Array:
+    """[R, C * size]: what lies in buckets, in order."""
+    members = buckets_RxC[:, :, None] * size + jnp.arange(size)
+    return members.reshape(members.shape[0], -1)
+
+
+def _encode_rows(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling):
+    """Top-k of one tile's rows over all latents, tile by tile of latents."""
+    width, step = w_enc.shape[0], tiling.latents
+
+    def tile(start, size: int):
+        w = jax.lax.dynamic_slice_in_dim(w_enc, start, size) if size < width else w_enc
+        b = jax.lax.dynamic_slice_in_dim(b_enc, start, size) if size < width else b_enc
+        product = jax.lax.dot_general(w, x, LANES, preferred_element_type=jnp.float32)
+        values, indices = _top_k_of_tile(product, b, min(k, size), tiling.bucket)
+        return values, indices + start
+
+    best, whole = tile(0, step), width // step
+    if whole > 1:
+        body = lambda best, j: (merge(best, tile(j * step, step), k), None)
+        best, _ = jax.lax.scan(body, best, jnp.arange(1, whole))
+    return merge(best, tile(whole * step, width % step), k) if width % step else best
+
+
+def encode_topk(
+    x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """As `reference.encode_topk`, with a workspace of one tile of pre-activations."""
+    batch = x.shape[0]
+    tiling = tiling or choose_tiling(batch, w_enc.shape[0], k)
+    b_enc = b_enc.astype(jnp.float32)
+    encode = lambda rows: _encode_rows(rows, w_enc, b_enc, k, tiling)
+    values, indices = by_rows(encode, x, tiling.rows)
+    return jnp.where(has_nan(x, w_enc, b_enc), jnp.nan, values), indices
