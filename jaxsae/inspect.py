@@ -10,10 +10,12 @@ from orbax.checkpoint import v1 as ocp
 from jaxsae.config import option
 from jaxsae.errors import InputError
 from jaxsae.exchange import describe_export
+from jaxsae.progress import Progress
 from jaxsae.store import open_store
+from jaxsae.store.schema import COLUMNS
 from jaxsae.training.checkpoint import read_dictionary, read_metadata
 from jaxsae.training.metrics import read_metrics
-from jaxsae.training.run import CHECKPOINTS, FLAGS, METRICS
+from jaxsae.training.run import CHECKPOINTS, FLAGS, METRICS, load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,28 +23,57 @@ class InspectConfig:
     """Flags of `jaxsae inspect`."""
 
     path: str = option(help="a store, a run or an export; `jaxsae inspect PATH` for short")
+    verify: bool = option(False, "read the whole store, or the run's newest dictionary, against its checksums")
 
 
 def inspect(config: InspectConfig) -> str:
     """Prints, and returns, what is at the path.
 
     Raises:
-      InputError: nothing that jaxsae knows is there.
+      InputError: nothing that jaxsae knows is there; with `verify`, a file that is damaged.
     """
     text = _describe(config.path)
+    if config.verify:
+        text += "\n" + _verify(config.path)
     print(text)
     return text
 
 
+def _verify(path: str) -> str:
+    """Reads what has checksums; says what was read."""
+    if _is_run(Path(path)):
+        dictionary = load(path)
+        return f"verified  the dictionary of step {dictionary.metadata['step']:,}"
+    if Path(path).is_dir() and describe_export(path):
+        raise InputError(f"--verify: {path} is an export, whose format has no checksums. Name a store or a run.")
+    store = open_store(path)
+    with Progress(store.rows * len(store.sites), "verify", "row", scale=True) as bar:
+        for start, stop in store.available:
+            for first in range(start, stop, store.shard_rows):
+                last = min(first + store.shard_rows, stop)
+                for column in COLUMNS:
+                    store.column(column, first, last)
+                for site in store.sites:
+                    store.read(site, first, last)
+                    bar.advance(last - first)
+    return f"verified  {store.rows:,} rows of {', '.join(store.sites)}"
+
+
+def _is_run(path: Path) -> bool:
+    return (path / CHECKPOINTS).is_dir() or (path / FLAGS).is_file()
+
+
 def _describe(path: str) -> str:
     local = Path(path)
-    if (local / CHECKPOINTS).is_dir() or (local / FLAGS).is_file():
+    if _is_run(local):
         return describe_run(local)
     if local.is_dir() and (found := describe_export(local)):
         return found
     try:
         return open_store(path).summary()
     except InputError as error:
+        if not local.exists() and "://" not in path:
+            raise InputError(f"{path}: nothing there. Name a store, a run or an export.") from None
         raise InputError(f"{path}: no run and no export here, and as a store: {error}") from None
 
 

@@ -17,6 +17,7 @@ from jaxsae.exchange import ExportConfig, export
 from jaxsae.harvest import HarvestConfig, harvest
 from jaxsae.progress import say
 from jaxsae.report import ReportConfig, report
+from jaxsae.store import open_store
 from jaxsae.training import OptimizerConfig, TrainConfig, train
 
 EXPORTS = ("saelens", "sparsify", "dictionary_learning")
@@ -82,11 +83,20 @@ def _train_config(config: QuickstartConfig, store: Path, run: Path) -> TrainConf
 
 
 def _same_configuration(config: QuickstartConfig) -> bool:
-    """Whether the finished run under the directory was made with these flags; another one is refused."""
+    """Whether the finished walk under the directory was made with these flags; another one is refused.
+
+    Rows and site are the store's affair, the others the run's.
+    """
     from jaxsae.training.run import open_run
 
-    run = Path(config.workdir) / "run"
-    open_run(_train_config(config, Path(config.workdir) / "store", run))
+    workdir = Path(config.workdir)
+    open_run(_train_config(config, workdir / "store", workdir / "run"))
+    if (workdir / "store").exists():
+        store = open_store(workdir / "store")
+        found = {"rows": store.rows_planned, "site": ",".join(store.sites)}
+        changes = [f"--{n}={v} (now {getattr(config, n)})" for n, v in found.items() if v != getattr(config, n)]
+        if changes:
+            raise InputError(f"--workdir={workdir}: holds another walk: {', '.join(changes)}. Give another --workdir.")
     return True
 
 

@@ -1,5 +1,6 @@
 # Sourced by the scripts of this folder: finds or makes the Python environment and installs jaxsae into it.
-# Sets PYTHON. An active virtual environment is used as it is; else .venv in the checkout, made when absent.
+# Sets PYTHON. Where a virtual environment is active jaxsae is installed into that one; else into .venv in the
+# checkout, made when absent.
 
 prepare_environment() { # $1: extras such as "test", or nothing
   local checkout extras="$1" stamp wanted

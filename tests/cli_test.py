@@ -79,7 +79,7 @@ def test_an_unknown_flag_is_refused_by_every_command(command, capsys):
         (["train", "--flagfile=/no/such.flags"], "/no/such.flags"),
         (["harvest", "--store=s"], "--tokens"),
         (["inspect"], "--path is required"),
-        (["inspect", "/no/such/place"], "/no/such/place: no run and no export here"),
+        (["inspect", "/no/such/place"], "/no/such/place: nothing there"),
         (["evaluate", "--run=/no/such/run"], "/no/such/run"),
         (["export", "--run=/no/such/run", "--format=saelens", "--output=/tmp/none"], "/no/such/run"),
         (["report", "--run=/no/such/run"], "/no/such/run"),

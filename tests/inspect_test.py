@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from jaxsae.dictionary import Dictionary, MethodConfig, Params
+from jaxsae.errors import InputError
+from jaxsae.harvest import HarvestConfig, harvest
 from jaxsae.inspect import InspectConfig, inspect
 from jaxsae.training import save_dictionary
 
@@ -47,3 +49,27 @@ def test_the_headline_of_an_evaluation_leaves_out_what_the_dictionary_is(make_ru
     figures = {"architecture": "batchtopk", "width": 16, "k": 3, "threshold": 1.25, "trained_tokens": 9, "fvu": 0.5}
     (path / "eval" / "reconstruction.json").write_text(json.dumps(figures))
     assert inspect(InspectConfig(str(path))).splitlines()[-1] == "eval      reconstruction: fvu 0.5"
+
+
+def test_verify_reads_everything_and_names_a_damaged_file(tmp_path, make_run):
+    store = str(tmp_path / "s")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(600, D)).astype(np.float32))
+    harvest(
+        HarvestConfig(source="arrays", store=store, input=(str(tmp_path / "x.npy"),), shard_rows=256, chunk_rows=64)
+    )
+    assert inspect(InspectConfig(store, verify=True)).splitlines()[-1] == "verified  600 rows of activations"
+    shard = tmp_path / "s" / "sites" / "activations" / "activations" / "c" / "1" / "0"
+    data = bytearray(shard.read_bytes())
+    data[40] ^= 1
+    shard.write_bytes(data)
+    assert inspect(InspectConfig(store))
+    with pytest.raises(InputError, match="c/1/0 is damaged"):
+        inspect(InspectConfig(store, verify=True))
+    assert (
+        inspect(InspectConfig(make_run("topk"), verify=True)).splitlines()[-1] == "verified  the dictionary of step 0"
+    )
+
+
+def test_a_path_with_nothing_there_is_not_taken_for_a_store():
+    with pytest.raises(InputError, match="nothing there"):
+        inspect(InspectConfig("no/such/place"))

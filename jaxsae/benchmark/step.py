@@ -13,10 +13,10 @@ from jax.sharding import PartitionSpec as P
 from jaxsae.benchmark.config import BenchmarkConfig
 from jaxsae.dictionary import SPECS, Batch, Normalization, make_method
 from jaxsae.kernels import Request, Selected, decode, encode
-from jaxsae.parallel import DATA, MODEL, batch_sharding
+from jaxsae.parallel import AXES, DATA, MODEL, batch_sharding
 from jaxsae.training.optimizer import make_optimizer, schedule
 from jaxsae.training.state import abstract_state, create_state, make_init
-from jaxsae.training.step import StepConfig, make_step
+from jaxsae.training.step import StepConfig, loss_and_gradient, make_step, make_update
 
 FRESH_BATCHES = 4
 NEVER_DEAD = 2**29  # rows: dead-latent accounting and AuxK are compiled in, and no latent is dead
@@ -26,8 +26,8 @@ class TimedStep:
     """A step on random weights and fresh random batches, and its parts.
 
     The parts are the same functions that the step is made of, compiled alone: `encode` (matmul and
-    selection), `decode`, `gradients` (all of loss and gradient), and `floor`, the bare encoder matmul
-    with its [B, n] result. `update` is what the step takes beyond `gradients`.
+    selection), `decode`, `gradients` (loss and gradient, which is one of pairs where the update sums them),
+    and `floor`, the bare encoder matmul with its [B, n] result. `update` is what the step takes beyond `gradients`.
     """
 
     def __init__(self, config: BenchmarkConfig, mesh: Mesh):
@@ -38,9 +38,10 @@ class TimedStep:
         abstract = abstract_state(init, config.d_model, mesh)
         steps = 10**6
         lazy = config.optimization.lazy_rows
-        step_config = StepConfig(config.batch_size, steps, NEVER_DEAD, config.compute_dtype, lazy_rows=lazy)
+        self.step_config = StepConfig(config.batch_size, steps, NEVER_DEAD, config.compute_dtype, lazy_rows=lazy)
+        self.update = make_update(self.method, optimizer, self.step_config)
         step = make_step(
-            self.method, optimizer, schedule(config.optimization, 1e-6, steps), step_config, abstract, mesh
+            self.method, optimizer, schedule(config.optimization, 1e-6, steps), self.step_config, abstract, mesh
         )
         x = jax.ShapeDtypeStruct((config.batch_size, config.d_model), jnp.float32, sharding=batch_sharding(mesh))
         self.compiled = step.lower(abstract, x).compile()
@@ -81,12 +82,11 @@ class TimedStep:
             return decode((Selected(values, indices),), p.W_dec)[0]
 
         @jax.jit
-        @partial(sharded, in_specs=(SPECS, rows), out_specs=(P(), SPECS))
+        @partial(sharded, in_specs=(SPECS, rows), out_specs=P(AXES))
         def gradients(p, x):
             batch = Batch(x=x.astype(dtype), dead=jnp.zeros(p.b_enc.shape, bool), rows=self.config.batch_size)
-            loss = lambda q: self.method.loss(q, batch, use_aux=False)[0]
-            value, gradient = jax.value_and_grad(loss)(p)
-            return jax.lax.psum(value, DATA), gradient
+            (loss, _), gradient = loss_and_gradient(self.method, self.step_config, self.update, p, batch, False)
+            return jax.tree.map(lambda a: a[None], (loss, gradient))  # a row for each device
 
         lists_of = encoded(self.state.params, self.batches[0])
         batch = lambda number: self.batches[number % FRESH_BATCHES]

@@ -83,7 +83,8 @@ class Dictionary:
 
     def _checked(self, x: jax.Array | np.ndarray) -> jax.Array:
         if x.ndim != 2 or x.shape[1] != self.d_model or not x.shape[0]:
-            raise InputError(f"this dictionary takes activations [B, {self.d_model}], got {list(x.shape)}")
+            wanted = f"[B, {self.d_model}] with at least one row"
+            raise InputError(f"this dictionary takes activations {wanted}, got {list(x.shape)}")
         return jnp.asarray(x, jnp.float32)
 
     def _on_mesh(self, function, extra_inputs: int, out_specs):

@@ -22,7 +22,7 @@ from jaxsae.dictionary.base import (
     squared_sums,
 )
 from jaxsae.dictionary.parameters import Params, tied_init
-from jaxsae.kernels import Request, decode, encode, fired, tap, tap_rows
+from jaxsae.kernels import Request, decode, encode, fired, row_dots, tap, tap_rows
 from jaxsae.parallel import AXES, MODEL, copy_to_data, sum_over_data
 
 
@@ -96,8 +96,7 @@ class TopK(MethodBase):
         return jnp.nan_to_num(aux, posinf=0.0, neginf=0.0)
 
     def project_gradient(self, params: Params, gradient: Params) -> Params:
-        ones = jnp.ones((params.W_dec.shape[1], 1))
-        along = jnp.matmul(gradient.W_dec * params.W_dec, ones, precision=jax.lax.Precision.HIGHEST)
+        along = row_dots(gradient.W_dec, params.W_dec)
         return gradient.replace(W_dec=gradient.W_dec - along * params.W_dec)
 
     def after_step(self, params: Params) -> Params:

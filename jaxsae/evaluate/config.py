@@ -21,7 +21,7 @@ class EvaluateConfig:
     model: str = option("", "splice, othello: shipped, a .safetensors file or random:SEED; default: the one in the run")
     rows: int = option(65_536, "reconstruction: rows of the store, at most")
     batch_size: int = option(4096, "rows encoded at once")
-    games: int = option(700, "splice, othello: games played for the evaluation")
+    games: int = option(2000, "splice, othello: games played for the evaluation")
     games_per_batch: int = option(64, "games in a forward pass")
     first_position: int | None = option(None, "first ply of a game that is looked at; default: as harvested, or 4")
     last_position: int | None = option(None, "last ply of a game that is looked at; default: as harvested, or 50")

@@ -66,8 +66,8 @@ def export(config: ExportConfig) -> Path:
         say(f"As SAELens' jumprelu: every latent has the threshold {dictionary.threshold:.6g}.")
     if dictionary.config.architecture == "relu":
         say("Decoder rows now have length 1: latent i is ||W_dec,i|| times what it was; reconstructions are the same.")
-    say(f"{output}: {config.format}, {dictionary.width:,} latents of {dictionary.d_model:,}. Load it with:")
-    print(file_format.snippet(output))
+    say(f"{output}: {config.format}, {dictionary.width:,} latents of {dictionary.d_model:,}")
+    print(f"# {config.format}: load {output} with\n{file_format.snippet(output)}\n")
     return output
 
 

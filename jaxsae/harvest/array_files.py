@@ -46,17 +46,25 @@ def _open_npy(path: str) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"--input={path}: not a .npy file of plain numbers ({error}); save it with np.save") from None
+        reason = str(error) if _is_npy(path) else "it does not begin as one"
+        raise InputError(f"--input={path}: not a .npy file of plain numbers ({reason}); save it with np.save") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
         kind = getattr(array, "dtype", type(array).__name__)
         raise InputError(f"--input={path}: holds {kind}, not floats; save float32, or bfloat16 as .safetensors")
     return array
 
 
+def _is_npy(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(6) == b"\x93NUMPY"
+
+
 def _open_safetensors(path: str, tensor: str | None) -> np.ndarray:
     """Maps one tensor from the header's offsets; the library's NumPy reader copies, and lacks bfloat16."""
     header, offset = _read_header(path)
     names = ", ".join(sorted(header))
+    if not header:
+        raise InputError(f"--input={path}: holds no tensor; leave it out")
     if tensor is None and len(header) != 1:
         raise InputError(f"--input={path}: holds {len(header)} tensors; name one with --tensor. There are: {names}")
     name = next(iter(header)) if tensor is None else tensor

@@ -6,6 +6,7 @@ over the axes of `jaxsae.parallel`.
 
 from jaxsae.kernels.encode_topk import encode_topk, merge_over_model
 from jaxsae.kernels.grouped import Grouped, PairList, group
+from jaxsae.kernels.pairs import row_dots
 from jaxsae.kernels.sparse import (
     Request,
     Selected,
@@ -33,6 +34,7 @@ __all__ = [
     "group",
     "merge_over_model",
     "pair_lists",
+    "row_dots",
     "rows_travel",
     "tap",
     "tap_rows",

@@ -87,6 +87,17 @@ def segment_outer(total: jax.Array, values: jax.Array, indices: jax.Array, rows:
     return _in_cheaper_layout(values, indices, flat, whole)
 
 
+def row_dots(a: jax.Array, b: jax.Array) -> jax.Array:
+    """<a[i], b[i]>: [n, d], [n, d] -> [n, 1].
+
+    A block that stays in a CPU's cache is multiplied and then summed by a product with ones: the reduction
+    that XLA's CPU backend makes of the sum takes five times as long. Larger arrays must not be stored for it.
+    """
+    if jax.default_backend() == "cpu" and a.size <= CHUNK_NUMBERS:
+        return jnp.matmul(a * b, jnp.ones((a.shape[1], 1), a.dtype), precision=jax.lax.Precision.HIGHEST)
+    return (a * b).sum(-1, keepdims=True)
+
+
 def zeros(width: int, d: int, values: jax.Array) -> jax.Array:
     """float32 [width, d] to sum into, a buffer of its own.
 

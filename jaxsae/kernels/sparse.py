@@ -73,16 +73,15 @@ def _of_whole_batch(*arrays: jax.Array) -> list[jax.Array]:
     return [jax.lax.all_gather(a, DATA, axis=0, tiled=True) for a in arrays]
 
 
-def rows_travel(lists: list[tuple[int, int]], width: int, d: int) -> bool:
-    """Whether rows and pairs of [B, k] lists are less to exchange over `data` than gradients [width, d]."""
-    shards = jax.lax.psum(1, DATA)
-    return sum(batch * shards * (d + 2 * k) for batch, k in lists) <= width * d
+def rows_travel(lists: list[tuple[int, int]], width: int, d: int, shards: int) -> bool:
+    """Whether `data` shards that exchange rows and pairs of [B, k] lists move less than with gradients [width, d]."""
+    return shards == 1 or sum(batch * shards * (d + 2 * k) for batch, k in lists) <= width * d
 
 
 def _weight_gradient(parts: list[tuple[jax.Array, jax.Array, jax.Array]], width: int) -> tuple[jax.Array, jax.Array]:
     """The whole batch's sums over all parts (values, indices, rows): of values * rows [width, d], of values [width]."""
     d, shards = parts[0][2].shape[1], jax.lax.psum(1, DATA)
-    exchange_rows = rows_travel([v.shape for v, _, _ in parts], width, d)
+    exchange_rows = rows_travel([v.shape for v, _, _ in parts], width, d, shards)
     total, sums = pairs.zeros(width, d, parts[0][0]), jnp.zeros(width, jnp.float32)
     for part in parts:
         values, indices, rows = _of_whole_batch(*part) if exchange_rows else part

@@ -1,6 +1,7 @@
 """Activations on disk: written shard by shard, read in shuffled batches."""
 
 from jaxsae.store.loader import Batches, grain_dataset, iterate, local_batch
+from jaxsae.store.location import absolute, same_place
 from jaxsae.store.reader import Store, open_store
 from jaxsae.store.schema import Plan
 from jaxsae.store.statistics import Statistics
@@ -12,8 +13,10 @@ __all__ = [
     "Statistics",
     "Store",
     "StoreWriter",
+    "absolute",
     "grain_dataset",
     "iterate",
     "local_batch",
     "open_store",
+    "same_place",
 ]

@@ -38,6 +38,16 @@ def kvstore_spec(url: str | os.PathLike, below: str = "") -> dict[str, Any]:
     return spec
 
 
+def same_place(one: str, other: str) -> bool:
+    """Whether two ways to write a store mean the same one: relative, absolute, with a slash at the end."""
+    return one == other or (bool(one and other) and kvstore_spec(one) == kvstore_spec(other))
+
+
+def absolute(url: str) -> str:
+    """A local path from the root, so that it means the same from any working directory; a URL as it is."""
+    return url if "://" in url else os.path.abspath(os.path.expanduser(url))
+
+
 def open_kvstore(url: str | os.PathLike) -> ts.KvStore:
     """The kvstore at `url`; nothing needs to exist there yet."""
     try:

@@ -161,7 +161,10 @@ class Store:
 
     def _check_arrays(self, found: dict[str, set[int]]) -> None:
         if not self.sites:
-            raise InputError(f"--store={self.url}: is empty or not a store: no sites/<site>/activations in it.")
+            raise InputError(
+                f"--store={self.url}: is empty or not a store: no sites/<site>/activations in it. "
+                "Write one there with `jaxsae harvest`, or name another directory."
+            )
         for column in COLUMNS:
             if column not in found:
                 raise InputError(f"--store={self.url}: the array {column!r} is missing. {AGAIN}")

@@ -32,8 +32,9 @@ def _split(state: TrainState) -> dict[str, dict[str, Any]]:
 
 
 def _quiet() -> None:
-    # Orbax tells every save at INFO, and lists threads; what matters to a user is said by the run.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Orbax tells every save at INFO, lists threads, and logs the traceback of each thread that failed before it
+    # raises the error itself; what matters to a user is said by the run.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the same damage once more for every array
 
 

@@ -45,15 +45,16 @@ def _train(setup: Setup, workdir: Path) -> Dictionary:
     with Checkpoints(workdir / CHECKPOINTS, config.keep_checkpoints) as checkpoints:
         done = checkpoints.latest or 0
         if done >= config.steps:
+            trained = load(workdir, setup.mesh)  # before anything is said of it: it may be damaged
             say(f"{workdir} is complete: {done} steps. Evaluate it with `jaxsae evaluate --run={workdir}`.")
-        else:
-            step, plan, free = setup.compile()
-            say(*plan.lines(free), _moments_line(config.optimization.optimizer))
-            if done:
-                _check_same_rows(setup, workdir)
-                say(f"resuming {workdir} at step {done} of {config.steps}")
-            state = checkpoints.restore(done, setup.abstract) if done else setup.fresh_state()
-            _run(setup, step, state, done, workdir, checkpoints)
+            return trained
+        step, plan, free = setup.compile()
+        say(*plan.lines(free), _moments_line(config.optimization.optimizer))
+        if done:
+            _check_same_rows(setup, workdir)
+            say(f"resuming {workdir} at step {done} of {config.steps}")
+        state = checkpoints.restore(done, setup.abstract) if done else setup.fresh_state()
+        _run(setup, step, state, done, workdir, checkpoints)
     return load(workdir, setup.mesh)
 
 

@@ -41,11 +41,15 @@ def local_bytes(tree) -> int:
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 
 
-def plan_memory(state: TrainState, batch_bytes: int) -> MemoryPlan:
-    """What can be told from shapes alone."""
+def plan_memory(state: TrainState, batch_bytes: int, forms_gradient: bool) -> MemoryPlan:
+    """What can be told from shapes alone.
+
+    Args:
+      forms_gradient: whether a whole gradient stands at some time, or is summed block by block.
+    """
     parameters = local_bytes(state.params) + (local_bytes(state.average) if state.average else 0)
     moments = local_bytes(state.moments) + local_bytes(state.since_fired)
-    return MemoryPlan(parameters, moments, local_bytes(state.params), batch_bytes)
+    return MemoryPlan(parameters, moments, local_bytes(state.params) if forms_gradient else 0, batch_bytes)
 
 
 def with_workspace(plan: MemoryPlan, compiled) -> MemoryPlan:

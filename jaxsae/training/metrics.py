@@ -1,7 +1,9 @@
 """metrics.jsonl and TensorBoard, from process 0; a resumed run drops the lines after its checkpoint."""
 
+import errno
 import json
 import math
+import threading
 import time
 from pathlib import Path
 
@@ -27,12 +29,19 @@ class MetricsLog:
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1, flush_secs=30)
 
     def __enter__(self) -> "MetricsLog":
+        # TensorBoard's writer is a thread of its own: where the disk is full the run says so, once.
+        self._hook, threading.excepthook = threading.excepthook, self._quiet_if_disk_full
         return self
 
     def __exit__(self, *exception) -> None:
+        threading.excepthook = self._hook
         if self._file:
             self._file.close()
             self._board.close()
+
+    def _quiet_if_disk_full(self, told) -> None:
+        if getattr(told.exc_value, "errno", None) != errno.ENOSPC:
+            self._hook(told)
 
     def write(self, figures: dict[str, float | int]) -> None:
         """Adds one line; `figures` has `step`."""

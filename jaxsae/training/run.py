@@ -14,6 +14,7 @@ from jaxsae.dictionary import SPECS, Dictionary, MethodConfig, Normalization, Pa
 from jaxsae.errors import InputError
 from jaxsae.parallel import make_mesh
 from jaxsae.progress import is_first_process
+from jaxsae.store import same_place
 from jaxsae.training.checkpoint import Checkpoints, read_dictionary, read_metadata
 from jaxsae.training.config import FREE_ON_RESUME, TrainConfig
 from jaxsae.training.state import TrainState, trained_params
@@ -36,12 +37,16 @@ def open_run(config: TrainConfig) -> Path:
     if flags.exists():
         before, now = (to_dict(c) for c in (read_flag_file(flags, TrainConfig), config))
         skipped = (*FREE_ON_RESUME, "workdir")
-        changes = [f"--{n}={before[n]} (now {now[n]})" for n in now if n not in skipped and before[n] != now[n]]
+        differ = lambda n: not same_place(before[n], now[n]) if n == "store" else before[n] != now[n]
+        shown = lambda value: "default" if value is None else value
+        changes = [f"--{n}={shown(before[n])} (now {shown(now[n])})" for n in now if n not in skipped and differ(n)]
         if changes and _has_begun(workdir):
             raise InputError(
                 f"--workdir={workdir}: holds a run with another configuration: {', '.join(changes)}. "
                 "Give another --workdir, or the flags of that run to resume it."
             )
+    elif (workdir / "sites").exists():
+        raise InputError(f"--workdir={workdir}: holds a store. Give another directory, such as {workdir}-run.")
     elif (workdir / CHECKPOINTS).exists():
         raise InputError(
             f"--workdir={workdir}: holds checkpoints but no {FLAGS}. Give another --workdir; to go on from its "

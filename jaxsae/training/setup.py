@@ -11,13 +11,13 @@ from jax.sharding import Mesh
 from jaxsae.dictionary import Method, Normalization, make_method
 from jaxsae.errors import InputError
 from jaxsae.parallel import batch_sharding, check_divides, make_mesh
-from jaxsae.store import Batches, Store, open_store
+from jaxsae.store import Batches, Store, absolute, open_store
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.memory import MemoryPlan, available_bytes, check_fits, plan_memory, with_workspace
 from jaxsae.training.optimizer import make_optimizer, peak_rate, schedule
 from jaxsae.training.run import checkpoint_metadata, initial_params
 from jaxsae.training.state import TrainState, abstract_state, create_state, make_init
-from jaxsae.training.step import StepConfig, make_step
+from jaxsae.training.step import StepConfig, goes_in_pairs, make_step, make_update
 
 
 def default_site(store: Store, site: str) -> str:
@@ -135,7 +135,11 @@ class Setup:
             aux=self.method.has_aux,
         )
         x = jax.ShapeDtypeStruct((config.batch_size, self.d_model), np.float32, sharding=self.row_sharding)
-        plan = plan_memory(self.abstract, (config.prefetch + 2) * 4 * x.size // self.mesh.devices.shape[0])
+        data, model = self.mesh.devices.shape
+        update = make_update(self.method, self.optimizer, step_config)
+        shapes = config.method.width // model, self.d_model, data
+        in_pairs = [goes_in_pairs(self.method, step_config, update, *shapes, aux) for aux in {False, step_config.aux}]
+        plan = plan_memory(self.abstract, (config.prefetch + 2) * 4 * x.size // data, not all(in_pairs))
         free = available_bytes(self.mesh.local_devices[0])
         check_fits(plan, free)
         rate = schedule(optimization, peak, config.steps)
@@ -150,7 +154,7 @@ class Setup:
         attributes = self.store.metadata(self.site)
         settings = attributes.get("settings", {})
         about = {
-            "store": self.config.store,
+            "store": absolute(self.config.store),
             "site": self.site,
             "fingerprint": attributes.get("fingerprint", ""),
             "store_rows": self.store.rows,

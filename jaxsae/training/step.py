@@ -62,6 +62,11 @@ class StepConfig:
     aux: bool = True
 
 
+def make_update(method: Method, optimizer: optax.GradientTransformation, config: StepConfig) -> UpdateRule:
+    """The rule that a step with `config` follows."""
+    return UpdateRule(method, optimizer, config.clip_norm, config.ema_decay, config.lazy_rows)
+
+
 def make_step(
     method: Method,
     optimizer: optax.GradientTransformation,
@@ -75,7 +80,7 @@ def make_step(
     `x` holds activations as the store has them; rows lie over `data`.
     """
     specs = state_specs(abstract)
-    update = UpdateRule(method, optimizer, config.clip_norm, config.ema_decay, config.lazy_rows)
+    update = make_update(method, optimizer, config)
     device = partial(_device_step, method=method, update=update, rate=rate, config=config)
     sharded = jax.shard_map(device, mesh=mesh, in_specs=(specs, P(DATA, None)), out_specs=(specs, P()), check_vma=False)
     places, rows = shardings(mesh, specs), shardings(mesh, P(DATA, None))
@@ -91,7 +96,7 @@ def _device_step(state: TrainState, x: jax.Array, *, method, update: UpdateRule,
     learning_rate = rate(state.step)
 
     def attempt(use_aux: bool, weights: Weights) -> tuple[Outcome, Weights]:
-        (loss, report), gradient = _gradient(method, config, update, weights.params, batch, use_aux)
+        (loss, report), gradient = loss_and_gradient(method, config, update, weights.params, batch, use_aux)
         loss = sum_over_data(loss)
         finite = jnp.isfinite(loss)
         # A batch that is not finite changes nothing but the count of steps: the state stays one that can be saved.
@@ -137,19 +142,29 @@ def _one_of(use_aux: jax.Array, attempt: Callable, weights: Weights) -> tuple[Ou
     return carry
 
 
-def _gradient(method: Method, config: StepConfig, update: UpdateRule, params: Params, batch: Batch, use_aux: bool):
+def goes_in_pairs(
+    method: Method, config: StepConfig, update: UpdateRule, width: int, d: int, shards: int, use_aux: bool
+) -> bool:
+    """Whether no gradient of a shard's `width` latents is formed: `update` takes pairs, and exchanging them over
+    `shards` of the batch is the cheaper way."""
+    requests = method.requests(config.batch_size, d, use_aux)
+    if requests is None or not update.takes_pairs:
+        return False
+    return rows_travel([(config.batch_size // shards, min(r.k, width)) for r in requests], width, d, shards)
+
+
+def loss_and_gradient(
+    method: Method, config: StepConfig, update: UpdateRule, params: Params, batch: Batch, use_aux: bool
+) -> tuple[tuple[jax.Array, Report], Params | PairGradient]:
     """((loss, Report), gradient): as pairs where the update takes them and exchanging them is the cheaper way."""
     width, d = params.W_enc.shape
-    requests = method.requests(config.batch_size, d, use_aux)
-    lists = [(batch.x.shape[0], min(r.k, width)) for r in requests or ()]
-    exchange = jax.lax.psum(1, DATA) == 1 or rows_travel(lists, width, d)
-    if requests is None or not (update.takes_pairs and exchange):
+    if not goes_in_pairs(method, config, update, width, d, jax.lax.psum(1, DATA), use_aux):
         return jax.value_and_grad(lambda p: method.loss(p, batch, use_aux=use_aux), has_aux=True)(params)
 
     def loss(b_dec: jax.Array, taps: Taps):
         return method.loss(params.replace(b_dec=b_dec), batch.replace(taps=taps), use_aux=use_aux)
 
-    taps = zero_taps(batch.x, width, requests)
+    taps = zero_taps(batch.x, width, method.requests(config.batch_size, d, use_aux))
     (value, report), (db_dec, slopes) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params.b_dec, taps)
     x = batch.x - params.b_dec.astype(batch.x.dtype) if method.pre_bias else batch.x
     pairs = group(pair_lists(report.selected, slopes, x), width, update.block_of(width, d, True))

@@ -51,7 +51,7 @@ def config(run, tmp_path, **changes) -> ExportConfig:
 def test_there_and_back(name, package, runs, run, tmp_path, capsys):
     package("torch")
     output = export(config(run, tmp_path, format=name))
-    assert capsys.readouterr().out.count("\n") == 3
+    assert len(capsys.readouterr().out.strip().splitlines()) == 4
     assert import_(ImportConfig(name, str(output), str(tmp_path / "back"))) == tmp_path / "back"
     for field in ("W_enc", "b_enc", "W_dec", "b_dec"):
         load = sys.modules["jaxsae.training"].load

@@ -8,11 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxsae.errors import InputError
-from jaxsae.kernels.encode_topk import encode_topk, xla
+from jaxsae.kernels.encode_topk import cpu, encode_topk, xla
 from jaxsae.kernels.encode_topk.api import IMPLEMENTATIONS
 
-TILINGS = [xla.Tiling(rows=16, latents=64, bucket=8), xla.Tiling(rows=5, latents=512, bucket=32), None]
-VARIANTS = {f"xla-{t and (t.rows, t.latents, t.bucket)}": t for t in TILINGS}
+TILINGS = {
+    "xla-small": (xla, xla.Tiling(rows=16, latents=64, bucket=8)),
+    "xla-wide": (xla, xla.Tiling(rows=5, latents=512, bucket=32)),
+    "cpu-one-level": (cpu, cpu.Tiling(rows=16, latents=64, bucket=8)),
+    "cpu-two-levels": (cpu, cpu.Tiling(rows=5, latents=512, bucket=32)),
+}
 
 
 def dense(x, w, b, k):
@@ -23,8 +27,9 @@ def dense(x, w, b, k):
 
 
 def run(name, x, w, b, k):
-    if name in VARIANTS:
-        return jax.jit(lambda *a: xla.encode_topk(*a, k, VARIANTS[name]))(x, w, b)
+    if name in TILINGS:
+        module, tiling = TILINGS[name]
+        return jax.jit(lambda *a: module.encode_topk(*a, k, tiling))(x, w, b)
     return jax.jit(lambda *a: encode_topk(*a, k, name))(x, w, b)
 
 
@@ -34,7 +39,7 @@ def integers(seed, batch, d, n, spread):
     return draw(batch, d), draw(n, d), draw(n)
 
 
-implementations = pytest.mark.parametrize("name", [*VARIANTS, *IMPLEMENTATIONS])
+implementations = pytest.mark.parametrize("name", [*TILINGS, *IMPLEMENTATIONS])
 
 
 @implementations

@@ -79,7 +79,7 @@ def test_the_memory_table_is_the_bytes_of_one_device(optimizer, matrix_moments, 
     config = configure(mesh=(1, 8), optimizer=optimizer, ema_decay=0.0, width=128)
     n, d = 128 // 8, 16
     numbers = 2 * n * d + n + d  # W_enc, W_dec and b_enc are split over the shards, b_dec is on all
-    plan = plan_memory(Setup.of(config).abstract, batch_bytes=6 * 4 * 64 * d)
+    plan = plan_memory(Setup.of(config).abstract, batch_bytes=6 * 4 * 64 * d, forms_gradient=True)
     count = 4 if optimizer != "sign" else 0
     assert plan.parameters == plan.gradients == 4 * numbers
     assert plan.moments == matrix_moments * numbers + count + 4 * n  # and since_fired
@@ -89,7 +89,7 @@ def test_the_memory_table_is_the_bytes_of_one_device(optimizer, matrix_moments, 
 
 
 def test_an_average_costs_the_parameters_once_more(configure):
-    without, with_average = (plan_memory(Setup.of(configure(ema_decay=e)).abstract, 0) for e in (0.0, 0.9))
+    without, with_average = (plan_memory(Setup.of(configure(ema_decay=e)).abstract, 0, True) for e in (0.0, 0.9))
     assert with_average.parameters == 2 * without.parameters and with_average.moments == without.moments
 
 

@@ -1,5 +1,6 @@
 """What cannot be trained is refused with exit status 2 and one message that names the thing and the fix."""
 
+import dataclasses
 import json
 import subprocess
 from pathlib import Path
@@ -30,6 +31,21 @@ def test_another_configuration_in_the_directory_of_a_run(configure, capsys):
     train(configure())
     message = refused(configure(seed=1, k=5), capsys)
     assert "--seed=0 (now 1)" in message and "--k=4 (now 5)" in message and "Give another --workdir" in message
+
+
+def test_one_store_may_be_written_in_several_ways(configure, store, capsys, monkeypatch):
+    train(configure(steps=6))
+    monkeypatch.chdir(Path(store).parent)
+    config = configure(steps=6)
+    for same in (f"./{Path(store).name}", f"{store}/", f"file://{store}"):
+        train(dataclasses.replace(config, store=same))
+    assert "--store=" in refused(dataclasses.replace(config, store="."), capsys)
+
+
+def test_a_store_as_the_directory_of_a_run(configure, own_store, capsys):
+    place = own_store()
+    assert f"--workdir={place}: holds a store" in refused(configure(workdir=place), capsys)
+    assert not (Path(place) / "config.flags").exists()
 
 
 def test_settings_that_do_not_change_the_result_may_change(configure, metrics):

@@ -68,7 +68,8 @@ def _members(buckets_RxC: jax.Array, size: int) -> jax.Array:
 
 def _encode_rows(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling):
     """Top-k of one tile's rows over all latents, tile by tile of latents."""
-    width, step = w_enc.shape[0], tiling.latents
+    width = w_enc.shape[0]
+    step = min(width, max(tiling.latents, k))  # the first tile must give k entries
 
     def tile(start, size: int):
         w = jax.lax.dynamic_slice_in_dim(w_enc, start, size) if size < width else w_enc
@@ -92,5 +93,5 @@ def encode_topk(
     tiling = tiling or choose_tiling(batch, w_enc.shape[0], k)
     b_enc = b_enc.astype(jnp.float32)
     encode = lambda rows: _encode_rows(rows, w_enc, b_enc, k, tiling)
-    values, indices = by_rows(encode, x, tiling.rows)
+    values, indices = by_rows(encode, x, k, tiling.rows)
     return jnp.where(has_nan(x, w_enc, b_enc), jnp.nan, values), indices

@@ -84,14 +84,14 @@ def _encode_rows(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tilin
     return best
 
 
-def by_rows(encode: Callable, x: jax.Array, rows: int) -> tuple[jax.Array, jax.Array]:
+def by_rows(encode: Callable, x: jax.Array, k: int, rows: int) -> tuple[jax.Array, jax.Array]:
     """`encode` on `rows` rows of x at a time, then on what is left; its (values, indices) [B, k] joined."""
     whole = x.shape[0] // rows * rows
     if whole == rows:
         parts = [encode(x[:whole])]
     else:
         tiles = jax.lax.map(encode, x[:whole].reshape(-1, rows, x.shape[1]))
-        parts = [jax.tree.map(lambda a: a.reshape(whole, -1), tiles)]
+        parts = [jax.tree.map(lambda a: a.reshape(whole, k), tiles)]
     if whole < x.shape[0]:
         parts.append(encode(x[whole:]))
     values, indices = (jnp.concatenate(p) for p in zip(*parts, strict=True))
@@ -116,5 +116,5 @@ def encode_topk(
     tiling = tiling or choose_tiling(batch, width, k, jax.default_backend())
     b_enc = b_enc.astype(jnp.float32)
     encode = lambda rows: _encode_rows(rows, w_enc, b_enc, k, tiling)
-    values, indices = by_rows(encode, x, tiling.rows)
+    values, indices = by_rows(encode, x, k, tiling.rows)
     return jnp.where(has_nan(x, w_enc, b_enc), jnp.nan, values), indices
