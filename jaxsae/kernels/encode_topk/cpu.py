@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxsae.kernels.encode_topk.xla import LANES, by_rows, has_nan, merge
 
 ROWS = 128
-TILE_NUMBERS = 2**22  # float32 numbers of a tile: 16 MiB
+TILE_NUMBERS = 2**24  # float32 numbers of a tile, 64 MiB at most: 16 at 32,768 latents
 BUCKETS = (64, 32, 16, 8, 4)
 SUB_BUCKETS = 8  # of a bucket, from 16 latents on
 
