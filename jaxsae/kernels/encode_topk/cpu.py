@@ -1,7 +1,7 @@
 """Streaming top-k of pre-activations for CPUs: tiles of latents x rows, three levels of buckets.
 
 A tile of pre-activations is W x^T, [latents, rows], not x W^T: matrix libraries pack their right-hand side
-anew for every product, and here that is a few rows of x, not all of W. Its workspace is small enough for the
+anew for every product, and here that is a few rows of x, not all of W. Up to 32,768 latents its workspace fits the
 last cache. The selection narrows each row down by the argument of `xla.py`, twice: the k best entries lie
 in the k buckets with the largest maxima, and within those in the k sub-buckets with the largest maxima.
 Maxima run along memory; what is gathered across it are k maxima's sub-buckets and k sub-buckets.
