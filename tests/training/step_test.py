@@ -1,0 +1,56 @@
+"""A step that sums its gradient block by block equals the step that forms it, which equals a dense reference elsewhere."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxsae.dictionary import MethodConfig, Normalization, make_method
+from jaxsae.parallel import batch_sharding, make_mesh
+from jaxsae.training import step as steps
+from jaxsae.training import update
+from jaxsae.training.config import OptimizerConfig
+from jaxsae.training.optimizer import make_optimizer, schedule
+from jaxsae.training.state import abstract_state, create_state, make_init
+from jaxsae.training.step import StepConfig, make_step
+
+D, WIDTH, K, BATCH, STEPS = 8, 72, 6, 32, 4
+
+
+def trained(shape, dead_tokens, architecture="topk", **flags):
+    """Parameters, moments and the last metrics after a few steps on fresh batches."""
+    mesh = make_mesh(shape, jax.devices()[: shape[0] * shape[1]])
+    method = make_method(MethodConfig(width=WIDTH, k=K, aux_k=8, architecture=architecture))
+    optimizer = make_optimizer(OptimizerConfig(), 0)
+    init = make_init(method, optimizer, D, ema=False)
+    abstract = abstract_state(init, D, mesh)
+    config = StepConfig(BATCH, 100, dead_tokens, **flags)
+    step = make_step(method, optimizer, schedule(OptimizerConfig(), 1e-2, 100), config, abstract, mesh)
+    state = create_state(init, 0, Normalization.identity(D), mesh)
+    rng = np.random.default_rng(0)
+    for _ in range(STEPS):
+        x = rng.normal(size=(BATCH, D)).astype(np.float32) + np.arange(D)
+        state, metrics = step(state, jax.device_put(x, batch_sharding(mesh)))
+    return jax.device_get((state.params, state.moments.mu, metrics))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 8), (2, 4), (8, 1)])
+@pytest.mark.parametrize("dead_tokens", [10**6, 40], ids=["no latent dead", "some dead"])
+def test_pairs_and_a_formed_gradient_train_alike(shape, dead_tokens, monkeypatch):
+    """Rows always travel here, and blocks are small, so that a shard has several and a rest."""
+    monkeypatch.setattr(update, "GROUPED_NUMBERS", 7 * D)
+    monkeypatch.setattr(steps, "rows_travel", lambda *_: True)
+    in_pairs, formed = trained(shape, dead_tokens), trained(shape, dead_tokens, clip_norm=1e30)
+    assert (in_pairs[2].dead > 0) == (dead_tokens == 40)
+    for found, expected in zip(jax.tree.leaves(in_pairs), jax.tree.leaves(formed), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-5)
+
+
+def test_the_two_are_different_programs(monkeypatch):
+    """Otherwise the comparison above would say nothing."""
+    monkeypatch.setattr(update.UpdateRule, "takes_pairs", False)
+    monkeypatch.setattr(steps, "group", lambda *_: pytest.fail("pairs were grouped"))
+    trained((1, 1), 10**6)
+    monkeypatch.undo()
+    monkeypatch.setattr(steps, "group", lambda *_: (_ for _ in ()).throw(RuntimeError("grouped")))
+    with pytest.raises(RuntimeError, match="grouped"):
+        trained((1, 1), 10**6)
