@@ -18,7 +18,7 @@ class BatchTopK(TopK):
     name: ClassVar[str] = "batchtopk"
 
     def row_limit(self) -> int:
-        """The most latents that one row keeps on one shard: what a row's list of candidates holds."""
+        """The most latents that one row keeps: what its list of candidates holds."""
         return min(self.config.width, self.config.row_k_max or 4 * self.config.k)
 
     def request(self, rows: int) -> Request:

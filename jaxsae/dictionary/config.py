@@ -15,7 +15,7 @@ class MethodConfig:
         "topk", "method: topk (2406.04093), batchtopk (2412.06410) or relu (ReLU with an L1 penalty)"
     )
     k: int = option(32, "topk: active latents of each row; batchtopk: of a row on average")
-    row_k_max: int | None = option(None, "batchtopk: the most latents of one row on one shard; default: 4 k")
+    row_k_max: int | None = option(None, "batchtopk: the most latents that one row keeps; default: 4 k")
     aux_k: int | None = option(
         None, "topk: dead latents that model the residual; default: power of two nearest d_model/2"
     )

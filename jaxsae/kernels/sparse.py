@@ -31,7 +31,7 @@ class Request:
     """Which latents to select.
 
     Attributes:
-      k: how many a row keeps over all shards; with `batch_total` the most that a row may keep on a shard.
+      k: how many a row keeps over all shards; with `batch_total` the most that it may keep.
       batch_total: how many (row, latent) pairs the whole batch keeps (BatchTopK); None: k in each row.
     """
 
@@ -114,10 +114,10 @@ def encode(
 def _select(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, mask: jax.Array | None, request: Request) -> Selected:
     bias = b_enc if mask is None else jnp.where(mask, b_enc, -jnp.inf)
     values, indices = encode_topk(x, w_enc, bias, min(request.k, w_enc.shape[0]))
-    if request.batch_total is None:
-        keep = merge_over_model(values, request.k)
-    else:
-        keep = merge_over_batch(values, request.batch_total)
+    keep = merge_over_model(values, request.k)
+    if request.batch_total is not None:
+        # Of the row's best over all shards, not of each shard's, so that the choice is the same on every mesh.
+        keep &= merge_over_batch(jnp.where(keep, values, -jnp.inf), request.batch_total)
     return Selected(jnp.where(keep, jnp.maximum(values, 0), 0), indices)
 
 

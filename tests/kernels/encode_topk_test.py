@@ -112,6 +112,23 @@ def test_infinity_is_visible(name):
     assert np.isinf(np.asarray(values)[:, 0]).all() and (np.asarray(indices)[:, 0] == 200).all()
 
 
+@implementations
+@pytest.mark.parametrize("n", [40, 1000])
+def test_an_infinity_that_meets_zeros_is_nan(name, n):
+    x, w, b = integers(7, 20, 6, n, 3)
+    x[5, 1], w[n - 2, 1] = np.inf, 0
+    w[:5, 1] = 1
+    x[6, 0], w[:, 0] = -np.inf, 2  # all its pre-activations are -inf, none is NaN
+    values = np.asarray(run(name, x, w, b, 4)[0])
+    assert np.isnan(values[5]).all() and np.isneginf(values[6]).all()
+    assert np.isfinite(np.delete(values, [5, 6], 0)).all()
+
+
+def test_no_rows_are_refused():
+    with pytest.raises(InputError, match="at least one row"):
+        encode_topk(jnp.zeros((0, 4)), jnp.zeros((8, 4)), jnp.zeros(8), 2)
+
+
 def test_bfloat16_inputs_accumulate_in_float32():
     rng = np.random.default_rng(6)
     x, w = (jnp.asarray(rng.normal(size=s), jnp.bfloat16) for s in ((32, 256), (512, 256)))

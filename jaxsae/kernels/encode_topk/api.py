@@ -26,12 +26,14 @@ def encode_topk(
       values float32 [B, k] and indices int32 [B, k].
 
     Raises:
-      InputError: shapes that do not fit together, k out of range, an unknown implementation.
+      InputError: shapes that do not fit together, no rows, k out of range, an unknown implementation.
     """
     if x.ndim != 2 or w_enc.ndim != 2 or x.shape[1] != w_enc.shape[1] or b_enc.shape != w_enc.shape[:1]:
         raise InputError(
             f"encode_topk takes x[B, d], W_enc[n, d], b_enc[n]: got {x.shape}, {w_enc.shape}, {b_enc.shape}"
         )
+    if not x.shape[0]:
+        raise InputError(f"encode_topk takes at least one row: got x of shape {x.shape}")
     if not 1 <= k <= w_enc.shape[0]:
         raise InputError(f"--k={k}: must be between 1 and the number of latents, {w_enc.shape[0]}")
     if implementation not in ("auto", *IMPLEMENTATIONS):

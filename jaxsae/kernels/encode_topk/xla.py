@@ -13,6 +13,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+CHUNK_NUMBERS = 2**22  # pre-activations looked at together where some are not finite
 LANES = (((1,), (1,)), ((), ()))  # x[B, d] . W[n, d] -> [B, n]
 
 
@@ -99,13 +100,30 @@ def by_rows(encode: Callable, x: jax.Array, k: int, rows: int) -> tuple[jax.Arra
 
 
 def has_nan(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array) -> jax.Array:
-    """bool [B, 1]: rows with a NaN pre-activation, by the pre-activations' sum x . sum_n W_n + sum_n b_n.
+    """bool [B, 1]: rows with a NaN pre-activation.
 
-    A maximum over a tile does not show them: XLA's CPU reductions may drop NaN, as does any strict `>`.
+    A maximum over a tile does not show them: XLA's CPU reductions may drop NaN, as does any strict `>`. Where
+    the sum of a row's pre-activations, x . sum_n W_n + sum_n b_n, is finite, none is NaN or infinite; where
+    some row's is not, all are looked at, chunk by chunk.
     """
     columns = jnp.ones(w_enc.shape[0], w_enc.dtype) @ w_enc
-    total = jnp.where(jnp.isneginf(b_enc), 0, b_enc).sum()
-    return jnp.isnan(x.astype(jnp.float32) @ columns.astype(jnp.float32) + total)[:, None]
+    total = x.astype(jnp.float32) @ columns.astype(jnp.float32) + jnp.where(jnp.isneginf(b_enc), 0, b_enc).sum()
+    some = ~jnp.isfinite(total).all()
+    nan = jax.lax.cond(some, _nan_by_chunks, lambda x, *_: jnp.zeros(x.shape[0], bool), x, w_enc, b_enc)
+    return nan[:, None]
+
+
+def _nan_by_chunks(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array) -> jax.Array:
+    """bool [B]: rows with a NaN pre-activation, a chunk of latents after another; the last may overlap the one before."""
+    width = w_enc.shape[0]
+    size = min(width, max(1, CHUNK_NUMBERS // x.shape[0]))
+
+    def chunk(number, nan):
+        w, b = (jax.lax.dynamic_slice_in_dim(a, number * size, size) for a in (w_enc, b_enc))
+        pre = jax.lax.dot_general(x, w, LANES, preferred_element_type=jnp.float32) + b
+        return nan | jnp.isnan(pre).any(1)
+
+    return jax.lax.fori_loop(0, -(-width // size), chunk, jnp.zeros(x.shape[0], bool))
 
 
 def encode_topk(
