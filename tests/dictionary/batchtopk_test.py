@@ -103,7 +103,7 @@ def test_of_integers_everything_is_exact_with_ties_over_rows_and_shards(shape, s
 
 
 @pytest.mark.parametrize(
-    ("shape", "row_k_max"), [((1, 1), 16), ((8, 1), 16), ((1, 8), 16), ((2, 4), 5), ((1, 1), None), ((2, 4), None)]
+    ("shape", "row_k_max"), [((1, 1), 16), ((8, 1), 16), ((1, 8), 16), ((2, 4), 14), ((1, 1), None), ((2, 4), None)]
 )
 def test_a_row_keeps_at_most_row_k_max_latents(shape, row_k_max):
     params, x = gradients.floats(1)
