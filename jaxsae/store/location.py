@@ -23,7 +23,7 @@ def kvstore_spec(url: str | os.PathLike, below: str = "") -> dict[str, Any]:
     if not text:
         raise InputError("--store= is empty: give a directory, or a file://, gs:// or s3:// URL.")
     if "://" not in text:
-        spec = {"driver": "file", "path": os.path.abspath(os.path.expanduser(text))}
+        spec = {"driver": "file", "path": absolute(text)}
     else:
         try:
             spec = ts.KvStore.Spec(text).to_json()

@@ -87,7 +87,8 @@ class UpdateRule:
             return self._rows(part, g, shard + first_row, rate, scale)
 
         if self.by_blocks:
-            size = self.block_of(*weights.params.W_enc.shape, isinstance(gradient, PairGradient))
+            paired = isinstance(gradient, PairGradient)
+            size = gradient.pairs.size if paired else self.block_of(*weights.params.W_enc.shape, pairs=False)
             return _by_blocks(rows, weights, gradient, finite, size, self.lazy_rows)
         return jax.tree.map(lambda new, old: jnp.where(finite, new, old), rows(weights, gradient, 0), weights)
 

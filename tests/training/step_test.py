@@ -16,10 +16,10 @@ from jaxsae.training.step import StepConfig, make_step
 D, WIDTH, K, BATCH, STEPS = 8, 72, 6, 32, 4
 
 
-def trained(shape, dead_tokens, architecture="topk", **flags):
+def trained(shape, dead_tokens, **flags):
     """Parameters, moments and the last metrics after a few steps on fresh batches."""
     mesh = make_mesh(shape, jax.devices()[: shape[0] * shape[1]])
-    method = make_method(MethodConfig(width=WIDTH, k=K, aux_k=8, architecture=architecture))
+    method = make_method(MethodConfig(width=WIDTH, k=K, aux_k=8))
     optimizer = make_optimizer(OptimizerConfig(), 0)
     init = make_init(method, optimizer, D, ema=False)
     abstract = abstract_state(init, D, mesh)

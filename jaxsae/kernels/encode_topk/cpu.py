@@ -7,12 +7,10 @@ in the k buckets with the largest maxima, and within those in the k sub-buckets 
 Maxima run along memory; what is gathered across it are k maxima's sub-buckets and k sub-buckets.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
-from jaxsae.kernels.encode_topk.xla import LANES, by_rows, has_nan, merge
+from jaxsae.kernels.encode_topk.stream import LANES, Tiling, TopK, encode_by_tiles
 
 ROWS = 128
 TILE_NUMBERS = 2**24  # float32 numbers of a tile, 64 MiB at most: 16 at 32,768 latents
@@ -20,17 +18,8 @@ BUCKETS = (64, 32, 16, 8, 4)
 SUB_BUCKETS = 8  # of a bucket, from 16 latents on
 
 
-@dataclasses.dataclass(frozen=True)
-class Tiling:
-    """Rows of a tile; its latents, a multiple of `bucket`; latents of a bucket, 1 for none."""
-
-    rows: int
-    latents: int
-    bucket: int
-
-
 def choose_tiling(batch: int, width: int, k: int) -> Tiling:
-    """The largest buckets of which there are well over k in a tile, as large as the cache takes."""
+    """The largest buckets (1: none) of which there are well over k in a tile, as large as the cache takes."""
     rows = min(batch, ROWS)
     limit = min(width, max(TILE_NUMBERS // rows, k))
     bucket = next((b for b in BUCKETS if limit // b > 2 * k), 1)
@@ -42,8 +31,9 @@ def _across(table_TxR: jax.Array, at_RxC: jax.Array) -> jax.Array:
     return table_TxR[at_RxC, jnp.arange(at_RxC.shape[0])[:, None]]
 
 
-def _top_k_of_tile(product: jax.Array, bias: jax.Array, k: int, bucket: int) -> tuple[jax.Array, jax.Array]:
-    """Exact top-k [R, k] of product [T, R] + bias [T]; the sum is taken where it is read, never stored."""
+def _top_k_of_tile(x: jax.Array, w: jax.Array, bias: jax.Array, k: int, bucket: int) -> TopK:
+    """Exact top-k [R, k] of x[R, d] . w[T, d] + bias [T]; the sum is taken where it is read, never stored."""
+    product = jax.lax.dot_general(w, x, LANES, preferred_element_type=jnp.float32)  # [T, R]
     latents, rows = product.shape
     if bucket == 1 or latents % bucket or latents // bucket <= k:
         return jax.lax.top_k((product + bias[:, None]).T, k)
@@ -66,32 +56,6 @@ def _members(buckets_RxC: jax.Array, size: int) -> jax.Array:
     return members.reshape(members.shape[0], -1)
 
 
-def _encode_rows(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling):
-    """Top-k of one tile's rows over all latents, tile by tile of latents."""
-    width = w_enc.shape[0]
-    step = min(width, max(tiling.latents, k))  # the first tile must give k entries
-
-    def tile(start, size: int):
-        w = jax.lax.dynamic_slice_in_dim(w_enc, start, size) if size < width else w_enc
-        b = jax.lax.dynamic_slice_in_dim(b_enc, start, size) if size < width else b_enc
-        product = jax.lax.dot_general(w, x, LANES, preferred_element_type=jnp.float32)
-        values, indices = _top_k_of_tile(product, b, min(k, size), tiling.bucket)
-        return values, indices + start
-
-    best, whole = tile(0, step), width // step
-    if whole > 1:
-        body = lambda best, j: (merge(best, tile(j * step, step), k), None)
-        best, _ = jax.lax.scan(body, best, jnp.arange(1, whole))
-    return merge(best, tile(whole * step, width % step), k) if width % step else best
-
-
-def encode_topk(
-    x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling | None = None
-) -> tuple[jax.Array, jax.Array]:
+def encode_topk(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling | None = None) -> TopK:
     """As `reference.encode_topk`, with a workspace of one tile of pre-activations."""
-    batch = x.shape[0]
-    tiling = tiling or choose_tiling(batch, w_enc.shape[0], k)
-    b_enc = b_enc.astype(jnp.float32)
-    encode = lambda rows: _encode_rows(rows, w_enc, b_enc, k, tiling)
-    values, indices = by_rows(encode, x, k, tiling.rows)
-    return jnp.where(has_nan(x, w_enc, b_enc), jnp.nan, values), indices
+    return encode_by_tiles(x, w_enc, b_enc, k, tiling or choose_tiling(len(x), len(w_enc), k), _top_k_of_tile)

@@ -1,0 +1,106 @@
+"""Goes through all latents for a few rows at a time, tile by tile, and keeps each row's k best.
+
+What a tile is, how its pre-activations are laid out and how they are searched is `xla.py`'s and `cpu.py`'s
+affair; workspace is one tile's.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+CHUNK_NUMBERS = 2**22  # pre-activations looked at together where some are not finite
+LANES = (((1,), (1,)), ((), ()))  # a[M, d] . b[N, d] -> [M, N]
+
+TopK = tuple[jax.Array, jax.Array]  # values float32 [B, k], indices int32 [B, k]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiling:
+    """Rows and latents of a tile of pre-activations, and latents of a bucket (`latents` is a multiple of it)."""
+
+    rows: int
+    latents: int
+    bucket: int
+
+
+def encode_by_tiles(
+    x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling, top_k_of_tile: Callable[..., TopK]
+) -> TopK:
+    """As `reference.encode_topk`.
+
+    Args:
+      top_k_of_tile: (x [R, d], w [T, d], b [T], k, bucket) -> the tile's own k best, ties by lowest index.
+    """
+    b_enc = b_enc.astype(jnp.float32)
+    encode = lambda rows: _encode_rows(rows, w_enc, b_enc, k, tiling, top_k_of_tile)
+    values, indices = _by_rows(encode, x, k, tiling.rows)
+    return jnp.where(has_nan(x, w_enc, b_enc), jnp.nan, values), indices
+
+
+def _by_rows(encode: Callable[[jax.Array], TopK], x: jax.Array, k: int, rows: int) -> TopK:
+    """`encode` on `rows` rows of x at a time, then on what is left, joined."""
+    whole = x.shape[0] // rows * rows
+    if whole == rows:
+        parts = [encode(x[:whole])]
+    else:
+        tiles = jax.lax.map(encode, x[:whole].reshape(-1, rows, x.shape[1]))
+        parts = [jax.tree.map(lambda a: a.reshape(whole, k), tiles)]
+    if whole < x.shape[0]:
+        parts.append(encode(x[whole:]))
+    values, indices = (jnp.concatenate(p) for p in zip(*parts, strict=True))
+    return values, indices
+
+
+def _encode_rows(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling, top_k_of_tile) -> TopK:
+    """Top-k of one tile's rows over all latents; what no whole tile covers is a smaller one of its own."""
+    width = w_enc.shape[0]
+    step = min(width, max(tiling.latents, -(-k // tiling.bucket) * tiling.bucket))  # the first must give k entries
+
+    def tile(start, size: int) -> TopK:
+        w = jax.lax.dynamic_slice_in_dim(w_enc, start, size) if size < width else w_enc
+        b = jax.lax.dynamic_slice_in_dim(b_enc, start, size) if size < width else b_enc
+        values, indices = top_k_of_tile(x, w, b, min(k, size), tiling.bucket)
+        return values, indices + start
+
+    best, whole = tile(0, step), width // step
+    if whole > 1:
+        body = lambda best, j: (_merge(best, tile(j * step, step), k), None)
+        best, _ = jax.lax.scan(body, best, jnp.arange(1, whole))
+    return _merge(best, tile(whole * step, width % step), k) if width % step else best
+
+
+def _merge(left: TopK, right: TopK, k: int) -> TopK:
+    """The k best of two lists; entries of `left` come first on ties, so it must hold the lower indices."""
+    values = jnp.concatenate([left[0], right[0]], 1)
+    indices = jnp.concatenate([left[1], right[1]], 1)
+    values, at = jax.lax.top_k(values, k)
+    return values, jnp.take_along_axis(indices, at, 1)
+
+
+def has_nan(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array) -> jax.Array:
+    """bool [B, 1]: rows with a NaN pre-activation.
+
+    A maximum over a tile does not show them: XLA's CPU reductions may drop NaN, as does any strict `>`. Where
+    the sum of a row's pre-activations, x . sum_n W_n + sum_n b_n, is finite, none is NaN or infinite; where
+    some row's is not, all are looked at, chunk by chunk.
+    """
+    columns = jnp.ones(w_enc.shape[0], w_enc.dtype) @ w_enc
+    total = x.astype(jnp.float32) @ columns.astype(jnp.float32) + jnp.where(jnp.isneginf(b_enc), 0, b_enc).sum()
+    some = ~jnp.isfinite(total).all()
+    nan = jax.lax.cond(some, _nan_by_chunks, lambda x, *_: jnp.zeros(x.shape[0], bool), x, w_enc, b_enc)
+    return nan[:, None]
+
+
+def _nan_by_chunks(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array) -> jax.Array:
+    """bool [B]: rows with a NaN pre-activation, a chunk of latents after another; the last may overlap the one before."""
+    width = w_enc.shape[0]
+    size = min(width, max(1, CHUNK_NUMBERS // x.shape[0]))
+
+    def chunk(number, nan):
+        w, b = (jax.lax.dynamic_slice_in_dim(a, number * size, size) for a in (w_enc, b_enc))
+        pre = jax.lax.dot_general(x, w, LANES, preferred_element_type=jnp.float32) + b
+        return nan | jnp.isnan(pre).any(1)
+
+    return jax.lax.fori_loop(0, -(-width // size), chunk, jnp.zeros(x.shape[0], bool))
