@@ -1,5 +1,7 @@
 """The one error a user is meant to read."""
 
+import errno
+
 
 class InputError(ValueError):
     """Bad usage or bad input: the message names the thing, the value and the fix.
@@ -12,10 +14,15 @@ class DiskFullError(InputError):
     """A write that failed because the file system is full; what was on disk stays usable."""
 
 
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, from any library, says that the disk is full."""
+    text = str(error)
+    return getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text or "RESOURCE_EXHAUSTED" in text
+
+
 def reraise_if_disk_full(error: Exception, path: str) -> None:
     """Raises `DiskFullError` where `error`, from any library, says that the disk is full."""
-    text = str(error)
-    if getattr(error, "errno", None) == 28 or "No space left" in text or "RESOURCE_EXHAUSTED" in text:
+    if is_disk_full(error):
         raise DiskFullError(
             f"{path}: the disk is full. What was complete is kept; free some space and run the same command again."
         ) from error

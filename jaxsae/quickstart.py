@@ -51,7 +51,8 @@ def quickstart(config: QuickstartConfig) -> Path:
     """
     started, workdir = time.perf_counter(), Path(config.workdir)
     page = workdir / "run" / "report.html"
-    if page.is_file() and _same_configuration(config):
+    if page.is_file():
+        _check_same_walk(config)
         say(f"everything under {workdir} is there already; remove it to start anew")
         print(f"report: {page}")
         return page
@@ -82,11 +83,8 @@ def _train_config(config: QuickstartConfig, store: Path, run: Path) -> TrainConf
     )
 
 
-def _same_configuration(config: QuickstartConfig) -> bool:
-    """Whether the finished walk under the directory was made with these flags; another one is refused.
-
-    Rows and site are the store's affair, the others the run's.
-    """
+def _check_same_walk(config: QuickstartConfig) -> None:
+    """Refuses a finished walk that was made with other flags: rows and site are told by its store, the rest by its run."""
     from jaxsae.training.run import open_run
 
     workdir = Path(config.workdir)
@@ -97,7 +95,6 @@ def _same_configuration(config: QuickstartConfig) -> bool:
         changes = [f"--{n}={v} (now {getattr(config, n)})" for n, v in found.items() if v != getattr(config, n)]
         if changes:
             raise InputError(f"--workdir={workdir}: holds another walk: {', '.join(changes)}. Give another --workdir.")
-    return True
 
 
 def _stages(config: QuickstartConfig, workdir: Path) -> list[tuple[str, Callable[[], object]]]:

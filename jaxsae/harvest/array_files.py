@@ -46,7 +46,7 @@ def _open_npy(path: str) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        reason = str(error) if _is_npy(path) else "it does not begin as one"
+        reason = str(error) if isinstance(error, OSError) or _is_npy(path) else "it does not begin as one"
         raise InputError(f"--input={path}: not a .npy file of plain numbers ({reason}); save it with np.save") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
         kind = getattr(array, "dtype", type(array).__name__)

@@ -73,7 +73,8 @@ def othello_cards(
         target = named.get(latent)
         label = "drawn at random"
         if target is not None:
-            label = f"{target_name(target)}, AUROC {int(results['best_auroc'][target] * 1000) / 1000:.3f}"  # 1 is 1
+            found = int(results["best_auroc"][target] * 1000) / 1000  # never rounded up to 1, as on the board
+            label = f"{target_name(target)}, AUROC {found:.3f}"
         examples = [_board_example(latent, place, target) for place in places]
         cards.append(LatentCard(latent, label, figures(latent), examples))
     return cards

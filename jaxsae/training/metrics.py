@@ -1,6 +1,5 @@
 """metrics.jsonl and TensorBoard, from process 0; a resumed run drops the lines after its checkpoint."""
 
-import errno
 import json
 import math
 import threading
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
+from jaxsae.errors import is_disk_full
 from jaxsae.progress import is_first_process
 
 
@@ -34,13 +34,15 @@ class MetricsLog:
         return self
 
     def __exit__(self, *exception) -> None:
-        threading.excepthook = self._hook
-        if self._file:
-            self._file.close()
-            self._board.close()
+        try:
+            if self._file:
+                self._file.close()
+                self._board.close()
+        finally:
+            threading.excepthook = self._hook
 
     def _quiet_if_disk_full(self, told) -> None:
-        if getattr(told.exc_value, "errno", None) != errno.ENOSPC:
+        if not is_disk_full(told.exc_value):
             self._hook(told)
 
     def write(self, figures: dict[str, float | int]) -> None:
