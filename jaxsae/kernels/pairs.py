@@ -46,14 +46,6 @@ def gather_sum(values: jax.Array, indices: jax.Array, table: jax.Array) -> jax.A
 def gather_dot(y: jax.Array, values: jax.Array, indices: jax.Array, table: jax.Array) -> jax.Array:
     """g[b, j] = <y[b], table[indices[b, j]]> where values[b, j] is not 0: [B, d], [n, d] -> float32 [B, k]."""
     (batch, k), d = indices.shape, table.shape[1]
-    size = _rows_of_a_chunk(batch, k * d)
-
-    def chunk(part):
-        yy, i = part
-        return jnp.einsum("bd,bkd->bk", yy.astype(table.dtype), table[i], preferred_element_type=jnp.float32)
-
-    def whole():
-        return jax.lax.map(chunk, _split(size, y, indices)).reshape(batch, k)
 
     def flat(v, rows, latents):
         live = (values != 0).reshape(-1)
@@ -61,7 +53,19 @@ def gather_dot(y: jax.Array, values: jax.Array, indices: jax.Array, table: jax.A
         place = jnp.clip(jnp.cumsum(live) - 1, 0, v.shape[0] - 1)
         return jnp.where(live, dots[place], 0).reshape(batch, k)
 
-    return _in_cheaper_layout(values, indices, flat, whole)
+    return _in_cheaper_layout(values, indices, flat, lambda: all_dots(y, indices, table))
+
+
+def all_dots(y: jax.Array, indices: jax.Array, table: jax.Array) -> jax.Array:
+    """g[b, j] = <y[b], table[indices[b, j]]>: [B, d], [B, k], [n, d] -> float32 [B, k]."""
+    (batch, k), d = indices.shape, table.shape[1]
+
+    def chunk(part):
+        yy, i = part
+        return jnp.einsum("bd,bkd->bk", yy.astype(table.dtype), table[i], preferred_element_type=jnp.float32)
+
+    size = _rows_of_a_chunk(batch, k * d)
+    return jax.lax.map(chunk, _split(size, y, indices)).reshape(batch, k)
 
 
 def segment_outer(total: jax.Array, values: jax.Array, indices: jax.Array, rows: jax.Array) -> jax.Array:

@@ -4,10 +4,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.errors import InputError
-from jaxsae.kernels.encode_topk import cpu, reference, xla
+from jaxsae.kernels.encode_topk import cpu, reference, screened, xla
 from jaxsae.parallel import MODEL
 
-IMPLEMENTATIONS = {"cpu": cpu.encode_topk, "xla": xla.encode_topk, "reference": reference.encode_topk}
+IMPLEMENTATIONS = {
+    "screened": screened.encode_topk,
+    "cpu": cpu.encode_topk,
+    "xla": xla.encode_topk,
+    "reference": reference.encode_topk,
+}
 
 
 def encode_topk(
@@ -39,8 +44,15 @@ def encode_topk(
     if implementation not in ("auto", *IMPLEMENTATIONS):
         raise InputError(f"implementation {implementation!r}: choose auto, {', '.join(IMPLEMENTATIONS)}")
     if implementation == "auto":
-        implementation = "cpu" if jax.default_backend() == "cpu" else "xla"
+        implementation = _choose(x, k)
     return IMPLEMENTATIONS[implementation](x, w_enc, b_enc, k)
+
+
+def _choose(x: jax.Array, k: int) -> str:
+    if jax.default_backend() != "cpu":
+        return "xla"
+    pays = x.dtype == jnp.float32 and x.shape[1] >= screened.MIN_D and k <= screened.MAX_K
+    return "screened" if pays and not screened.refused() else "cpu"
 
 
 def merge_over_model(values: jax.Array, k: int) -> jax.Array:

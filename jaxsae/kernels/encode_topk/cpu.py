@@ -7,10 +7,12 @@ in the k buckets with the largest maxima, and within those in the k sub-buckets 
 Maxima run along memory; what is gathered across it are k maxima's sub-buckets and k sub-buckets.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
-from jaxsae.kernels.encode_topk.stream import LANES, Tiling, TopK, encode_by_tiles
+from jaxsae.kernels.encode_topk.stream import LANES, Tiling, TopK, encode_by_tiles, show_nan
 
 ROWS = 128
 TILE_NUMBERS = 2**24  # float32 numbers of a tile, 64 MiB at most: 16 at 32,768 latents
@@ -31,14 +33,25 @@ def _across(table_TxR: jax.Array, at_RxC: jax.Array) -> jax.Array:
     return table_TxR[at_RxC, jnp.arange(at_RxC.shape[0])[:, None]]
 
 
-def _top_k_of_tile(x: jax.Array, w: jax.Array, bias: jax.Array, k: int, bucket: int) -> TopK:
-    """Exact top-k [R, k] of x[R, d] . w[T, d] + bias [T]; the sum is taken where it is read, never stored."""
+def top_k_of_tile(x: jax.Array, latents: tuple[jax.Array, jax.Array], k: int, bucket: int) -> TopK:
+    """Exact top-k [R, k] of x[R, d] . w[T, d] + bias[T]; the sum is taken where it is read, never stored."""
+    w, bias = latents
     product = jax.lax.dot_general(w, x, LANES, preferred_element_type=jnp.float32)  # [T, R]
+    return top_k_by_buckets(product, product + bias[:, None], lambda members: bias[members], k, bucket)
+
+
+def top_k_by_buckets(product: jax.Array, sums: jax.Array, term: Callable, k: int, bucket: int) -> TopK:
+    """Exact top-k [R, k] of sums [T, R], which are read once, for maxima, so that they need not be stored.
+
+    Args:
+      product: [T, R]. sums: product + a term of each entry.
+      term: latents [R, C] -> the terms of row r's latents[r, c], for the few entries that are gathered.
+    """
     latents, rows = product.shape
     if bucket == 1 or latents % bucket or latents // bucket <= k:
-        return jax.lax.top_k((product + bias[:, None]).T, k)
+        return jax.lax.top_k(sums.T, k)
     fine = bucket // SUB_BUCKETS if bucket >= 2 * SUB_BUCKETS else bucket
-    maxima = (product.reshape(-1, fine, rows) + bias.reshape(-1, fine, 1)).max(1)
+    maxima = sums.reshape(-1, fine, rows).max(1)
     coarse = maxima.reshape(-1, bucket // fine, rows).max(1) if fine < bucket else maxima
     members = jnp.sort(jax.lax.top_k(coarse.T, k)[1], -1)  # in index order, so that top_k's ties fall to the left
     if fine < bucket:
@@ -46,7 +59,7 @@ def _top_k_of_tile(x: jax.Array, w: jax.Array, bias: jax.Array, k: int, bucket: 
         best = jax.lax.top_k(_across(maxima, members), k)[1]
         members = jnp.sort(jnp.take_along_axis(members, best, 1), -1)
     members = _members(members, fine)
-    values, at = jax.lax.top_k(_across(product, members) + bias[members], k)
+    values, at = jax.lax.top_k(_across(product, members) + term(members), k)
     return values, jnp.take_along_axis(members, at, 1)
 
 
@@ -56,6 +69,12 @@ def _members(buckets_RxC: jax.Array, size: int) -> jax.Array:
     return members.reshape(members.shape[0], -1)
 
 
+def stream_topk(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling | None = None) -> TopK:
+    """As `encode_topk`, but for rows with a NaN pre-activation, which may come out as anything."""
+    latents = w_enc, b_enc.astype(jnp.float32)
+    return encode_by_tiles(x, latents, k, tiling or choose_tiling(len(x), len(w_enc), k), top_k_of_tile)
+
+
 def encode_topk(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling | None = None) -> TopK:
     """As `reference.encode_topk`, with a workspace of one tile of pre-activations."""
-    return encode_by_tiles(x, w_enc, b_enc, k, tiling or choose_tiling(len(x), len(w_enc), k), _top_k_of_tile)
+    return show_nan(stream_topk(x, w_enc, b_enc, k, tiling), x, w_enc, b_enc)

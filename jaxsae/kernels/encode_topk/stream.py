@@ -6,6 +6,7 @@ affair; workspace is one tile's.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ CHUNK_NUMBERS = 2**22  # pre-activations looked at together where some are not f
 LANES = (((1,), (1,)), ((), ()))  # a[M, d] . b[N, d] -> [M, N]
 
 TopK = tuple[jax.Array, jax.Array]  # values float32 [B, k], indices int32 [B, k]
+Rows = Latents = Any  # a pytree of arrays, by row or by latent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,43 +27,44 @@ class Tiling:
     bucket: int
 
 
-def encode_by_tiles(
-    x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling, top_k_of_tile: Callable[..., TopK]
-) -> TopK:
-    """As `reference.encode_topk`.
+def encode_by_tiles(x: Rows, latents: Latents, k: int, tiling: Tiling, top_k_of_tile: Callable[..., TopK]) -> TopK:
+    """As `reference.encode_topk`, but for rows with a NaN pre-activation, which may come out as anything.
 
     Args:
-      top_k_of_tile: (x [R, d], w [T, d], b [T], k, bucket) -> the tile's own k best, ties by lowest index.
+      x: arrays by row, of which a tile takes some. latents: arrays by latent, likewise.
+      top_k_of_tile: (x, latents, k, bucket) -> a tile's own k best, ties by lowest index.
     """
-    b_enc = b_enc.astype(jnp.float32)
-    encode = lambda rows: _encode_rows(rows, w_enc, b_enc, k, tiling, top_k_of_tile)
-    values, indices = _by_rows(encode, x, k, tiling.rows)
-    return jnp.where(has_nan(x, w_enc, b_enc), jnp.nan, values), indices
+    return _by_rows(lambda rows: _encode_rows(rows, latents, k, tiling, top_k_of_tile), x, k, tiling.rows)
 
 
-def _by_rows(encode: Callable[[jax.Array], TopK], x: jax.Array, k: int, rows: int) -> TopK:
+def show_nan(best: TopK, x: jax.Array, w_enc: jax.Array, b_enc: jax.Array) -> TopK:
+    """`best`, with NaN for all values of the rows that have a NaN pre-activation."""
+    return jnp.where(has_nan(x, w_enc, b_enc), jnp.nan, best[0]), best[1]
+
+
+def _by_rows(encode: Callable[[Rows], TopK], x: Rows, k: int, rows: int) -> TopK:
     """`encode` on `rows` rows of x at a time, then on what is left, joined."""
-    whole = x.shape[0] // rows * rows
+    batch = jax.tree.leaves(x)[0].shape[0]
+    whole = batch // rows * rows
     if whole == rows:
-        parts = [encode(x[:whole])]
+        parts = [encode(jax.tree.map(lambda a: a[:whole], x))]
     else:
-        tiles = jax.lax.map(encode, x[:whole].reshape(-1, rows, x.shape[1]))
-        parts = [jax.tree.map(lambda a: a.reshape(whole, k), tiles)]
-    if whole < x.shape[0]:
-        parts.append(encode(x[whole:]))
+        tiles = jax.tree.map(lambda a: a[:whole].reshape(-1, rows, *a.shape[1:]), x)
+        parts = [jax.tree.map(lambda a: a.reshape(whole, k), jax.lax.map(encode, tiles))]
+    if whole < batch:
+        parts.append(encode(jax.tree.map(lambda a: a[whole:], x)))
     values, indices = (jnp.concatenate(p) for p in zip(*parts, strict=True))
     return values, indices
 
 
-def _encode_rows(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling, top_k_of_tile) -> TopK:
+def _encode_rows(x: Rows, latents: Latents, k: int, tiling: Tiling, top_k_of_tile: Callable[..., TopK]) -> TopK:
     """Top-k of one tile's rows over all latents; what no whole tile covers is a smaller one of its own."""
-    width = w_enc.shape[0]
+    width = jax.tree.leaves(latents)[0].shape[0]
     step = min(width, max(tiling.latents, -(-k // tiling.bucket) * tiling.bucket))  # the first must give k entries
 
     def tile(start, size: int) -> TopK:
-        w = jax.lax.dynamic_slice_in_dim(w_enc, start, size) if size < width else w_enc
-        b = jax.lax.dynamic_slice_in_dim(b_enc, start, size) if size < width else b_enc
-        values, indices = top_k_of_tile(x, w, b, min(k, size), tiling.bucket)
+        cut = lambda a: jax.lax.dynamic_slice_in_dim(a, start, size) if size < width else a
+        values, indices = top_k_of_tile(x, jax.tree.map(cut, latents), min(k, size), tiling.bucket)
         return values, indices + start
 
     best, whole = tile(0, step), width // step

@@ -10,7 +10,7 @@ or equal and in a bucket to the left of b, hence with a lower index: k entries c
 import jax
 import jax.numpy as jnp
 
-from jaxsae.kernels.encode_topk.stream import LANES, Tiling, TopK, encode_by_tiles
+from jaxsae.kernels.encode_topk.stream import LANES, Tiling, TopK, encode_by_tiles, show_nan
 
 ROWS = 4096
 TILE_NUMBERS = 2**26  # float32 numbers of a tile: one that fills the matmul unit
@@ -24,12 +24,13 @@ def choose_tiling(batch: int, width: int) -> Tiling:
     return Tiling(rows, buckets * BUCKET, BUCKET)
 
 
-def _top_k_of_tile(x: jax.Array, w: jax.Array, bias: jax.Array, k: int, bucket: int) -> TopK:
-    """Exact top-k of x[R, d] . w[T, d] + bias [T]; buckets are used where they are whole and thin the row out.
+def _top_k_of_tile(x: jax.Array, latents: tuple[jax.Array, jax.Array], k: int, bucket: int) -> TopK:
+    """Exact top-k of x[R, d] . w[T, d] + bias[T]; buckets are used where they are whole and thin the row out.
 
     The sum is taken where it is needed, in the maxima and for the candidates: as an array of its own it
     would cost another pass through memory.
     """
+    w, bias = latents
     product = jax.lax.dot_general(x, w, LANES, preferred_element_type=jnp.float32)
     r, t = product.shape
     if t % bucket or t // bucket <= 2 * k:
@@ -45,4 +46,7 @@ def _top_k_of_tile(x: jax.Array, w: jax.Array, bias: jax.Array, k: int, bucket: 
 
 def encode_topk(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling | None = None) -> TopK:
     """As `reference.encode_topk`, with a workspace of one tile of pre-activations."""
-    return encode_by_tiles(x, w_enc, b_enc, k, tiling or choose_tiling(len(x), len(w_enc)), _top_k_of_tile)
+    best = encode_by_tiles(
+        x, (w_enc, b_enc.astype(jnp.float32)), k, tiling or choose_tiling(len(x), len(w_enc)), _top_k_of_tile
+    )
+    return show_nan(best, x, w_enc, b_enc)
