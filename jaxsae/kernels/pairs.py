@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.parallel import MODEL
+from jaxsae.platform import target_platform
 
 CHUNK_NUMBERS = 2**20  # numbers of a gathered [chunk, k, d] block
 
@@ -97,7 +98,7 @@ def row_dots(a: jax.Array, b: jax.Array) -> jax.Array:
     A block that stays in a CPU's cache is multiplied and then summed by a product with ones: the reduction
     that XLA's CPU backend makes of the sum takes five times as long. Larger arrays must not be stored for it.
     """
-    if jax.default_backend() == "cpu" and a.size <= CHUNK_NUMBERS:
+    if target_platform() == "cpu" and a.size <= CHUNK_NUMBERS:
         return jnp.matmul(a * b, jnp.ones((a.shape[1], 1), a.dtype), precision=jax.lax.Precision.HIGHEST)
     return (a * b).sum(-1, keepdims=True)
 

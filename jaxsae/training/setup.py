@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxsae.dictionary import Method, Normalization, make_method
 from jaxsae.errors import InputError
 from jaxsae.parallel import batch_sharding, check_divides, make_mesh
+from jaxsae.platform import compiling_for
 from jaxsae.store import Batches, Store, absolute, open_store
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.memory import MemoryPlan, available_bytes, check_fits, plan_memory, with_workspace
@@ -138,7 +139,9 @@ class Setup:
         data, model = self.mesh.devices.shape
         update = make_update(self.method, self.optimizer, step_config)
         shapes = config.method.width // model, self.d_model, data
-        in_pairs = [goes_in_pairs(self.method, step_config, update, *shapes, aux) for aux in {False, step_config.aux}]
+        with compiling_for(self.mesh):
+            attempts = {False, step_config.aux}
+            in_pairs = [goes_in_pairs(self.method, step_config, update, *shapes, aux) for aux in attempts]
         plan = plan_memory(self.abstract, (config.prefetch + 2) * 4 * x.size // data, not all(in_pairs))
         free = available_bytes(self.mesh.local_devices[0])
         check_fits(plan, free)

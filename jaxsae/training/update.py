@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxsae.dictionary import Method, Params
 from jaxsae.kernels import Grouped
 from jaxsae.parallel import MODEL
+from jaxsae.platform import target_platform
 
 BLOCK_NUMBERS = 2**16  # of one array's block: a dozen of them fit a core's cache
 GROUPED_NUMBERS = 2**18  # where a block's gradient is summed too: fewer, fuller sums
@@ -64,7 +65,7 @@ class UpdateRule:
     @property
     def by_blocks(self) -> bool:
         """Whether blocks of latents are updated one after another."""
-        return jax.default_backend() == "cpu" if self.blocked is None else self.blocked
+        return target_platform() == "cpu" if self.blocked is None else self.blocked
 
     @property
     def takes_pairs(self) -> bool:

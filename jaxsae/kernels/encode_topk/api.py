@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxsae.errors import InputError
 from jaxsae.kernels.encode_topk import cpu, reference, screened, xla
 from jaxsae.parallel import MODEL
+from jaxsae.platform import target_platform
 
 IMPLEMENTATIONS = {
     "screened": screened.encode_topk,
@@ -49,7 +50,7 @@ def encode_topk(
 
 
 def _choose(x: jax.Array, k: int) -> str:
-    if jax.default_backend() != "cpu":
+    if target_platform() != "cpu":
         return "xla"
     pays = x.dtype == jnp.float32 and x.shape[1] >= screened.MIN_D and k <= screened.MAX_K
     return "screened" if pays and not screened.refused() else "cpu"

@@ -1,0 +1,42 @@
+"""Which device a program is meant for.
+
+That is not always the one that traces it: `jaxsae plan` compiles for TPUs and GPUs on a machine that has
+neither, so code that suits itself to the device asks here and not `jax.default_backend()`.
+"""
+
+import dataclasses
+from contextlib import AbstractContextManager
+
+import jax
+from jax.sharding import Mesh
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A kind of device.
+
+    Attributes:
+      platform: `cpu`, `gpu` or `tpu`. kind: the maker's name as JAX has it, such as `TPU v5` (v5p) or `NVIDIA H200`.
+    """
+
+    platform: str
+    kind: str
+
+
+def target() -> Target:
+    """The kind of device of the mesh in use; where none is in use, of the default backend.
+
+    A mesh is in use inside `jax.shard_map` and `compiling_for`.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device or jax.devices()[0]
+    return Target(device.platform, device.device_kind)
+
+
+def target_platform() -> str:
+    """`cpu`, `gpu` or `tpu`, see `target`."""
+    return target().platform
+
+
+def compiling_for(mesh: Mesh) -> AbstractContextManager:
+    """Within it `target` answers for the devices of `mesh`."""
+    return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
