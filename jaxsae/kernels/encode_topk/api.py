@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.errors import InputError
-from jaxsae.kernels.encode_topk import cpu, reference, screened, xla
+from jaxsae.kernels.encode_topk import cpu, reference, screened, tpu, xla
 from jaxsae.parallel import MODEL
 from jaxsae.platform import target_platform
 
 IMPLEMENTATIONS = {
     "screened": screened.encode_topk,
     "cpu": cpu.encode_topk,
+    "pallas_tpu": tpu.encode_topk,
     "xla": xla.encode_topk,
     "reference": reference.encode_topk,
 }

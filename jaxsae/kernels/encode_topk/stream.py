@@ -69,12 +69,12 @@ def _encode_rows(x: Rows, latents: Latents, k: int, tiling: Tiling, top_k_of_til
 
     best, whole = tile(0, step), width // step
     if whole > 1:
-        body = lambda best, j: (_merge(best, tile(j * step, step), k), None)
+        body = lambda best, j: (merge(best, tile(j * step, step), k), None)
         best, _ = jax.lax.scan(body, best, jnp.arange(1, whole))
-    return _merge(best, tile(whole * step, width % step), k) if width % step else best
+    return merge(best, tile(whole * step, width % step), k) if width % step else best
 
 
-def _merge(left: TopK, right: TopK, k: int) -> TopK:
+def merge(left: TopK, right: TopK, k: int) -> TopK:
     """The k best of two lists; entries of `left` come first on ties, so it must hold the lower indices."""
     values = jnp.concatenate([left[0], right[0]], 1)
     indices = jnp.concatenate([left[1], right[1]], 1)
