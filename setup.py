@@ -1,4 +1,8 @@
-"""The package jaxsae. Optional parts: gpu, tpu (accelerators), hf (Hugging Face models), interop (other tools), test."""
+"""The package jaxsae.
+
+Optional parts: gpu, tpu (accelerators), plan-tpu, plan-gpu (their compilers alone, for `jaxsae plan` anywhere),
+hf (Hugging Face models), interop (other tools), test.
+"""
 
 import re
 from pathlib import Path
@@ -43,6 +47,9 @@ setup(
     extras_require={
         "gpu": ["jax[cuda13]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],
+        # The compilers that `jaxsae plan` needs, each in the release that goes with jax's; no CUDA libraries.
+        "plan-tpu": ["jax[tpu]>=0.10.2"],
+        "plan-gpu": ["jax[cuda13-local]>=0.10.2"],
         "hf": [TORCH, "transformers>=4.50", "datasets>=3"],
         "interop": INTEROP,
         "test": TEST + INTEROP,

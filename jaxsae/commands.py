@@ -36,6 +36,9 @@ COMMANDS = {
     "benchmark": Command(
         "time a train step against its encoder matmul", "jaxsae.benchmark", "BenchmarkConfig", "benchmark"
     ),
+    "plan": Command(
+        "memory, traffic and time of a step on devices you do not have", "jaxsae.plan", "PlanConfig", "plan"
+    ),
     "inspect": Command("what is in a store, a run or an export", "jaxsae.inspect", "InspectConfig", "inspect"),
     "train_lm": Command("train the Othello GPT of the box", "jaxsae.lm.train", "TrainLMConfig", "train"),
 }

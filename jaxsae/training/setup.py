@@ -11,14 +11,12 @@ from jax.sharding import Mesh
 from jaxsae.dictionary import Method, Normalization, make_method
 from jaxsae.errors import InputError
 from jaxsae.parallel import batch_sharding, check_divides, make_mesh
-from jaxsae.platform import compiling_for
 from jaxsae.store import Batches, Store, absolute, open_store
 from jaxsae.training.config import TrainConfig
-from jaxsae.training.memory import MemoryPlan, available_bytes, check_fits, plan_memory, with_workspace
-from jaxsae.training.optimizer import make_optimizer, peak_rate, schedule
+from jaxsae.training.memory import MemoryPlan, available_bytes, check_fits, with_workspace
+from jaxsae.training.program import Program
 from jaxsae.training.run import checkpoint_metadata, initial_params
-from jaxsae.training.state import TrainState, abstract_state, create_state, make_init
-from jaxsae.training.step import StepConfig, goes_in_pairs, make_step, make_update
+from jaxsae.training.state import TrainState, create_state
 
 
 def default_site(store: Store, site: str) -> str:
@@ -100,22 +98,18 @@ class Setup:
         return Batches(self.store, self.site, self.config.batch_size, self.config.seed, rows=rows)
 
     @cached_property
-    def optimizer(self):
-        """The optimiser that the flags name."""
-        return make_optimizer(self.config.optimization, self.config.seed)
+    def program(self) -> Program:
+        """The step, before it is compiled."""
+        return Program(self.config, self.d_model, self.mesh)
 
-    @cached_property
-    def _init(self):
-        return make_init(self.method, self.optimizer, self.d_model, self.config.ema_decay > 0)
-
-    @cached_property
+    @property
     def abstract(self) -> TrainState:
         """The state's shapes and shardings."""
-        return abstract_state(self._init, self.d_model, self.mesh)
+        return self.program.abstract
 
     def fresh_state(self) -> TrainState:
         """The state before the first step."""
-        state = create_state(self._init, self.config.seed, self.normalization, self.mesh)
+        state = create_state(self.program.init, self.config.seed, self.normalization, self.mesh)
         if not self.config.initialize_from:
             return state
         params = initial_params(self.config.initialize_from, self.config, self.normalization, self.mesh)
@@ -123,31 +117,9 @@ class Setup:
 
     def compile(self) -> tuple[Any, MemoryPlan, int | None]:
         """The compiled step, its memory, and what the device has; refuses what cannot fit before it compiles."""
-        config, optimization = self.config, self.config.optimization
-        peak = peak_rate(optimization, self.method.default_learning_rate(), config.method.width)
-        step_config = StepConfig(
-            batch_size=config.batch_size,
-            steps=config.steps,
-            dead_tokens=config.dead_tokens,
-            compute_dtype=config.compute_dtype,
-            ema_decay=config.ema_decay,
-            clip_norm=optimization.clip_norm,
-            lazy_rows=optimization.lazy_rows,
-            aux=self.method.has_aux,
-        )
-        x = jax.ShapeDtypeStruct((config.batch_size, self.d_model), np.float32, sharding=self.row_sharding)
-        data, model = self.mesh.devices.shape
-        update = make_update(self.method, self.optimizer, step_config)
-        shapes = config.method.width // model, self.d_model, data
-        with compiling_for(self.mesh):
-            attempts = {False, step_config.aux}
-            in_pairs = [goes_in_pairs(self.method, step_config, update, *shapes, aux) for aux in attempts]
-        plan = plan_memory(self.abstract, (config.prefetch + 2) * 4 * x.size // data, not all(in_pairs))
-        free = available_bytes(self.mesh.local_devices[0])
+        plan, free = self.program.memory(), available_bytes(self.mesh.local_devices[0])
         check_fits(plan, free)
-        rate = schedule(optimization, peak, config.steps)
-        step = make_step(self.method, self.optimizer, rate, step_config, self.abstract, self.mesh)
-        compiled = step.lower(self.abstract, x).compile()
+        compiled = self.program.lower().compile()
         plan = with_workspace(plan, compiled)
         check_fits(plan, free)
         return compiled, plan, free

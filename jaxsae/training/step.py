@@ -18,6 +18,7 @@ from jaxsae.training.state import TrainState, state_specs
 from jaxsae.training.update import PairGradient, UpdateRule, Weights
 
 SINCE_LIMIT = 2**30
+PLAIN_SCOPE, AUX_SCOPE = "plain_step", "aux_step"  # names in the compiled program; of the two one runs
 
 
 @flax.struct.dataclass
@@ -136,9 +137,10 @@ def _one_of(use_aux: jax.Array, attempt: Callable, weights: Weights) -> tuple[Ou
     """
     nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(partial(attempt, False), weights)[0])
     carry = nothing, weights
-    for with_aux in (False, True):
+    for with_aux, scope in ((False, PLAIN_SCOPE), (True, AUX_SCOPE)):
         turns = (use_aux == with_aux).astype(jnp.int32)
-        carry = jax.lax.fori_loop(0, turns, lambda _, c, with_aux=with_aux: attempt(with_aux, c[1]), carry)
+        with jax.named_scope(scope):
+            carry = jax.lax.fori_loop(0, turns, lambda _, c, with_aux=with_aux: attempt(with_aux, c[1]), carry)
     return carry
 
 

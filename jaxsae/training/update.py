@@ -2,7 +2,8 @@
 
 Everything that follows the gradient works on one latent at a time: projection, moments, the step, the
 normalisation, the average. Done array by array, each reads and writes [n, d] numbers through memory; on CPU
-the whole chain runs on a block of latents while it is in the cache, in place.
+the whole chain runs on a block of latents while it is in the cache, in place. On TPU blocks keep gradients
+from ever standing in memory: XLA copies a whole [n, d] gradient in and out of each turn of a loop that sums it.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ from jaxsae.platform import target_platform
 
 BLOCK_NUMBERS = 2**16  # of one array's block: a dozen of them fit a core's cache
 GROUPED_NUMBERS = 2**18  # where a block's gradient is summed too: fewer, fuller sums
+TPU_NUMBERS = 2**22  # 16 MiB: what starting a block costs is lost in the time that its bytes take
 BY_LATENT = ("W_enc", "b_enc", "W_dec")
 
 
@@ -52,7 +54,7 @@ class UpdateRule:
       method: projects gradients and finishes a step. optimizer: gradient -> direction.
       clip_norm: of the whole gradient, or None. ema_decay: of the average.
       lazy_rows: latents without a gradient keep weights and moments as they are.
-      blocked: whether to go block by block; None: on CPU.
+      blocked: whether to go block by block; None: on CPU and TPU.
     """
 
     method: Method
@@ -65,7 +67,7 @@ class UpdateRule:
     @property
     def by_blocks(self) -> bool:
         """Whether blocks of latents are updated one after another."""
-        return target_platform() == "cpu" if self.blocked is None else self.blocked
+        return target_platform() in ("cpu", "tpu") if self.blocked is None else self.blocked
 
     @property
     def takes_pairs(self) -> bool:
@@ -74,6 +76,8 @@ class UpdateRule:
 
     def block_of(self, width: int, d: int, pairs: bool) -> int:
         """Latents of a block."""
+        if target_platform() == "tpu":
+            return max(1, min(width, TPU_NUMBERS // d))
         numbers = GROUPED_NUMBERS if pairs else BLOCK_NUMBERS
         return max(1, min(width, numbers // d, 32 if self.lazy_rows else width))
 

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 
 from jaxsae.errors import InputError
 from jaxsae.kernels.encode_topk import cpu, reference, screened, tpu, xla
+from jaxsae.kernels.encode_topk.bisect import merge_by_bisection
 from jaxsae.parallel import MODEL
 from jaxsae.platform import target_platform
 
+GATHERED = 2048  # candidates of a row that are gathered from all shards; of more, a bisection moves less
 IMPLEMENTATIONS = {
     "screened": screened.encode_topk,
     "cpu": cpu.encode_topk,
@@ -71,6 +73,8 @@ def merge_over_model(values: jax.Array, k: int) -> jax.Array:
     shards = jax.lax.psum(1, MODEL)
     if shards == 1:
         return jnp.ones(values.shape, bool)
+    if shards * values.shape[1] > GATHERED:
+        return merge_by_bisection(values, k)
     everyone = jax.lax.all_gather(values, MODEL)  # [shards, B, k_local]
     flat = everyone.transpose(1, 0, 2).reshape(values.shape[0], -1)
     threshold = jax.lax.top_k(flat, k)[0][:, -1:]

@@ -1,0 +1,91 @@
+"""The step of a configuration, on a mesh whose devices need not be there."""
+
+import dataclasses
+from functools import cached_property
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from jaxsae.dictionary import Method, make_method
+from jaxsae.parallel import DATA, MODEL, batch_sharding
+from jaxsae.platform import compiling_for
+from jaxsae.training.config import TrainConfig
+from jaxsae.training.memory import MemoryPlan, plan_memory
+from jaxsae.training.optimizer import make_optimizer, peak_rate, schedule
+from jaxsae.training.state import TrainState, abstract_state, make_init
+from jaxsae.training.step import StepConfig, goes_in_pairs, make_step, make_update
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What `jaxsae train` runs and `jaxsae plan` compiles, from flags and the width of the activations alone."""
+
+    config: TrainConfig
+    d_model: int
+    mesh: Mesh
+
+    @cached_property
+    def method(self) -> Method:
+        """The method that the flags name."""
+        return make_method(self.config.method)
+
+    @cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        """The optimiser that the flags name."""
+        return make_optimizer(self.config.optimization, self.config.seed)
+
+    @cached_property
+    def init(self):
+        """(key, mean, scale) -> TrainState."""
+        return make_init(self.method, self.optimizer, self.d_model, self.config.ema_decay > 0)
+
+    @cached_property
+    def abstract(self) -> TrainState:
+        """The state's shapes and shardings."""
+        return abstract_state(self.init, self.d_model, self.mesh)
+
+    @cached_property
+    def step_config(self) -> StepConfig:
+        """What the step takes from the flags."""
+        config, optimization = self.config, self.config.optimization
+        return StepConfig(
+            batch_size=config.batch_size,
+            steps=config.steps,
+            dead_tokens=config.dead_tokens,
+            compute_dtype=config.compute_dtype,
+            ema_decay=config.ema_decay,
+            clip_norm=optimization.clip_norm,
+            lazy_rows=optimization.lazy_rows,
+            aux=self.method.has_aux,
+        )
+
+    @property
+    def batch(self) -> jax.ShapeDtypeStruct:
+        """Shape and sharding of a batch."""
+        shape = self.config.batch_size, self.d_model
+        return jax.ShapeDtypeStruct(shape, np.float32, sharding=batch_sharding(self.mesh))
+
+    @property
+    def forms_gradient(self) -> bool:
+        """Whether a whole gradient stands at some time of a step."""
+        data, model = self.mesh.shape[DATA], self.mesh.shape[MODEL]
+        update = make_update(self.method, self.optimizer, self.step_config)
+        shapes = self.config.method.width // model, self.d_model, data
+        with compiling_for(self.mesh):
+            attempts = {False, self.step_config.aux}
+            return not all(goes_in_pairs(self.method, self.step_config, update, *shapes, aux) for aux in attempts)
+
+    def memory(self) -> MemoryPlan:
+        """Bytes of one device, workspace aside."""
+        batches = (self.config.prefetch + 2) * 4 * self.batch.size // self.mesh.shape[DATA]
+        return plan_memory(self.abstract, batches, self.forms_gradient)
+
+    def lower(self) -> jax.stages.Lowered:
+        """The step (state, batch) -> (state, metrics), ready to be compiled."""
+        config, optimization = self.config, self.config.optimization
+        peak = peak_rate(optimization, self.method.default_learning_rate(), config.method.width)
+        rate = schedule(optimization, peak, config.steps)
+        step = make_step(self.method, self.optimizer, rate, self.step_config, self.abstract, self.mesh)
+        return step.lower(self.abstract, self.batch)
