@@ -5,6 +5,7 @@ neither, so code that suits itself to the device asks here and not `jax.default_
 """
 
 import dataclasses
+import re
 from contextlib import AbstractContextManager
 
 import jax
@@ -21,6 +22,11 @@ class Target:
 
     platform: str
     kind: str
+
+    @property
+    def is_hopper(self) -> bool:
+        """Whether it is a GPU of compute capability 9.0, by its name: what is compiled for need not be there to ask."""
+        return self.platform == "gpu" and re.search(r"\bG?H(20|100|200|800)\b", self.kind) is not None
 
 
 def target() -> Target:

@@ -85,19 +85,19 @@ def group(lists: Sequence[PairList], width: int, size: int) -> Grouped:
     """The pairs of all lists, which share their rows x, by blocks of `size` latents."""
     flat = lambda name: jnp.concatenate([getattr(one, name).reshape(-1) for one in lists])
     latents, values, blocks = flat("indices"), flat("values"), -(-width // size)
-    order, starts = _in_order(jnp.where(values > 0, latents // size, blocks), blocks)
+    order, starts = in_order(jnp.where(values > 0, latents // size, blocks), blocks)
     x, dy = lists[0].x.astype(jnp.float32), jnp.concatenate([one.dy for one in lists])
     ks = tuple(one.indices.shape[1] for one in lists)
     return Grouped(jnp.pad(order, (0, CHUNK)), starts, latents, values, flat("slopes"), x, dy, size, ks)
 
 
-def _in_order(block: jax.Array, blocks: int) -> tuple[jax.Array, jax.Array]:
+def in_order(block: jax.Array, blocks: int) -> tuple[jax.Array, jax.Array]:
     """Numbers of pairs sorted by block, then by number, and where each of `blocks` blocks begins and the last ends."""
     number = jnp.arange(len(block), dtype=jnp.uint32)
     bits = max(1, (len(block) - 1).bit_length())
     if (blocks + 1) << bits <= 2**32:  # one word for both: XLA's CPU sort of single words is six times as fast
         order = jax.lax.sort((block.astype(jnp.uint32) << bits) | number) & jnp.uint32((1 << bits) - 1)
     else:
-        order = jax.lax.sort((block, number), num_keys=2)[1]
+        order = jax.lax.sort((block, number), num_keys=1, is_stable=True)[1]  # one key: GPUs have a radix sort for it
     counts = jnp.zeros(blocks + 1, jnp.int32).at[block].add(1)
     return order.astype(jnp.int32), jnp.cumsum(counts) - counts

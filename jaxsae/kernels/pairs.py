@@ -5,7 +5,8 @@ latents. Flat lists of pairs with a capacity: on one shard of many most of a [B,
 the flat list costs what the shard's own pairs cost. A capacity that overflows falls back to the whole
 list, in the same program, so the result is always exact.
 
-All sums run in a fixed order: on CPU and TPU the same input gives the same bits.
+All sums run in a fixed order: on CPU and TPU the same input gives the same bits. On Hopper GPUs
+`hopper_pairs.py` does the same; on other GPUs XLA's scatter adds atomically, in no order.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxsae.kernels import hopper_pairs
 from jaxsae.parallel import MODEL
 from jaxsae.platform import target_platform
 
@@ -28,6 +30,8 @@ def capacity_of(batch: int, k: int) -> int | None:
 def gather_sum(values: jax.Array, indices: jax.Array, table: jax.Array) -> jax.Array:
     """y[b] = sum_j values[b, j] table[indices[b, j]]: [B, k], [B, k], [n, d] -> float32 [B, d]."""
     (batch, k), d = values.shape, table.shape[1]
+    if hopper_pairs.runs_here(d):
+        return hopper_pairs.gather_sum(values, indices, table)
     size = _rows_of_a_chunk(batch, k * d)
 
     def chunk(part):
@@ -47,6 +51,8 @@ def gather_sum(values: jax.Array, indices: jax.Array, table: jax.Array) -> jax.A
 def gather_dot(y: jax.Array, values: jax.Array, indices: jax.Array, table: jax.Array) -> jax.Array:
     """g[b, j] = <y[b], table[indices[b, j]]> where values[b, j] is not 0: [B, d], [n, d] -> float32 [B, k]."""
     (batch, k), d = indices.shape, table.shape[1]
+    if hopper_pairs.runs_here(d):
+        return hopper_pairs.gather_dot(y, values, indices, table)
 
     def flat(v, rows, latents):
         live = (values != 0).reshape(-1)

@@ -20,7 +20,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jaxsae.kernels import pairs
+from jaxsae.kernels import hopper_pairs, pairs
 from jaxsae.kernels.encode_topk import encode_topk, merge_over_batch, merge_over_model
 from jaxsae.kernels.grouped import PairList
 from jaxsae.parallel import DATA, MODEL
@@ -82,11 +82,15 @@ def _weight_gradient(parts: list[tuple[jax.Array, jax.Array, jax.Array]], width:
     """The whole batch's sums over all parts (values, indices, rows): of values * rows [width, d], of values [width]."""
     d, shards = parts[0][2].shape[1], jax.lax.psum(1, DATA)
     exchange_rows = rows_travel([v.shape for v, _, _ in parts], width, d, shards)
-    total, sums = pairs.zeros(width, d, parts[0][0]), jnp.zeros(width, jnp.float32)
-    for part in parts:
-        values, indices, rows = _of_whole_batch(*part) if exchange_rows else part
-        total = pairs.segment_outer(total, values, indices, rows)
-        sums = sums + latent_sum(values, indices, width)
+    if exchange_rows:
+        parts = [_of_whole_batch(*part) for part in parts]
+    if hopper_pairs.runs_here(d):
+        total, sums = hopper_pairs.outer_sums(parts, width)
+    else:
+        total, sums = pairs.zeros(width, d, parts[0][0]), jnp.zeros(width, jnp.float32)
+        for values, indices, rows in parts:
+            total = pairs.segment_outer(total, values, indices, rows)
+            sums = sums + latent_sum(values, indices, width)
     return (total, sums) if exchange_rows or shards == 1 else jax.lax.psum((total, sums), DATA)
 
 

@@ -8,8 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxsae.errors import InputError
-from jaxsae.kernels.encode_topk import cpu, encode_topk, screened, xla
+from jaxsae.kernels.encode_topk import chunked, cpu, encode_topk, hopper, tpu, xla
 from jaxsae.kernels.encode_topk.api import IMPLEMENTATIONS
+
+try:
+    from jax.experimental.pallas.mosaic_gpu import InterpretGPUParams
+except ImportError:  # jax 0.10
+    from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
 
 TILINGS = {
     "xla-small": (xla, xla.Tiling(rows=16, latents=64, bucket=8)),
@@ -17,6 +22,7 @@ TILINGS = {
     "cpu-one-level": (cpu, cpu.Tiling(rows=16, latents=64, bucket=8)),
     "cpu-two-levels": (cpu, cpu.Tiling(rows=5, latents=512, bucket=32)),
 }
+SLOW = ["mosaic_gpu", "pallas_tpu", "chunked-unstable"]  # interpreted; two programs in one: not with shapes at random
 
 
 def dense(x, w, b, k):
@@ -30,7 +36,39 @@ def run(name, x, w, b, k):
     if name in TILINGS:
         module, tiling = TILINGS[name]
         return jax.jit(lambda *a: module.encode_topk(*a, k, tiling))(x, w, b)
+    if name == "chunked-unstable":
+        tiling = chunked.Tiling(rows=16, latents=64, bucket=1)
+        return jax.jit(lambda *a: chunked.encode_topk(*a, k, tiling, last_of_equals))(x, w, b)
+    if name == "mosaic_gpu":
+        return run_hopper(x, w, b, k)
+    if name == "pallas_tpu":
+        return run_tpu(x, w, b, k)
     return jax.jit(lambda *a: encode_topk(*a, k, name))(x, w, b)
+
+
+def last_of_equals(values, k):
+    """A top-k whose ties are not to be relied on: they fall to the highest index."""
+    found, at = jax.lax.top_k(values[:, ::-1], k)
+    return found, values.shape[1] - 1 - at
+
+
+def run_hopper(x, w, b, k):
+    """The Hopper kernel by the interpreter; d is filled up with zeros, which change no sum."""
+    if len(w) < 256:
+        pytest.skip("fewer latents than a tile of the kernel")
+    x, w = (jnp.pad(jnp.asarray(a, jnp.bfloat16), ((0, 0), (0, -a.shape[1] % 64))) for a in (x, w))
+    size, keep = (64, 4) if k <= 40 else (32, 8)
+    buckets = hopper.Buckets(size, keep, rows=128, cluster=1)
+    return jax.jit(lambda *a: hopper.encode_topk(*a, k, buckets, InterpretGPUParams()))(x, w, b)
+
+
+def run_tpu(x, w, b, k):
+    """The TPU kernel by the interpreter; d is filled up with zeros."""
+    if len(w) < 256:
+        pytest.skip("fewer latents than a tile of the kernel")
+    x, w = (jnp.pad(jnp.asarray(a), ((0, 0), (0, -a.shape[1] % 128))) for a in (x, w))
+    blocks = tpu.Blocks(rows=16, latents=256, part=128, bins=128, keep=4 if k <= 64 else 8)
+    return jax.jit(lambda *a: tpu.encode_topk(*a, k, blocks, True))(x, w, b)
 
 
 def integers(seed, batch, d, n, spread):
@@ -39,10 +77,11 @@ def integers(seed, batch, d, n, spread):
     return draw(batch, d), draw(n, d), draw(n)
 
 
-implementations = pytest.mark.parametrize("name", [*TILINGS, *IMPLEMENTATIONS])
+NAMES = [*TILINGS, "chunked-unstable", *IMPLEMENTATIONS]
+implementations = pytest.mark.parametrize("name", NAMES)
 
 
-@implementations
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in SLOW])
 @settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
@@ -54,6 +93,16 @@ implementations = pytest.mark.parametrize("name", [*TILINGS, *IMPLEMENTATIONS])
 def test_integer_inputs_are_exact_ties_included(name, seed, batch, n, k, spread):
     x, w, b = integers(seed, batch, 6, n, spread)
     k = min(k, n)
+    values, indices = run(name, x, w, b, k)
+    expected_values, expected_indices = dense(x, w, b, k)
+    np.testing.assert_array_equal(values, expected_values)
+    np.testing.assert_array_equal(indices, expected_indices)
+
+
+@pytest.mark.parametrize("name", ["chunked-unstable", *(name for name in IMPLEMENTATIONS if name != "reference")])
+@pytest.mark.parametrize(("k", "n"), [(1, 300), (16, 300), (64, 500), (160, 700), (512, 2100)])
+def test_every_k_on_a_ragged_width(name, k, n):
+    x, w, b = integers(k, 3, 8, n, 3)
     values, indices = run(name, x, w, b, k)
     expected_values, expected_indices = dense(x, w, b, k)
     np.testing.assert_array_equal(values, expected_values)
@@ -84,7 +133,8 @@ def test_adversarial_inputs(name, case):
 @implementations
 def test_random_floats_agree_with_float64(name):
     rng = np.random.default_rng(3)
-    x, w, b = (rng.normal(size=s).astype(np.float32) for s in ((64, 48), (1500, 48), (1500,)))
+    x, w, b = (rng.normal(size=s).astype(np.float32) for s in ((64, 48), (600, 48), (600,)))
+    x, w = (np.asarray(jnp.asarray(a, jnp.bfloat16), np.float32) for a in (x, w))  # numbers that every kernel takes
     values, indices = run(name, x, w, b, 24)
     pre = x.astype(np.float64) @ w.astype(np.float64).T + b
     np.testing.assert_allclose(values, dense(x, w, b, 24)[0], rtol=1e-5, atol=1e-5)
@@ -93,7 +143,7 @@ def test_random_floats_agree_with_float64(name):
 
 
 @implementations
-@pytest.mark.parametrize("n", [40, 1000])
+@pytest.mark.parametrize("n", [40, 600])
 def test_nan_is_visible_and_stays_in_its_row(name, n):
     x, w, b = integers(4, 20, 6, n, 3)
     x[7, 2] = np.nan
@@ -113,7 +163,7 @@ def test_infinity_is_visible(name):
 
 
 @implementations
-@pytest.mark.parametrize("n", [40, 1000])
+@pytest.mark.parametrize("n", [40, 600])
 def test_an_infinity_that_meets_zeros_is_nan(name, n):
     x, w, b = integers(7, 20, 6, n, 3)
     x[5, 1], w[n - 2, 1] = np.inf, 0
@@ -122,44 +172,6 @@ def test_an_infinity_that_meets_zeros_is_nan(name, n):
     values = np.asarray(run(name, x, w, b, 4)[0])
     assert np.isnan(values[5]).all() and np.isneginf(values[6]).all()
     assert np.isfinite(np.delete(values, [5, 6], 0)).all()
-
-
-def test_a_screening_that_cannot_tell_latents_apart_is_repaired():
-    rng = np.random.default_rng(8)
-    n, d, k = 600, 8, 5
-    x, b = np.ones((40, d), np.float32), np.zeros(n, np.float32)
-    w = np.full((n, d), 1024, np.float32)  # bfloat16 has 8 bits: 1,024 and 1,025 are one number there
-    w[:, 0] += rng.permutation(n) % 4
-    x[:20] = rng.integers(-4, 5, (20, d))
-    values, indices = run("screened", x, w, b, k)
-    expected_values, expected_indices = dense(x, w, b, k)
-    np.testing.assert_array_equal(values, expected_values)
-    np.testing.assert_array_equal(indices, expected_indices)
-
-
-@pytest.mark.parametrize("scale", [1e-18, 1e-3, 1.0, 1e3, 1e15])
-def test_the_screening_bounds_every_pre_activation(scale):
-    rng = np.random.default_rng(9)
-    x, w = (rng.normal(size=s).astype(np.float32) for s in ((30, 300), (400, 300)))
-    w[:100] *= 1e-4  # latents of very different lengths
-    x, w = x * np.float32(scale), w
-    left, right = (jax.jit(screened.rounded)(jnp.asarray(a)) for a in (x, w))
-    values, at = jax.jit(lambda *a: screened.bounds_of_tile(*a, 400, 8))(left, (right, jnp.zeros(400)))
-    bounds = np.empty((30, 400))
-    np.put_along_axis(bounds, np.asarray(at), np.asarray(values, np.float64), 1)
-    exact = x.astype(np.float64) @ w.astype(np.float64).T
-    lengths = np.linalg.norm(x.astype(np.float64), axis=1)[:, None] * np.linalg.norm(w.astype(np.float64), axis=1)
-    assert (bounds > exact).all()
-    assert ((bounds - exact) < 0.01 * lengths + 1e-15 * (1 + scale)).all()  # and not by much
-
-
-def test_few_rows_of_a_screening_need_repair():
-    rng = np.random.default_rng(10)
-    x, w = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((256, 256), (4096, 256)))
-    _, certain = screened.screen(x, w, jnp.zeros(4096), 16, screened.candidates_of(16))
-    assert (~certain).sum() < 16
-    _, certain = screened.screen(x, w, jnp.where(jnp.arange(4096) < 10, 0, -jnp.inf), 16, screened.candidates_of(16))
-    assert certain.all()  # fewer latents left than k: nothing to repair
 
 
 def test_no_rows_are_refused():

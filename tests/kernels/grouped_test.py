@@ -82,8 +82,8 @@ def test_pairs_that_are_not_active_are_never_read():
 
 def test_numbers_that_do_not_fit_one_word_sort_the_same_way():
     block = jnp.asarray(np.random.default_rng(0).integers(0, 4, 1000), jnp.int32)
-    order, starts = grouped._in_order(block, 3)
-    wide_order, wide_starts = grouped._in_order(block, 2**23)  # 2^23 blocks and 2^10 pairs
+    order, starts = grouped.in_order(block, 3)
+    wide_order, wide_starts = grouped.in_order(block, 2**23)  # 2^23 blocks and 2^10 pairs
     np.testing.assert_array_equal(order, wide_order)
     np.testing.assert_array_equal(starts, wide_starts[:4])
     np.testing.assert_array_equal(order, np.argsort(np.asarray(block), kind="stable"))

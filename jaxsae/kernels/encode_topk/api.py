@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.errors import InputError
-from jaxsae.kernels.encode_topk import cpu, reference, screened, tpu, xla
+from jaxsae.kernels.encode_topk import choose, chunked, cpu, hopper, reference, screened, tpu, xla
 from jaxsae.kernels.encode_topk.bisect import merge_by_bisection
 from jaxsae.parallel import MODEL
-from jaxsae.platform import target_platform
 
 GATHERED = 2048  # candidates of a row that are gathered from all shards; of more, a bisection moves less
 IMPLEMENTATIONS = {
@@ -15,6 +14,8 @@ IMPLEMENTATIONS = {
     "cpu": cpu.encode_topk,
     "pallas_tpu": tpu.encode_topk,
     "xla": xla.encode_topk,
+    "chunked": chunked.encode_topk,
+    "mosaic_gpu": hopper.encode_topk,
     "reference": reference.encode_topk,
 }
 
@@ -29,13 +30,14 @@ def encode_topk(
 
     Args:
       x: [B, d]. w_enc: [n, d]. b_enc: [n]; -inf leaves a latent out. k: 1 to n.
-      implementation: `auto`, or a name in `IMPLEMENTATIONS`.
+      implementation: `auto` (see `choose.py`), or a name in `IMPLEMENTATIONS`.
 
     Returns:
       values float32 [B, k] and indices int32 [B, k].
 
     Raises:
-      InputError: shapes that do not fit together, no rows, k out of range, an unknown implementation.
+      InputError: shapes that do not fit together, no rows, k out of range, an unknown implementation, or one
+        that does not run on this device or take these shapes or types.
     """
     if x.ndim != 2 or w_enc.ndim != 2 or x.shape[1] != w_enc.shape[1] or b_enc.shape != w_enc.shape[:1]:
         raise InputError(
@@ -48,15 +50,8 @@ def encode_topk(
     if implementation not in ("auto", *IMPLEMENTATIONS):
         raise InputError(f"implementation {implementation!r}: choose auto, {', '.join(IMPLEMENTATIONS)}")
     if implementation == "auto":
-        implementation = _choose(x, k)
+        implementation = choose.for_target(x, w_enc, k)
     return IMPLEMENTATIONS[implementation](x, w_enc, b_enc, k)
-
-
-def _choose(x: jax.Array, k: int) -> str:
-    if target_platform() != "cpu":
-        return "xla"
-    pays = x.dtype == jnp.float32 and x.shape[1] >= screened.MIN_D and k <= screened.MAX_K
-    return "screened" if pays and not screened.refused() else "cpu"
 
 
 def merge_over_model(values: jax.Array, k: int) -> jax.Array:

@@ -36,7 +36,7 @@ def refused() -> str | None:
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
-        return "no /proc/cpuinfo to tell whether the processor multiplies bfloat16"
+        return "no /proc/cpuinfo tells whether the processor multiplies bfloat16"
     return None if flags & {"avx512_bf16", "amx_bf16"} else "the processor has neither avx512_bf16 nor amx_bf16"
 
 
