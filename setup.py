@@ -15,6 +15,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "jaxsae/__init__.py").read
 # The CPU builds of torch are large enough; a plain `torch` would bring gigabytes of CUDA besides.
 TORCH = "torch==2.13.0"
 INTEROP = [TORCH, "sae-lens>=6.54,<7", "eai-sparsify>=1.3.3,<2", "dictionary-learning>=0.1.0,<0.2"]
+HF = [TORCH, "transformers>=4.56", "datasets>=3"]
 TEST = ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.8", "zarr>=3.1"]
 
 setup(
@@ -50,9 +51,9 @@ setup(
         # The compilers that `jaxsae plan` needs, each in the release that goes with jax's; no CUDA libraries.
         "plan-tpu": ["jax[tpu]>=0.10.2"],
         "plan-gpu": ["jax[cuda13-local]>=0.10.2"],
-        "hf": [TORCH, "transformers>=4.50", "datasets>=3"],
+        "hf": HF,
         "interop": INTEROP,
-        "test": TEST + INTEROP,
+        "test": TEST + INTEROP + HF,
     },
     entry_points={"console_scripts": ["jaxsae=jaxsae.cli:main"]},
 )

@@ -187,3 +187,20 @@ def test_checks_name_flag_value_and_fix():
         with pytest.raises(InputError, match="must be above 0"):
             config_module.check_positive(Inner(ratio=value), "ratio")
     config_module.check_positive(Inner(), "ratio", "maybe")  # None is the default's affair
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(__file__).parents[1].glob("configs/*_*.flags")), ids=lambda path: path.stem
+)
+def test_flag_files_of_whole_jobs_hold_flags_that_there_are(path):
+    command = next((name for name in ("harvest", "train") if path.stem.endswith(f"_{name}")), None)
+    if command is None:
+        pytest.skip("read by tests/lm")
+    config_class, _ = COMMANDS[command].load()
+    values = flags.FlagValues()
+    define_flags(config_class, values)
+    flags.DEFINE_string("flagfile", "", "", flag_values=values)
+    values(["jaxsae", f"--flagfile={path}", "--store=s", *(["--workdir=w"] if command == "train" else [])])
+    from_flags(config_class, values)
+    first = path.read_text().splitlines()[0]
+    assert first.startswith(f"# jaxsae {command} --flagfile=configs/{path.name}") and "NOT RUN" in path.read_text()

@@ -6,29 +6,56 @@ from typing import Literal
 from jaxsae.config import check, check_positive, group, option
 from jaxsae.dictionary import MethodConfig
 from jaxsae.errors import InputError
+from jaxsae.lm.torch_lm import TorchConfig
 from jaxsae.training.config import OptimizerConfig
 
 PEERS = ("sparsify", "saelens", "dictionary_learning")
 
 
 @dataclasses.dataclass(frozen=True)
-class BenchmarkConfig:
-    """The shapes of a step, and what it is timed against."""
+class StepMethodConfig(MethodConfig):
+    """The method, with a width that a benchmark of another thing need not give."""
 
-    d_model: int = option(help="width of the activations")
-    batch_size: int = option(2048, "rows of a step")
-    repeats: int = option(15, "timed steps; medians are given")
+    width: int = option(16_384, "step: number of latents")
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkConfig:
+    """What is timed, its shapes, and what it is timed against."""
+
+    what: Literal["step", "harvest"] = option(
+        "step",
+        "step: a training step against the matmul of its encoder; harvest: of a Hugging Face model, against its "
+        "bare forward pass",
+    )
+    d_model: int = option(768, "step: width of the activations")
+    batch_size: int | None = option(None, "rows of a step, default 2048; sequences of a forward pass, default 16")
+    repeats: int | None = option(None, "times that each is timed, default 15 steps, 3 harvests; medians are given")
+    model: str = option("", "harvest: hub id or directory")
+    sites: tuple[str, ...] = option((), "harvest: activations to keep; default: resid_post of the middle block")
+    text: tuple[str, ...] = option((), "harvest: text to read, as for `harvest`; default: random token ids")
+    context: int = option(256, "harvest: tokens of a sequence")
+    tokens: int = option(524_288, "harvest: tokens of a pass")
     compute_dtype: Literal["float32", "bfloat16"] = option("float32", "of matmul inputs")
     mesh: tuple[int, ...] = option((), "devices as DATA,MODEL; default: all on MODEL")
     compare: tuple[str, ...] = option((), f"time the same work in other packages, in turn: {', '.join(PEERS)}")
     seed: int = option(0, "of weights and inputs")
     json: str = option("", "file for the figures")
-    method: MethodConfig = group(MethodConfig)
+    method: StepMethodConfig = group(StepMethodConfig)
     optimization: OptimizerConfig = group(OptimizerConfig)
+    torch: TorchConfig = group(TorchConfig)
 
     def __post_init__(self):
-        check_positive(self, "d_model", "batch_size", "repeats")
+        check_positive(self, "d_model", "batch_size", "repeats", "context", "tokens")
+        if self.what == "harvest":
+            check(bool(self.model), "model", "", "--what=harvest needs a hub id or a directory")
+            return
         unknown = [p for p in self.compare if p not in PEERS]
         check(not unknown, "compare", ",".join(self.compare), f"choose from {', '.join(PEERS)}")
         if self.method.architecture != "topk":
             raise InputError(f"--architecture={self.method.architecture}: only topk has a fused step to time")
+
+    @property
+    def rows_of_a_batch(self) -> int:
+        """Rows of a step, or sequences of a forward pass."""
+        return self.batch_size or (16 if self.what == "harvest" else 2048)

@@ -46,8 +46,8 @@ def _time_in_process(variant: str, config: BenchmarkConfig, ours: dict[str, Any]
         "d_model": config.d_model,
         "width": config.method.width,
         "k": config.method.k,
-        "batch_size": config.batch_size,
-        "repeats": config.repeats,
+        "batch_size": config.rows_of_a_batch,
+        "repeats": config.repeats or 15,
         "seed": config.seed,
     }
     done = subprocess.run(

@@ -14,6 +14,7 @@ from jaxsae.config import to_dict
 from jaxsae.parallel import check_divides, make_mesh
 from jaxsae.progress import say
 
+STEPS = 15  # timed, where --repeats does not say
 # Dense bfloat16 peak of one device in FLOP/s, from the makers' data sheets, by a part of its name.
 PEAK_FLOPS = {
     "H200": 989e12,
@@ -27,15 +28,19 @@ PEAK_FLOPS = {
 
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
-    """Times a step as training runs it once no latent is dead; prints and returns the figures.
+    """Times a step as training runs it once no latent is dead, or a harvest; prints and returns the figures.
 
     Raises:
       InputError: sizes that do not divide over the mesh, an unknown package in `--compare`.
     """
+    if config.what == "harvest":
+        from jaxsae.benchmark.harvest import benchmark_harvest  # imports torch
+
+        return benchmark_harvest(config)
     mesh = make_mesh(config.mesh)
-    check_divides(mesh, config.method.width, config.batch_size)
+    check_divides(mesh, config.method.width, config.rows_of_a_batch)
     timed = TimedStep(config, mesh)
-    timings = time_in_turn(timed.calls(), config.repeats)
+    timings = time_in_turn(timed.calls(), config.repeats or STEPS)
     figures = _figures(config, timings) | timed.memory()
     figures["device"] = mesh.devices.flat[0].device_kind
     figures["mesh"] = list(mesh.devices.shape)
@@ -56,14 +61,14 @@ def _figures(config: BenchmarkConfig, timings: dict[str, Timing]) -> dict[str, A
     return {
         "flags": to_dict(config),
         "jax": jax.__version__,
-        "repeats": config.repeats,
+        "repeats": config.repeats or STEPS,
         "step_seconds": step.seconds,
         "floor_seconds": floor.seconds,
         "step_over_floor": step.seconds / floor.seconds,
         "step_cpu_seconds": step.cpu_seconds,
         "floor_cpu_seconds": floor.cpu_seconds,
         "step_cpu_over_floor": step.cpu_seconds / floor.cpu_seconds,
-        "tokens_per_second": config.batch_size / step.seconds,
+        "tokens_per_second": config.rows_of_a_batch / step.seconds,
         "parts": parts | {"update": beyond},
     }
 
@@ -73,7 +78,7 @@ def _roofline(config: BenchmarkConfig, seconds: float, device: str, devices: int
     peak = next((flops for name, flops in PEAK_FLOPS.items() if name in device), None)
     if peak is None or config.compute_dtype != "bfloat16":
         return {}
-    needed = 2 * config.batch_size * config.d_model * config.method.width
+    needed = 2 * config.rows_of_a_batch * config.d_model * config.method.width
     return {"roofline_fraction": needed / (peak * devices) / seconds}
 
 

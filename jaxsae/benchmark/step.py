@@ -38,12 +38,12 @@ class TimedStep:
         abstract = abstract_state(init, config.d_model, mesh)
         steps = 10**6
         lazy = config.optimization.lazy_rows
-        self.step_config = StepConfig(config.batch_size, steps, NEVER_DEAD, config.compute_dtype, lazy_rows=lazy)
+        self.step_config = StepConfig(config.rows_of_a_batch, steps, NEVER_DEAD, config.compute_dtype, lazy_rows=lazy)
         self.update = make_update(self.method, optimizer, self.step_config)
         step = make_step(
             self.method, optimizer, schedule(config.optimization, 1e-6, steps), self.step_config, abstract, mesh
         )
-        x = jax.ShapeDtypeStruct((config.batch_size, config.d_model), jnp.float32, sharding=batch_sharding(mesh))
+        x = jax.ShapeDtypeStruct((config.rows_of_a_batch, config.d_model), jnp.float32, sharding=batch_sharding(mesh))
         self.compiled = step.lower(abstract, x).compile()
         self.state = create_state(init, config.seed, Normalization.identity(config.d_model), mesh)
         rng = np.random.default_rng(config.seed)
@@ -84,7 +84,7 @@ class TimedStep:
         @jax.jit
         @partial(sharded, in_specs=(SPECS, rows), out_specs=P(AXES))
         def gradients(p, x):
-            batch = Batch(x=x.astype(dtype), dead=jnp.zeros(p.b_enc.shape, bool), rows=self.config.batch_size)
+            batch = Batch(x=x.astype(dtype), dead=jnp.zeros(p.b_enc.shape, bool), rows=self.config.rows_of_a_batch)
             (loss, _), gradient = loss_and_gradient(self.method, self.step_config, self.update, p, batch, False)
             return jax.tree.map(lambda a: a[None], (loss, gradient))  # a row for each device
 

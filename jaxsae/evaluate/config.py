@@ -2,9 +2,11 @@
 
 import dataclasses
 
-from jaxsae.config import check, check_positive, option
+from jaxsae.config import check, check_positive, group, option
 from jaxsae.errors import InputError
+from jaxsae.harvest.text_config import parse_documents
 from jaxsae.lm.othello import CONTEXT
+from jaxsae.lm.torch_lm import TorchConfig
 
 # One file of this folder each; `run.py` imports those that are asked for.
 SUITES = ("reconstruction", "splice", "othello")
@@ -18,7 +20,10 @@ class EvaluateConfig:
     suite: tuple[str, ...] = option(("reconstruction",), f"what to measure, comma-separated: {', '.join(SUITES)}")
     store: str = option("", "activations to evaluate on; default: the end of the run's own store, kept from training")
     site: str = option("", "which activations; default: those that the dictionary was trained on")
-    model: str = option("", "splice, othello: shipped, a .safetensors file or random:SEED; default: the one in the run")
+    model: str = option(
+        "",
+        "splice, othello: shipped, a .safetensors file, random:SEED, or a Hugging Face model; default: the run's own",
+    )
     rows: int = option(65_536, "reconstruction: rows of the store, at most")
     batch_size: int = option(4096, "rows encoded at once")
     games: int = option(2000, "splice, othello: games played for the evaluation")
@@ -27,11 +32,23 @@ class EvaluateConfig:
     last_position: int | None = option(None, "last ply of a game that is looked at; default: as harvested, or 50")
     control_run: str = option("", "othello: a run on a model with random weights, the baseline `random_model`")
     probe_rows: int = option(20_000, "othello: positions, of other games, that the linear probe is fitted to")
-    seed: int = option(0, "of the games")
+    text: tuple[str, ...] = option(
+        (), "splice: what a language model reads, as for harvest; default: the text that was harvested, after its end"
+    )
+    documents: str = option("", "splice: which documents of the text, FIRST:END, such as -100: for the last 100")
+    text_tokens: int = option(200_000, "splice: tokens of text, at most")
+    sequences_per_batch: int = option(8, "splice: sequences of text in a forward pass")
+    splice_with: tuple[str, ...] = option(
+        (), "splice: other runs on the same language model, spliced in at their own sites at the same time"
+    )
+    seed: int = option(0, "of the games; of the tokens that a masked language model has to guess")
     mesh: tuple[int, ...] = option((), "devices as DATA,MODEL; default: one device")
+    torch: TorchConfig = group(TorchConfig)
 
     def __post_init__(self):
         check_positive(self, "rows", "batch_size", "games", "games_per_batch", "probe_rows")
+        check_positive(self, "text_tokens", "sequences_per_batch")
+        parse_documents(self.documents)
         check(self.games >= 2, "games", self.games, "must be at least 2: half of them choose, the others measure")
         check(self.seed >= 0, "seed", self.seed, "must be 0 or more")
         check_suites(self.suite)

@@ -1,5 +1,7 @@
 """What a model loses when a dictionary's reconstruction stands in for its activations at one site.
 
+Here the Othello GPT; language models that read text are in `splice_text.py`.
+
 Cross-entropy is taken against the exact target, uniform over the legal next moves, so that it has no
 sampling noise of its own. Loss recovered is 1 - (CE_spliced - CE) / (CE_zero - CE): for comparison only,
 since zeros are a weak baseline; the mean activation stands beside them.
@@ -11,6 +13,7 @@ import numpy as np
 
 from jaxsae.dictionary import Dictionary
 from jaxsae.evaluate import games as play
+from jaxsae.evaluate import splice_text
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.run import number
 from jaxsae.lm.othello import CONTEXT, Games, loss_floor
@@ -29,6 +32,8 @@ def evaluate(context: Context) -> dict[str, Any]:
       and `next_token_agreement` of each; `all_positions` has the same where every position is replaced.
       Nats a move; all are measured from the first harvested position to the last of the game.
     """
+    if splice_text.reads_text(context):
+        return splice_text.evaluate(context)
     config, model, site = context.config, context.model, context.site
     play.check_plays_othello(model)
     games = play.held_out_games(config.games, config.seed, play.SPLICE)
@@ -118,6 +123,8 @@ def _ends(positions: slice) -> list[int]:
 
 def table(results: dict[str, Any]) -> list[str]:
     """The figures in a few lines."""
+    if "games" not in results:
+        return splice_text.table(results)
     low, high = results["delta_ce_interval"]
     top1 = results["legal_top1"]
     return [

@@ -8,7 +8,7 @@ import jaxsae
 
 # Metadata that travels with an export; with the fingerprint, evaluation knows which rows of its store were held out.
 KEPT = ("model", "site", "context", "tokenizer", "tokens", "first_position", "last_position")
-KEPT += ("fingerprint", "holdout_rows")
+KEPT += ("fingerprint", "holdout_rows", "source", "prepend_bos")
 _BLOCK_SITE = re.compile(r"(?:^|.*\.)(resid_pre|resid_mid|resid_post|attn_out|mlp_out)\.(\d+)")
 _HF_LAYER = re.compile(r"(?:.*\.)?(?:layers|h|blocks)\.(\d+)")
 _UNKNOWN = "unknown"

@@ -83,7 +83,7 @@ class OthelloSource:
     def _run(self, moves: np.ndarray) -> dict[str, np.ndarray]:
         """Activations [G, positions kept, d_model] at each site; the last batch is padded, to compile once."""
         parts: dict[str, list[np.ndarray]] = {site: [] for site in self._sites}
-        size = self._config.batch_size
+        size = self._config.forward_batch
         for start in range(0, len(moves), size):
             batch = moves[start : start + size, : othello.CONTEXT].astype(np.int32)
             padded = np.pad(batch, ((0, size - len(batch)), (0, 0)))

@@ -28,6 +28,14 @@ class Source(Protocol):
 
 def open_source(config: HarvestConfig) -> Source:
     """The source that `--source` names."""
+    if config.source == "hf":
+        from jaxsae.harvest.hf import open_hf
+
+        return open_hf(config)
+    if config.source == "nnx":
+        from jaxsae.harvest.nnx import open_nnx
+
+        return open_nnx(config)
     return {"othello": OthelloSource, "arrays": ArraysSource}[config.source](config)
 
 
@@ -51,14 +59,14 @@ def harvest(config: HarvestConfig) -> Store:
     else:
         if done:
             say(f"{config.store}: continuing, {len(done)} of {plan.shards} shards are there.")
-        _write(config.store, source, writer, mine)
+        write_shards(config.store, source, writer, mine)
         writer.finish()
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("jaxsae harvest")
     return open_store(config.store)
 
 
-def _write(url: str, source: Source, writer: StoreWriter, shards: list[int]) -> None:
+def write_shards(url: str, source: Source, writer: StoreWriter, shards: list[int], quiet: bool = False) -> None:
     """Writes `shards`, each made in a thread while the one before is written, and says how fast that was."""
     ranges = [source.plan.shard_range(shard) for shard in shards]
     rows, written, began = sum(stop - start for start, stop in ranges), 0, time.monotonic()
@@ -72,6 +80,8 @@ def _write(url: str, source: Source, writer: StoreWriter, shards: list[int]) -> 
             written += writer.write_shard(shard, activations, columns)
             speed = written / 1e6 / (time.monotonic() - began)
             progress.advance(len(columns["tokens"]), MB_per_s=f"{speed:.1f}")
+    if quiet:
+        return
     seconds = max(time.monotonic() - began, 1e-9)
     alone = "" if jax.process_count() == 1 else f" by the first of {jax.process_count()} processes"
     say(

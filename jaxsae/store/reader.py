@@ -1,6 +1,7 @@
 """Reads a store: whole or cut short, and says which file is wrong where one is."""
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -139,9 +140,13 @@ class Store:
             megabytes = self.rows * self.d_model(site) * self.dtype(site).itemsize / 1e6
             line = f"site      {site}  d_model {self.d_model(site)}  {self.dtype(site).name}  {megabytes:,.1f} MB"
             if self.completed_shards:
-                line += f"  scale {self.statistics(site).scale:.4g}"
+                line += f"  {_described(self.statistics(site))}"
             lines.append(line)
-        settings = ", ".join(f"{k}={v}" for k, v in attributes.get("settings", {}).items())
+        settings = dict(attributes.get("settings", {}))
+        if positions := settings.pop("positions", None):
+            dropped = ", ".join(f"{name} {count:,}" for name, count in positions["dropped"].items())
+            lines.append(f"positions {positions['seen']:,} seen; no row of: {dropped or 'none'}")
+        settings = ", ".join(f"{k}={v}" for k, v in settings.items())
         return "\n".join([*lines, f"settings  {settings}"])
 
     def _site(self, site: str) -> ts.TensorStore:
@@ -226,6 +231,17 @@ def _check_there(url: str | os.PathLike) -> None:
         raise InputError(f"--store={url}: no such store. Write one with `jaxsae harvest --store={url}`.")
     if path is not None and not path.is_dir():
         raise InputError(f"--store={url}: is a file; a store is a directory.")
+
+
+def _described(statistics: Statistics) -> str:
+    """Scale, norms and outlier dimensions, in a line."""
+    text = f"scale {statistics.scale:.4g}"
+    if not math.isnan(statistics.mean_norm):
+        text += f"  norm {statistics.mean_norm:.4g} (at most {statistics.max_norm:.4g})"
+    if outliers := statistics.outlier_dimensions:
+        shown = ", ".join(f"{i} ({ratio:.0f}x)" for i, ratio in list(outliers.items())[:4])
+        text += f"  outlier dimensions {shown}" + (f" and {len(outliers) - 4} more" if len(outliers) > 4 else "")
+    return text
 
 
 def _first_words(error: Exception) -> str:

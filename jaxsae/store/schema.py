@@ -1,7 +1,7 @@
 """What a store is made of: names, shapes and the metadata that says where its rows come from.
 
     zarr.json                          a group, so that zarr-python walks the whole tree
-    sites/<site>/activations           [rows, d_model] bfloat16 or float32
+    sites/<site>/activations           [rows, d_model] float32, bfloat16 or float16
     tokens, sequence, position         [rows] int32, aligned with every site
     stats/<shard>.json                 row count, mean and centred squares of one shard, per site
 
@@ -23,7 +23,7 @@ from jaxsae.errors import InputError
 
 FORMAT = "jaxsae-store/1"
 COLUMNS = ("tokens", "sequence", "position")
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", "float16")
 SHARD_ROWS, CHUNK_ROWS = 65_536, 1_024
 GROUP = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}).encode()
 _SITE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
@@ -37,7 +37,7 @@ class Plan:
     Attributes:
       rows: rows when complete.
       sites: site name -> d_model.
-      dtype: of the activations, "bfloat16" or "float32".
+      dtype: of the activations, "float32", "bfloat16" or "float16".
       model, tokenizer, vocabulary, context: what the rows were read from (0 or "" where there is none).
       settings: what else decides the rows, plain JSON: source, seed, files, ...
       shard_rows, chunk_rows: rows of a shard (a file) and of a chunk in it (the unit of reading).
@@ -146,7 +146,7 @@ def stats_path(shard: int) -> str:
 
 
 def numpy_dtype(name: str) -> np.dtype:
-    """The NumPy dtype of "float32" or "bfloat16"."""
+    """The NumPy dtype of "float32", "bfloat16" or "float16"."""
     return ts.dtype(name).numpy_dtype
 
 

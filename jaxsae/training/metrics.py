@@ -2,11 +2,10 @@
 
 import json
 import math
+import sys
 import threading
 import time
 from pathlib import Path
-
-from tensorboardX import SummaryWriter
 
 from jaxsae.errors import is_disk_full
 from jaxsae.progress import is_first_process
@@ -26,7 +25,7 @@ class MetricsLog:
         fresh.write_text("".join(json.dumps(line) + "\n" for line in kept))
         fresh.replace(path)
         self._file = path.open("a")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1, flush_secs=30)
+        self._board = _summary_writer()(str(workdir / "tensorboard"), purge_step=first_step + 1, flush_secs=30)
 
     def __enter__(self) -> "MetricsLog":
         # TensorBoard's writer is a thread of its own: where the disk is full the run says so, once.
@@ -79,3 +78,16 @@ class Speed:
         rate = (rows - self._rows) / max(now - self._time, 1e-9)
         self._time, self._rows = now, rows
         return rate
+
+
+def _summary_writer() -> type:
+    """TensorBoard's writer, without torch, which tensorboardX would import wherever it is installed."""
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return SummaryWriter

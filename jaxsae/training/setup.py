@@ -18,6 +18,8 @@ from jaxsae.training.program import Program
 from jaxsae.training.run import checkpoint_metadata, initial_params
 from jaxsae.training.state import TrainState, create_state
 
+KEPT_SETTINGS = ("source", "first_position", "last_position", "prepend_bos")  # of a store's, those a dictionary keeps
+
 
 def default_site(store: Store, site: str) -> str:
     """`site`, or the only one of a store.
@@ -141,5 +143,5 @@ class Setup:
             "seed": self.config.seed,
             "tokens": self.config.steps * self.config.batch_size,
         }
-        about |= {name: settings[name] for name in ("first_position", "last_position") if name in settings}
+        about |= {name: settings[name] for name in KEPT_SETTINGS if name in settings}
         return checkpoint_metadata(self.config.method, self.d_model, self.config.ema_decay, about)

@@ -5,11 +5,15 @@ import pytest
 from jaxsae.config import read_flag_file, write_flag_file
 from jaxsae.errors import InputError
 from jaxsae.harvest import HarvestConfig
+from jaxsae.harvest.text_config import TextConfig
 
 
 def test_round_trip_through_a_flag_file(tmp_path):
     configs = [
         HarvestConfig(store="s", tokens=100, sites=("embed", "resid_post.1"), model="random:0", dtype="bfloat16"),
+        HarvestConfig(
+            store="s", source="hf", model="m", corpus=TextConfig(text=("a.txt",), documents="-100:", packing=False)
+        ),
         HarvestConfig(store="gs://bucket/s", source="arrays", input=("a=x.npy", "y.safetensors"), tensor="t"),
     ]
     for config in configs:
@@ -32,11 +36,21 @@ def test_round_trip_through_a_flag_file(tmp_path):
         ({"sites": ("embed", "embed")}, "--sites"),
         ({"input": ("a.npy",)}, "--input"),
         ({"tensor": "x"}, "--tensor"),
-        ({"dtype": "float16"}, "--dtype=float16"),
-        ({"source": "hf"}, "--source=hf"),
+        ({"dtype": "float64"}, "--dtype=float64"),
+        ({"source": "hf"}, "--model"),
+        ({"source": "hf", "model": "m"}, "--text"),
+        ({"text": ("a.txt",)}, "--text=a.txt"),
+        ({"documents": "3"}, "--documents=3"),
+        ({"documents": "5:5"}, "--documents=5:5"),
+        ({"skip_positions": -1}, "--skip_positions=-1"),
         ({"source": "arrays"}, "--input"),
     ],
 )
 def test_refuses(changes, flag):
     with pytest.raises(InputError, match=flag):
-        HarvestConfig(**{"store": "s", "tokens": 100, **changes})
+        text = {
+            name: changes.pop(name)
+            for name in ("text", "documents", "skip_positions")
+            if name in (changes := dict(changes))
+        }
+        HarvestConfig(**{"store": "s", "tokens": 100, "corpus": TextConfig(**text), **changes})

@@ -1,0 +1,101 @@
+"""A Hugging Face tokenizer, and which of its special tokens go where."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxsae.errors import InputError
+from jaxsae.harvest.text_config import TextConfig
+from jaxsae.lm import libraries
+
+
+class Tokenizer:
+    """Text to token ids.
+
+    Attributes:
+      prefix, suffix: ids that stand before and after the text of every sequence.
+      separator: ids that stand between two documents of one sequence.
+      special: {id: token} of the special tokens, whose rows are dropped; the unknown token counts as text.
+      padding, mask: ids, None where there is none.
+      size: tokens there are.
+    """
+
+    def __init__(self, tokenizer: Any, bos: str, packing: bool):
+        """Finds out what the tokenizer itself sets around a text.
+
+        Raises:
+          InputError: no special token where one is needed.
+        """
+        self._tokenizer, self.size = tokenizer, len(tokenizer)
+        self.prefix, self.suffix = _around(tokenizer)
+        first = next((i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None), None)
+        if bos == "never":
+            self.prefix = []
+        elif bos == "always":
+            if tokenizer.bos_token_id is None:
+                raise InputError("--bos=always: the tokenizer has no BOS token; take --bos=auto or --bos=never.")
+            self.prefix = [tokenizer.bos_token_id, *(i for i in self.prefix if i != tokenizer.bos_token_id)]
+        elif not self.prefix and first is not None:
+            self.prefix = [first]
+        eos = [i for i in (tokenizer.eos_token_id, tokenizer.sep_token_id, first) if i is not None]
+        self.separator = self.suffix or self.prefix or eos[:1]
+        if packing and not self.separator:
+            raise InputError(
+                "--packing: the tokenizer has no special token (BOS, EOS or SEP) to set documents apart in a sequence. "
+                "Take --packing=false (one document a sequence), or name another with --tokenizer."
+            )
+        self.special = _special(tokenizer)
+        self.padding, self.mask = tokenizer.pad_token_id, tokenizer.mask_token_id
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """int32 ids of each text alone, without prefix and suffix."""
+        ids = self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        return [np.asarray(i, np.int32) for i in ids]
+
+    def fingerprint(self) -> str:
+        """Tells vocabularies apart."""
+        vocabulary = sorted(self._tokenizer.get_vocab().items(), key=lambda item: item[1])
+        text = json.dumps([vocabulary, self.prefix, self.suffix, self.separator])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _around(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The ids that the tokenizer sets before and after a text."""
+    for text in ("a", "the", "1"):
+        bare = tokenizer(text, add_special_tokens=False)["input_ids"]
+        whole = tokenizer(text)["input_ids"]
+        for at in range(len(whole) - len(bare) + 1):
+            if bare and whole[at : at + len(bare)] == bare:
+                return list(whole[:at]), list(whole[at + len(bare) :])
+    return [], []
+
+
+def _special(tokenizer: Any) -> dict[int, str]:
+    """{id: token} of special tokens; an unknown token that has no other role stands for text."""
+    roles = ("bos", "eos", "sep", "cls", "pad", "mask")
+    used = {getattr(tokenizer, f"{role}_token_id") for role in roles}
+    ids = [i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id or i in used]
+    return {i: str(tokenizer.convert_ids_to_tokens(i)) for i in ids}
+
+
+def load_tokenizer(name: str, config: TextConfig, trust_remote_code: bool = False) -> Tokenizer:
+    """The tokenizer of a hub id or a directory.
+
+    Raises:
+      InputError: it cannot be found, or needs code of its own.
+    """
+    transformers = libraries.import_transformers()
+    tried = "" if Path(name).is_dir() else libraries.reach_hub()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except Exception as error:  # the library raises a dozen kinds
+        raise InputError(
+            f"--tokenizer={name}: no tokenizer could be loaded ({str(error).strip().splitlines()[0]}). "
+            + (f"Tried: no directory of that name here; {tried}. " if tried else "")
+            + "Name a directory with tokenizer.json (`tokenizer.save_pretrained(DIR)` writes it)."
+        ) from None
+    return Tokenizer(tokenizer, config.bos, config.packing)

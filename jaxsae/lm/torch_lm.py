@@ -1,0 +1,222 @@
+"""Hugging Face language models in torch: their activations read, and replaced, where they have names."""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Literal
+
+import ml_dtypes
+import numpy as np
+
+from jaxsae.config import option
+from jaxsae.errors import InputError
+from jaxsae.lm import load_torch, sites
+from jaxsae.lm.sites import Place
+
+_SAMPLE = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchConfig:
+    """How a Hugging Face model is loaded."""
+
+    model_dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "auto", "hf: dtype that the model computes in; auto: that of its checkpoint"
+    )
+    device: str = option("auto", "hf: cpu, cuda, cuda:1, ...; auto: a GPU where there is one")
+    revision: str = option("", "hf: branch, tag or commit of a model on the hub")
+    trust_remote_code: bool = option(False, "hf: run Python code that comes with a model; only for code you have read")
+
+
+class _Enough(Exception):
+    """Ends a forward pass once every site was read."""
+
+
+class TorchLM:
+    """A model with its weights, in evaluation mode.
+
+    Attributes:
+      name: as it was asked for, a directory from the root.
+      kind: "causal" predicts the next token, "masked" tokens that were masked.
+      layers, vocabulary: how many there are.
+      context: the most positions that it takes, None where there is no limit.
+    """
+
+    def __init__(self, name: str, config: TorchConfig):
+        """Loads the model; raises `InputError` as `load_torch.load` does."""
+        self.model, self.kind = load_torch.load(name, config)
+        self.name, self._found = load_torch.absolute(name), {}
+        self.torch = load_torch.torch()
+        self.device = next(self.model.parameters()).device
+        text = self.model.config.get_text_config()
+        self.vocabulary = self.model.get_input_embeddings().weight.shape[0]
+        self.context = getattr(text, "max_position_embeddings", None)
+        self.layers = getattr(text, "num_hidden_layers", 0)
+        self.dtype = str(self.model.dtype).removeprefix("torch.")
+
+    def widths(self, names: tuple[str, ...]) -> dict[str, int]:
+        """d_model of each site, from a pass over two tokens.
+
+        Raises:
+          InputError: no such site, one that no forward pass reaches, or whose values are not [B, T, d_model].
+        """
+        found: dict[str, tuple[int, ...]] = {}
+
+        def take(site: str, x: Any) -> None:
+            found[site] = tuple(x.shape) if hasattr(x, "shape") else ()
+
+        self._run(np.zeros((1, 2), np.int32), self._places(names), take)
+        for site in names:
+            if site not in found:
+                raise InputError(f"--sites={site}: the forward pass of {self.name} does not reach that module.")
+            if len(found[site]) != 3 or found[site][:2] != (1, 2):
+                shape = list(found[site]) or "no tensor"
+                raise InputError(f"--sites={site}: gives {shape} for 1 sequence of 2 tokens, not [1, 2, d_model].")
+        return {site: found[site][-1] for site in names}
+
+    def read(self, tokens: np.ndarray, kept: np.ndarray, names: tuple[str, ...], dtype: str) -> dict[str, np.ndarray]:
+        """Activations of some sites; the pass ends after the last of them.
+
+        Args:
+          tokens: int32 [B, T], -1 where there is none.
+          kept: bool [B, T], the positions to return.
+          dtype: of what is returned: float32, bfloat16 or float16.
+
+        Returns:
+          {site: [positions kept, d_model]}.
+
+        Raises:
+          InputError: float16 overflowed, naming site and layer.
+        """
+        index = self.torch.as_tensor(np.flatnonzero(kept), device=self.device)
+        out: dict[str, np.ndarray] = {}
+
+        def take(site: str, x: Any) -> None:
+            rows = x.reshape(-1, x.shape[-1]).index_select(0, index)  # a copy: later layers may write into x
+            narrow = rows.to(getattr(self.torch, dtype))
+            if "float16" in (self.dtype, dtype) and not self.torch.isfinite(narrow).all():
+                self._refuse_overflow(site, rows, dtype)
+            out[site] = _to_numpy(narrow, self.torch)
+
+        self._run(tokens, self._places(names), take)
+        return out
+
+    def logits(
+        self,
+        tokens: np.ndarray,
+        kept: np.ndarray,
+        replace: Mapping[str, Callable[[np.ndarray], np.ndarray]] | None = None,
+    ) -> Any:
+        """A torch tensor [B, T, vocabulary] of logits, as the model has them or with activations replaced.
+
+        Args:
+          tokens: int32 [B, T], -1 where there is none.
+          kept: bool [B, T], the positions that are replaced.
+          replace: site -> function of its float32 activations [positions kept, d_model] that gives those to stand there.
+            They are as they come in the same pass: what is replaced earlier has its effect.
+        """
+        index = self.torch.as_tensor(np.flatnonzero(kept), device=self.device)
+
+        def swap(function: Callable[[np.ndarray], np.ndarray], x: Any) -> Any:
+            flat = x.reshape(-1, x.shape[-1])
+            new = np.asarray(function(_to_numpy(flat.index_select(0, index).float(), self.torch)))
+            new = self.torch.tensor(new, device=self.device, dtype=x.dtype)
+            return flat.index_copy(0, index, new).reshape(x.shape)
+
+        with self.torch.inference_mode(), ExitStack() as hooks:
+            for site, place in self._places(tuple(replace or {}), "site").items():
+                hooks.enter_context(self._hooked(place, lambda x, f=replace[site]: swap(f, x)))
+            return self.model(**self.inputs(tokens)).logits
+
+    def inputs(self, tokens: np.ndarray) -> dict[str, Any]:
+        """What the model's forward pass takes; a mask only where something is padded."""
+        there = tokens >= 0
+        ids = self.torch.as_tensor(np.where(there, tokens, 0).astype(np.int64), device=self.device)
+        out: dict[str, Any] = {"input_ids": ids}
+        if not there.all():
+            out["attention_mask"] = self.torch.as_tensor(there.astype(np.int64), device=self.device)
+        if self.kind == "causal":
+            out["use_cache"] = False
+        return out
+
+    def fingerprint(self) -> str:
+        """Tells weights apart, by their names, shapes and a sample of each."""
+        digest = hashlib.sha256()
+        for name, parameter in self.model.named_parameters():
+            flat = parameter.detach().reshape(-1)
+            index = self.torch.linspace(0, len(flat) - 1, min(len(flat), _SAMPLE), dtype=self.torch.float64)
+            sample = flat[index.long().to(flat.device)].float().cpu().numpy()
+            digest.update(f"{name} {list(parameter.shape)}".encode() + sample.tobytes())
+        return digest.hexdigest()[:16]
+
+    def _places(self, names: tuple[str, ...], flag: str = "sites") -> dict[str, Place]:
+        for name in names:
+            if name not in self._found:
+                self._found[name] = sites.find(self.model, name, flag)
+        return {name: self._found[name] for name in names}
+
+    def _run(self, tokens: np.ndarray, places: Mapping[str, Place], take: Callable[[str, Any], None]) -> None:
+        """One pass that hands each site's tensor to `take` and stops after the last."""
+        waiting = set(places)
+
+        def tap(site: str, x: Any) -> None:
+            if site in waiting:  # of a module that is run several times, the first
+                take(site, x)
+                waiting.discard(site)
+            if not waiting:
+                raise _Enough
+
+        with self.torch.inference_mode(), ExitStack() as hooks:
+            for site, place in places.items():
+                hooks.enter_context(self._hooked(place, lambda x, s=site: tap(s, x)))
+            hooks.enter_context(suppress(_Enough))
+            self.model(**self.inputs(tokens))
+
+    @contextmanager
+    def _hooked(self, place: Place, function: Callable[[Any], Any]) -> Iterator[None]:
+        """Calls `function` on the tensor at a place; what it returns, if anything, takes the tensor's place."""
+        module = self.model.get_submodule(place.path)
+
+        def before(_, args: tuple, kwargs: dict) -> tuple | None:
+            name = None if args else next(iter(kwargs))
+            new = function(args[0] if args else kwargs[name])
+            if new is None:
+                return None
+            return ((new, *args[1:]), kwargs) if args else (args, kwargs | {name: new})
+
+        def after(_, args: tuple, output: Any) -> Any:
+            new = function(output[0] if isinstance(output, tuple) else output)
+            return (new, *output[1:]) if new is not None and isinstance(output, tuple) else new
+
+        if place.input:
+            handle = module.register_forward_pre_hook(before, with_kwargs=True)
+        else:
+            handle = module.register_forward_hook(after)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _refuse_overflow(self, site: str, rows: Any, dtype: str) -> None:
+        layer = re.search(r"\d+", site)
+        where = f"Site {site}" + (f" (layer {layer.group()} of {self.layers})" if layer else "")
+        if self.torch.isfinite(rows).all():
+            largest = float(rows.abs().max())
+            raise InputError(
+                f"{where}: values up to {largest:.3g} overflow the store's float16, which ends at 65,504. "
+                "Take --dtype=bfloat16 or --dtype=float32."
+            )
+        raise InputError(
+            f"{where}: Inf or NaN in the model's {self.dtype} activations. Let the model compute in another type: "
+            "--model_dtype=bfloat16 or --model_dtype=float32."
+        )
+
+
+def _to_numpy(x: Any, torch: Any) -> np.ndarray:
+    """A tensor's values as a NumPy array of the same dtype."""
+    x = x.contiguous().cpu()
+    if x.dtype is torch.bfloat16:
+        return x.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return x.numpy()

@@ -1,0 +1,225 @@
+"""Models, texts and sites that cannot be used are refused in one line, before long work starts."""
+
+import dataclasses
+import gzip
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxsae.errors import InputError
+from jaxsae.harvest import harvest
+from jaxsae.harvest.hf import open_hf
+from jaxsae.harvest.text import Documents
+from jaxsae.harvest.text_config import TextConfig
+from jaxsae.lm.torch_lm import TorchConfig
+
+
+@pytest.fixture
+def no_hub(monkeypatch, transformers):
+    """A hub that nobody answers for."""
+    from huggingface_hub import constants
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "")
+        for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture
+def broken(make_model, tmp_path):
+    """broken(change) -> a copy of a model's directory after `change(path)`."""
+
+    def make(change, family="llama") -> str:
+        path = tmp_path / f"model{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(make_model(family), path)
+        change(path)
+        return str(path)
+
+    return make
+
+
+def test_a_model_or_data_set_that_cannot_be_found(no_hub, configure, make_model):
+    with pytest.raises(
+        InputError, match=r"--model=no/such: no model.*127\.0\.0\.1.*cannot be reached.*Give a directory"
+    ):
+        open_hf(configure("no/such"))
+    config = configure(make_model("llama"), {"text": ("no/such",)})
+    with pytest.raises(InputError, match=r"--text=no/such: no text.*Give text or \.jsonl files"):
+        open_hf(config)
+    with pytest.raises(InputError, match=r"--tokenizer=no/such.*tokenizer\.json"):
+        open_hf(configure(make_model("llama"), {"tokenizer": "no/such"}))
+
+
+def test_directories_without_a_safe_model(configure, broken):
+    def pickled(path):
+        (path / "model.safetensors").rename(path / "pytorch_model.bin")
+
+    def coded(path):
+        config = json.loads((path / "config.json").read_text())
+        config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.C", "AutoModelForCausalLM": "mine.M"}}
+        (path / "config.json").write_text(json.dumps(config))
+        (path / "mine.py").write_text("raise SystemExit('ran')")
+
+    def cut(path):
+        data = (path / "model.safetensors").read_bytes()
+        (path / "model.safetensors").write_bytes(data[:-50])
+
+    def partial(path):
+        from safetensors.numpy import load_file, save_file
+
+        tensors = load_file(path / "model.safetensors")
+        del tensors["model.layers.1.mlp.up_proj.weight"]
+        save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+
+    for change, words in [
+        (pickled, "pytorch_model.bin, which may run code"),
+        (coded, "--trust_remote_code"),
+        (cut, "no model could be loaded"),
+        (partial, "lack weights, model.layers.1.mlp.up_proj.weight"),
+        (lambda path: (path / "config.json").unlink(), "no config.json"),
+        (lambda path: (path / "model.safetensors").unlink(), "no weights"),
+    ]:
+        with pytest.raises(InputError, match=f"--model=.*{words}"):
+            open_hf(configure(broken(change)))
+    with pytest.raises(InputError, match="no such directory"):
+        open_hf(configure("./nowhere"))
+    with pytest.raises(InputError, match="--tokenizer=.*no tokenizer"):
+        open_hf(configure(broken(lambda path: (path / "tokenizer.json").unlink())))
+
+
+def test_sites(configure, make_model):
+    llama = make_model("llama")
+    names = "This model has: embed, resid_pre.0 to resid_pre.2"
+    for name in ("resid_post.3", "resid_mid.0", "nothing"):
+        with pytest.raises(InputError, match=f"--sites={name}: no such site. {names}"):
+            open_hf(configure(llama, sites=(name,)))
+    with pytest.raises(InputError, match="such as .*model.layers.1.mlp"):
+        open_hf(configure(llama, sites=("model.layer.1.mlp",)))
+    with pytest.raises(InputError, match="no such site. This model has: embed"):
+        open_hf(configure(llama, sites=()))
+    with pytest.raises(InputError, match="does not reach"):
+        open_hf(configure(llama, sites=("model.layers",)))
+    with pytest.raises(InputError, match=r"gives \[1, 2\] .*not \[1, 2, d_model\]"):
+        open_hf(configure(llama, sites=("model.embed_tokens.input",)))
+
+
+def test_contexts_and_rows(configure, make_model):
+    for reading, changes, words in [
+        ({"context": 65}, {}, "--context=65: the model takes 64"),
+        ({"context": 1}, {}, "--context=1: has no room"),
+        ({}, {"tokens": 10**6}, "--tokens=1000000: the text gives"),
+        ({"documents": "900:"}, {}, "holds no text"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            open_hf(configure(make_model("llama"), reading, **changes))
+
+
+def test_tokenizers(configure, make_model, bare_tokenizer):
+    llama = make_model("llama")
+    with pytest.raises(InputError, match="no special token .* to set documents apart.*--packing=false"):
+        open_hf(configure(llama, {"tokenizer": bare_tokenizer}))
+    alone = open_hf(configure(llama, {"tokenizer": bare_tokenizer, "packing": False}))
+    assert alone.sequences.batch(0)[2][0, 0] and not alone.plan.settings["prepend_bos"]
+    with pytest.raises(InputError, match="--bos=always: the tokenizer has no BOS"):
+        open_hf(configure(llama, {"tokenizer": make_model("bert"), "bos": "always"}))
+
+
+def test_empty_texts(configure, make_model, tmp_path):
+    (tmp_path / "e.txt").write_text("")
+    (tmp_path / "e.jsonl").write_text('{"text": ""}\n{"text": ""}\n')
+    for name in ("e.txt", "e.jsonl"):
+        with pytest.raises(InputError, match="--text: holds no text"):
+            open_hf(configure(make_model("llama"), {"text": (str(tmp_path / name),)}))
+
+
+def test_files_of_text(tmp_path):
+    def read(path, **options):
+        return list(Documents(TextConfig(text=(str(path),), **options)))
+
+    (tmp_path / "a.txt").write_text("one\ntwo\n\n\nthree\n")
+    assert read(tmp_path / "a.txt") == [(0, "one\ntwo\n\n\nthree\n")]
+    assert read(tmp_path / "a.txt", text_unit="paragraph") == [(0, "one\ntwo"), (1, "three")]
+    assert read(tmp_path / "a.txt", text_unit="line", documents="1:4") == [(1, "two"), (2, ""), (3, "")]
+    with gzip.open(tmp_path / "b.jsonl.gz", "wt") as file:
+        file.write('{"story": "x"}\n\n{"story": "y"}\n')
+    assert read(tmp_path / "b.jsonl.gz", text_field="story", documents="-1:") == [(1, "y")]
+    both = TextConfig(text=(str(tmp_path / "a.txt"), str(tmp_path / "b.jsonl.gz")), text_field="story", documents="1:3")
+    assert list(Documents(both)) == [(1, "x"), (2, "y")]
+    (tmp_path / "bad.jsonl").write_text('{"text": "x"}\nnot json\n')
+    (tmp_path / "list.jsonl").write_text('{"text": ["x"]}\n')
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe")
+    for path, options, words in [
+        ("bad.jsonl", {}, "bad.jsonl: line 2 is not JSON"),
+        ("list.jsonl", {}, "line 1: field 'text' holds list"),
+        ("list.jsonl", {"text_field": "body"}, "has no field 'body', it has: text"),
+        ("bytes.txt", {}, "not UTF-8"),
+        ("absent.jsonl", {}, "no such file"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            read(tmp_path / path, **options)
+
+
+def test_data_sets(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    data = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "n": [1, 2, 3]})
+    data.save_to_disk(tmp_path / "saved")
+    data.to_parquet(tmp_path / "files" / "train.parquet")
+    read = lambda name, **options: list(Documents(TextConfig(text=(str(tmp_path / name),), **options)))
+    assert read("saved", documents="-2:") == [(1, "b"), (2, "c")]
+    assert read("files", documents="1:") == [(1, "b"), (2, "c")]  # streamed
+    assert read("files/train.parquet") == [(0, "a"), (1, "b"), (2, "c")]
+    for options, words in [
+        ({"text_field": "body"}, "--text_field=body: not in .*text, n"),
+        ({"text_split": "test"}, "--text_split=test"),
+        ({"documents": "-1:"}, "no end to count from"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            read("files", **options)
+
+
+def test_overflow_names_site_and_layer(configure, broken):
+    from safetensors.numpy import load_file, save_file
+
+    def loud(path):
+        tensors = load_file(path / "model.safetensors")
+        tensors["model.layers.1.mlp.down_proj.weight"] = 1e5 * tensors["model.layers.1.mlp.down_proj.weight"]
+        save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+
+    config = configure(broken(loud), sites=("resid_post.0", "resid_post.1"))
+    with pytest.raises(InputError, match=r"Site resid_post.1 \(layer 1 of 3\): Inf or NaN.*--model_dtype=bfloat16"):
+        harvest(dataclasses.replace(config, torch=TorchConfig(model_dtype="float16")))
+    with pytest.raises(InputError, match=r"Site resid_post.1 \(layer 1 of 3\).*overflow the store's float16"):
+        harvest(dataclasses.replace(config, store=config.store + "16", dtype="float16"))
+
+
+def test_a_device_that_is_not_there(configure, make_model):
+    config = configure(make_model("llama"))
+    with pytest.raises(InputError, match="--device=nonsense"):
+        open_hf(dataclasses.replace(config, torch=TorchConfig(device="nonsense")))
+    assert not Path(config.store).exists()
+
+
+def test_token_ids_in_a_file(configure, make_model, tmp_path):
+    ids = np.random.default_rng(0).integers(3, 30, (20, 12))
+    ids[3, 7:] = -1
+    np.save(tmp_path / "ids.npy", ids)
+    source = open_hf(configure(make_model("llama"), {"text": (str(tmp_path / "ids.npy"),), "skip_positions": 1}))
+    columns = [source.shard(shard)[1] for shard in range(source.plan.shards)]
+    tokens = np.concatenate([c["tokens"] for c in columns])
+    np.testing.assert_array_equal(tokens, ids[:, 1:][ids[:, 1:] >= 0])
+    for bad, words in [
+        (ids + 100, "outside 0:40"),
+        (ids.astype(float), "holds float64"),
+        (ids[0], r"holds int64 \[12\]"),
+    ]:
+        np.save(tmp_path / "bad.npy", bad)
+        with pytest.raises(InputError, match=words):
+            open_hf(configure(make_model("llama"), {"text": (str(tmp_path / "bad.npy"),)}))
