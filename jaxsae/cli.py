@@ -1,17 +1,24 @@
 """`jaxsae <command> [--flagfile=FILE] [--flag=value ...]`.
 
-Exit status: 0 done; 2 bad usage or input, one message and no traceback; 1 anything else.
+Exit status: 0 done; 2 bad usage or input, one message and no traceback; 75 stopped by SIGTERM with all saved, to be
+started again; 1 anything else.
 """
 
 import sys
 import textwrap
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 import jaxsae
+from jaxsae import processes
 from jaxsae.commands import COMMANDS
 from jaxsae.config import define_flags, from_flags
-from jaxsae.errors import InputError
+from jaxsae.errors import InputError, Preempted
+from jaxsae.processes import JoinConfig
 
 USAGE = "usage: jaxsae <command> [--flagfile=FILE] [--flag=value ...]"
 WRAP = 100
@@ -37,10 +44,12 @@ def _flag_help(name: str, values: flags.FlagValues) -> str:
     return "\n".join(lines)
 
 
-def _parse(name: str, config_class: type, arguments: list[str]):
-    """The command's configuration, or None where only help was asked for."""
+def _parse(name: str, config_class: type, arguments: list[str]) -> tuple[Any, JoinConfig] | None:
+    """The command's configuration and how it joins other processes, or None where only help was asked for."""
     values = flags.FlagValues()
     define_flags(config_class, values)
+    if COMMANDS[name].joins:
+        define_flags(JoinConfig, values)
     flags.DEFINE_string("flagfile", "", "a file with one flag a line", flag_values=values)
     values.set_gnu_getopt(True)
     if any(a in ("--help", "-h", "-help") for a in arguments):
@@ -51,7 +60,57 @@ def _parse(name: str, config_class: type, arguments: list[str]):
         values["path"].value, rest = rest[0], []
     if rest:
         raise InputError(f"{' '.join(rest)}: not a flag. Flags look like --name=value; see `jaxsae {name} --help`.")
-    return from_flags(config_class, values)
+    config = from_flags(config_class, values)
+    return config, from_flags(JoinConfig, values) if COMMANDS[name].joins else JoinConfig()
+
+
+def _log_dir(config: Any, joining: JoinConfig) -> Path:
+    """Where the processes after the first write; a directory that any host can make."""
+    workdir = getattr(config, "workdir", "")
+    here = Path(workdir, "logs") if workdir and "://" not in workdir else Path("jaxsae-logs")
+    return Path(joining.log_dir) if joining.log_dir else here
+
+
+class _OneProcess(Exception):
+    """A command that does not join others was started several times."""
+
+    def __init__(self, count: int):
+        super().__init__(
+            f"this command runs in one process, and {count} were started. Start one (srun --ntasks=1, or on one host)."
+        )
+
+
+def _work(name: str, function, config: Any, joining: JoinConfig) -> None:
+    if not COMMANDS[name].joins:
+        with suppress(InputError):  # half a cluster, such as a shell of one, does not concern it
+            if (place := joining.place()) is not None:
+                raise _OneProcess(place.count)
+        return function(config)
+    from jaxsae.progress import log_under  # jax, which `jaxsae --help` does without
+
+    with processes.joined(joining, name):
+        log_under(_log_dir(config, joining))
+        function(config)
+
+
+_EXPECTED = (InputError, flags.Error, _OneProcess)
+
+
+def _after_error(name: str, error: BaseException) -> int:
+    """Says what went wrong, here and to the other processes, and gives the exit status."""
+    if isinstance(error, _EXPECTED):
+        status, message = 2, str(error)
+    else:
+        lost = not processes.is_alone() and any(sign in str(error) for sign in ("Gloo", "NCCL", "coordination"))
+        status, message = 1, f"{type(error).__name__}: {error}"
+        if lost:  # a collective that broke off says no more than that; the watchdog of another process may
+            message = f"another process has gone ({str(error).splitlines()[0][:200]}). {processes.RESUME}"
+        else:
+            traceback.print_exception(error)
+    if status == 2 or not processes.is_alone():
+        print(f"jaxsae {name}: {message}", file=sys.stderr, flush=True)
+    processes.leave(status, message)
+    return status
 
 
 def run(arguments: list[str]) -> int:
@@ -68,12 +127,15 @@ def run(arguments: list[str]) -> int:
         return 2
     try:
         config_class, function = COMMANDS[name].load()
-        config = _parse(name, config_class, arguments[1:])
-        if config is not None:
-            function(config)
-    except (InputError, flags.Error) as error:
-        print(f"jaxsae {name}: {error}", file=sys.stderr)
-        return 2
+        if (parsed := _parse(name, config_class, arguments[1:])) is not None:
+            _work(name, function, *parsed)
+    except Preempted as stopped:
+        print(f"jaxsae {name}: {stopped}", file=sys.stderr)
+        return Preempted.status
+    except BaseException as error:
+        if processes.is_alone() and not isinstance(error, _EXPECTED):
+            raise
+        return _after_error(name, error)
     return 0
 
 

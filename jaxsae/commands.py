@@ -8,12 +8,16 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command of `jaxsae`: `module` holds the configuration class and the function that takes it."""
+    """A command of `jaxsae`: `module` holds the configuration class and the function that takes it.
+
+    `joins`: it runs in several processes; any other command is refused where a scheduler starts it several times.
+    """
 
     help: str
     module: str
     config: str
     function: str
+    joins: bool = False
 
     def load(self) -> tuple[type, Callable[[Any], Any]]:
         """The configuration class and the function."""
@@ -25,8 +29,10 @@ COMMANDS = {
     "quickstart": Command(
         "everything, from the model in the box to a report", "jaxsae.quickstart", "QuickstartConfig", "quickstart"
     ),
-    "harvest": Command("a model's activations, or arrays, into a store", "jaxsae.harvest", "HarvestConfig", "harvest"),
-    "train": Command("fit a dictionary to a store, or resume a run", "jaxsae.training", "TrainConfig", "train"),
+    "harvest": Command(
+        "a model's activations, or arrays, into a store", "jaxsae.harvest", "HarvestConfig", "harvest", True
+    ),
+    "train": Command("fit a dictionary to a store, or resume a run", "jaxsae.training", "TrainConfig", "train", True),
     "evaluate": Command(
         "judge a dictionary: JSON files under RUN/eval", "jaxsae.evaluate", "EvaluateConfig", "evaluate"
     ),
@@ -38,6 +44,9 @@ COMMANDS = {
     ),
     "plan": Command(
         "memory, traffic and time of a step on devices you do not have", "jaxsae.plan", "PlanConfig", "plan"
+    ),
+    "faults": Command(
+        "kill and damage runs on purpose, and see that they come out whole", "jaxsae.faults", "FaultsConfig", "faults"
     ),
     "inspect": Command("what is in a store, a run or an export", "jaxsae.inspect", "InspectConfig", "inspect"),
     "train_lm": Command("train the Othello GPT of the box", "jaxsae.lm.train", "TrainLMConfig", "train"),

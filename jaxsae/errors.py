@@ -10,6 +10,16 @@ class InputError(ValueError):
     """
 
 
+class Preempted(Exception):
+    """The process was asked to stop (SIGTERM): what was done is saved, and the same command goes on from there.
+
+    `jaxsae` leaves with exit status 75 (EX_TEMPFAIL), which says "resume me".
+    """
+
+    status = 75
+    in_good_order = True
+
+
 class DiskFullError(InputError):
     """A write that failed because the file system is full; what was on disk stays usable."""
 

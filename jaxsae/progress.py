@@ -3,13 +3,16 @@
 import queue
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import jax
 from tqdm import tqdm
 
 T = TypeVar("T")
+_log_dir: Path | None = None
 
 
 def is_first_process() -> bool:
@@ -39,11 +42,24 @@ class Progress:
         self._bar.update(count)
 
 
+def log_under(directory: Path) -> None:
+    """Names the directory in which the processes after the first say what they have to say."""
+    global _log_dir
+    _log_dir = directory
+
+
 def say(*lines: str) -> None:
-    """Prints lines for people, from process 0, on standard error (standard output is for results)."""
+    """Prints lines for people, from process 0, on standard error (standard output is for results).
+
+    The other processes write theirs to process-N.log, with the time.
+    """
     if is_first_process():
         for line in lines:
             tqdm.write(line, file=sys.stderr)
+    elif _log_dir is not None:
+        _log_dir.mkdir(parents=True, exist_ok=True)
+        with (_log_dir / f"process-{jax.process_index()}.log").open("a") as log:
+            log.writelines(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n" for line in lines)
 
 
 def prefetched(items: Iterator[T], depth: int) -> Iterator[T]:

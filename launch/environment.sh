@@ -1,11 +1,15 @@
+# shellcheck shell=bash
 # Sourced by the scripts of this folder: finds or makes the Python environment and installs jaxsae into it.
 # Sets PYTHON. Where a virtual environment is active jaxsae is installed into that one; else into .venv in the
-# checkout, made when absent.
+# checkout, made when absent. JAXSAE_PYTHON names a Python that has jaxsae already, in an image say: it is taken as it is.
 
 prepare_environment() { # $1: extras such as "test", or nothing
   local checkout extras="$1" stamp wanted
   checkout="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-  if [ -n "${VIRTUAL_ENV:-}" ]; then
+  if [ -n "${JAXSAE_PYTHON:-}" ]; then
+    PYTHON="$JAXSAE_PYTHON"
+    return
+  elif [ -n "${VIRTUAL_ENV:-}" ]; then
     PYTHON="$VIRTUAL_ENV/bin/python"
   else
     PYTHON="$checkout/.venv/bin/python"

@@ -23,10 +23,10 @@ class StepMethodConfig(MethodConfig):
 class BenchmarkConfig:
     """What is timed, its shapes, and what it is timed against."""
 
-    what: Literal["step", "harvest"] = option(
+    what: Literal["step", "harvest", "loader"] = option(
         "step",
         "step: a training step against the matmul of its encoder; harvest: of a Hugging Face model, against its "
-        "bare forward pass",
+        "bare forward pass; loader: shuffled batches against raw reads",
     )
     d_model: int = option(768, "step: width of the activations")
     batch_size: int | None = option(None, "rows of a step, default 2048; sequences of a forward pass, default 16")
@@ -41,12 +41,16 @@ class BenchmarkConfig:
     compare: tuple[str, ...] = option((), f"time the same work in other packages, in turn: {', '.join(PEERS)}")
     seed: int = option(0, "of weights and inputs")
     json: str = option("", "file for the figures")
+    loader_bytes: int = option(2**31, "loader: size of the store that is made for it, in bfloat16")
+    loader_dir: str = option("", "loader: where that store is made; default: where temporary files are")
+    loader_repeats: int = option(3, "loader: epochs; medians are given")
     method: StepMethodConfig = group(StepMethodConfig)
     optimization: OptimizerConfig = group(OptimizerConfig)
     torch: TorchConfig = group(TorchConfig)
 
     def __post_init__(self):
-        check_positive(self, "d_model", "batch_size", "repeats", "context", "tokens")
+        positive = ("d_model", "batch_size", "repeats", "context", "tokens", "loader_bytes", "loader_repeats")
+        check_positive(self, *positive)
         if self.what == "harvest":
             check(bool(self.model), "model", "", "--what=harvest needs a hub id or a directory")
             return

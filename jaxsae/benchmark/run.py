@@ -8,6 +8,7 @@ import jax
 
 from jaxsae.benchmark.clock import Timing, time_in_turn
 from jaxsae.benchmark.config import BenchmarkConfig
+from jaxsae.benchmark.loader import benchmark_loader
 from jaxsae.benchmark.peers import compare
 from jaxsae.benchmark.step import TimedStep
 from jaxsae.config import to_dict
@@ -37,6 +38,11 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         from jaxsae.benchmark.harvest import benchmark_harvest  # imports torch
 
         return benchmark_harvest(config)
+    if config.what == "loader":
+        figures = benchmark_loader(config)
+        if config.json:
+            Path(config.json).write_text(json.dumps(figures, indent=2) + "\n")
+        return figures
     mesh = make_mesh(config.mesh)
     check_divides(mesh, config.method.width, config.rows_of_a_batch)
     timed = TimedStep(config, mesh)

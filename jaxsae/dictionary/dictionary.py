@@ -33,7 +33,7 @@ class Dictionary:
     params: Params
     config: MethodConfig
     metadata: dict = dataclasses.field(default_factory=dict)
-    mesh: Mesh = dataclasses.field(default_factory=lambda: make_mesh((1, 1), jax.devices()[:1]))
+    mesh: Mesh = dataclasses.field(default_factory=lambda: make_mesh((1, 1), jax.local_devices()[:1]))
     threshold: float = 0.0
 
     @property

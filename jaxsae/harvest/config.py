@@ -54,12 +54,15 @@ class HarvestConfig:
     )
     shard_rows: int = option(schema.SHARD_ROWS, "rows of a shard: one file, and what a stopped harvest loses at most")
     chunk_rows: int = option(schema.CHUNK_ROWS, "rows of a chunk of a shard: what is read and checked at once")
+    keep_bytes: int | None = option(
+        None, "wait while so many bytes of activations are there, until `train --follow --keep_bytes` has removed some"
+    )
     mesh: tuple[int, ...] = option((), "nnx: this process's devices as DATA,MODEL; default: all on DATA")
     corpus: TextConfig = group(TextConfig)
     torch: TorchConfig = group(TorchConfig)
 
     def __post_init__(self):
-        check_positive(self, "tokens", "batch_size", "shard_rows", "chunk_rows")
+        check_positive(self, "tokens", "batch_size", "shard_rows", "chunk_rows", "keep_bytes")
         schema.check_sharding(self.shard_rows, self.chunk_rows)
         check(self.dtype in schema.DTYPES, "dtype", self.dtype, f"must be one of {', '.join(schema.DTYPES)}")
         check(self.seed >= 0, "seed", self.seed, "must be 0 or more")

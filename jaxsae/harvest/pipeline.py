@@ -6,13 +6,16 @@ from typing import Protocol
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
+from jaxsae import processes
+from jaxsae.errors import InputError, Preempted
 from jaxsae.harvest.arrays import ArraysSource
 from jaxsae.harvest.config import HarvestConfig
 from jaxsae.harvest.othello import OthelloSource
+from jaxsae.preemption import AGAIN, StopRequest
 from jaxsae.progress import Progress, prefetched, say
 from jaxsae.store import Plan, Store, StoreWriter, open_store
+from jaxsae.store.follow import wait_until
 
 Shard = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
 
@@ -42,49 +45,87 @@ def open_source(config: HarvestConfig) -> Source:
 def harvest(config: HarvestConfig) -> Store:
     """Writes the store that the configuration describes, or what it still lacks.
 
-    Of several processes each writes every process_count-th missing shard, and all return when the
+    Of several processes each writes every process_count-th missing shard, whole, and all return when the
     store is complete.
 
     Raises:
-      InputError: an unusable source, a store begun with other settings, NaN or Inf, a full disk.
+      InputError: an unusable source, a store begun with other settings, NaN or Inf, a full disk, more processes
+        than shards.
+      Preempted: SIGTERM came; the shards written so far are kept.
     """
-    source = open_source(config)
-    writer = StoreWriter(config.store, source.plan)
-    plan, done = source.plan, writer.completed_shards()
-    todo = [shard for shard in range(plan.shards) if shard not in done]
-    # The shards' owners must not depend on what the others have written since.
-    mine = [shard for shard in todo if shard % jax.process_count() == jax.process_index()]
-    if not todo and writer.is_finished():
-        say(f"{config.store}: complete already, {plan.rows:,} rows at {', '.join(plan.sites)}; nothing to do.")
-    else:
-        if done:
-            say(f"{config.store}: continuing, {len(done)} of {plan.shards} shards are there.")
-        write_shards(config.store, source, writer, mine)
-        writer.finish()
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("jaxsae harvest")
+    with StopRequest() as stop:
+        source = open_source(config)
+        plan = source.plan
+        _check_processes(plan)
+        processes.from_first("create the store", lambda: StoreWriter(config.store, plan) and None)
+        writer = StoreWriter(config.store, plan)
+        # Process 0 lists for all: shards have one owner each only where all go by the same list.
+        done = set(processes.from_first("list the shards", lambda: sorted(writer.completed_shards())))
+        todo = [shard for shard in range(plan.shards) if shard not in done]
+        if not todo and writer.is_finished():
+            say(f"{config.store}: complete already, {plan.rows:,} rows at {', '.join(plan.sites)}; nothing to do.")
+        else:
+            if done:
+                say(f"{config.store}: continuing, {len(done)} of {plan.shards} shards are there.")
+            mine = todo[jax.process_index() :: jax.process_count()]
+            write_shards(config.store, source, writer, mine, stop, config.keep_bytes)
+        if "stopped" in processes.gather("harvested", "stopped" if stop.asked else "done"):
+            there = len(writer.completed_shards())
+            raise Preempted(f"stopped by SIGTERM; {there} of {plan.shards} shards are written. {AGAIN}")
+        processes.from_first("complete the store", writer.finish)
     return open_store(config.store)
 
 
-def write_shards(url: str, source: Source, writer: StoreWriter, shards: list[int], quiet: bool = False) -> None:
+def _check_processes(plan: Plan) -> None:
+    """Refuses more processes than shards, and processes that would write different stores."""
+    if plan.shards < jax.process_count():
+        raise InputError(
+            f"--num_processes={jax.process_count()}: this store has {plan.shards} shards, and a shard has one writer. "
+            f"Start at most {plan.shards} processes, or take a smaller --shard_rows."
+        )
+    attributes = {f"the plan's {name}": value for name, value in plan.attributes().items()}
+    processes.agree(attributes, "Give every process the same flags and the same files.")
+
+
+def write_shards(
+    url: str,
+    source: Source,
+    writer: StoreWriter,
+    shards: list[int],
+    stop: StopRequest | None = None,
+    keep_bytes: int | None = None,
+    quiet: bool = False,
+) -> None:
     """Writes `shards`, each made in a thread while the one before is written, and says how fast that was."""
     ranges = [source.plan.shard_range(shard) for shard in shards]
-    rows, written, began = sum(stop - start for start, stop in ranges), 0, time.monotonic()
+    rows, written, began = sum(end - start for start, end in ranges), 0, time.monotonic()
 
     def made() -> Iterator[tuple[int, Shard]]:
         for shard in shards:
             yield shard, source.shard(shard)
 
-    with Progress(rows, "harvest", "row", scale=True) as progress:
+    with processes.busy("harvest"), Progress(rows, "harvest", "row", scale=True) as progress:
         for shard, (activations, columns) in prefetched(made(), depth=1):
+            if keep_bytes is not None and not _await_room(writer, keep_bytes, stop):
+                return
             written += writer.write_shard(shard, activations, columns)
             speed = written / 1e6 / (time.monotonic() - began)
             progress.advance(len(columns["tokens"]), MB_per_s=f"{speed:.1f}")
+            if stop is not None and stop.asked:
+                return
     if quiet:
         return
     seconds = max(time.monotonic() - began, 1e-9)
-    alone = "" if jax.process_count() == 1 else f" by the first of {jax.process_count()} processes"
+    alone = "" if jax.process_count() == 1 else f" by process {jax.process_index()} of {jax.process_count()}"
     say(
         f"{url}: {rows:,} rows{alone}, {written / 1e6:,.1f} MB in {seconds:.1f} s "
         f"({rows / seconds:,.0f} rows/s, {written / 1e6 / seconds:,.1f} MB/s)"
     )
+
+
+def _await_room(writer: StoreWriter, keep_bytes: int, stop: StopRequest) -> bool:
+    """Waits until another shard stays within `keep_bytes`, which two shards always do; False once asked to stop."""
+    limit = max(keep_bytes, 2 * jax.process_count() * writer.shard_bytes)
+    room = lambda: writer.bytes_there() + jax.process_count() * writer.shard_bytes <= limit
+    what = f"{writer.url}: holds --keep_bytes={keep_bytes}; waiting for `jaxsae train --follow --keep_bytes` to remove some"
+    return wait_until(room, lambda: what, lambda: stop.asked)

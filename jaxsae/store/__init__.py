@@ -1,5 +1,6 @@
 """Activations on disk: written shard by shard, read in shuffled batches."""
 
+from jaxsae.store.follow import Shards, open_growing
 from jaxsae.store.loader import Batches, grain_dataset, iterate, local_batch
 from jaxsae.store.location import absolute, same_place
 from jaxsae.store.reader import Store, open_store
@@ -10,6 +11,7 @@ from jaxsae.store.writer import StoreWriter
 __all__ = [
     "Batches",
     "Plan",
+    "Shards",
     "Statistics",
     "Store",
     "StoreWriter",
@@ -17,6 +19,7 @@ __all__ = [
     "grain_dataset",
     "iterate",
     "local_batch",
+    "open_growing",
     "open_store",
     "same_place",
 ]

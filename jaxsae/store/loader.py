@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from jaxsae.errors import InputError
+from jaxsae.store.follow import Shards
 from jaxsae.store.order import Order, select
 from jaxsae.store.reader import Store
 from jaxsae.store.schema import site_path
@@ -41,6 +42,7 @@ class Batches:
         block_bytes: int = BLOCK_BYTES,
         lanes: int = 8,
         dtype: np.dtype | type = np.float32,
+        shards: Shards | None = None,
     ):
         """Plans the batches; reads nothing yet.
 
@@ -54,13 +56,15 @@ class Batches:
           lanes: parts of a batch that can be read without the others; their greatest common divisor
             with the batch size is used. It changes the order, so it does not follow the process count.
           dtype: of the batches.
+          shards: for a store that is still being written: its planned rows are used, and waited for.
 
         Raises:
           InputError: no such site, fewer rows than a batch, a negative seed.
         """
-        first, last = rows or (0, store.rows)
-        if not 0 <= first <= last <= store.rows:
-            raise InputError(f"{store.url}: rows {first}:{last} are not in its {store.rows} complete rows.")
+        there = store.rows_planned if shards else store.rows
+        first, last = rows or (0, there)
+        if not 0 <= first <= last <= there:
+            raise InputError(f"{store.url}: rows {first}:{last} are not in its {there} complete rows.")
         if batch_size < 1 or last - first < batch_size:
             raise InputError(
                 f"--batch_size={batch_size}: {store.url} has {last - first} rows to read at site {site}. "
@@ -72,8 +76,12 @@ class Batches:
         self.d_model = store.d_model(site)
         block_rows = block_bytes // (self.d_model * store.dtype(site).itemsize)
         self.lanes = math.gcd(batch_size, lanes)
-        chosen = select(store.available, first, last)
-        self.order = Order(chosen, store.chunk_rows, batch_size, block_rows, self.lanes, seed)
+        self._shards = shards
+        chosen = [(first, last)] if shards else select(store.available, first, last)
+        window = shards.window_rows if shards else 0
+        if shards:
+            block_rows = min(block_rows, window // 4)
+        self.order = Order(chosen, store.chunk_rows, batch_size, block_rows, self.lanes, seed, window)
         self._blocks: OrderedDict[tuple[int, int, int], Future] = OrderedDict()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="jaxsae-blocks")
@@ -130,7 +138,7 @@ class Batches:
             future = self._requested((block, first_lane, last_lane))
             self._requested((block + 1, first_lane, last_lane))
             self._blocks.move_to_end((block, first_lane, last_lane))
-            while len(self._blocks) > _BLOCKS_HELD:
+            while len(self._blocks) > _BLOCKS_HELD * len({held[1:] for held in self._blocks}):
                 self._blocks.popitem(last=False)
         return future.result()
 
@@ -141,6 +149,8 @@ class Batches:
         return self._blocks[key]
 
     def _load(self, key: tuple[int, int, int]) -> np.ndarray:
+        if self._shards:
+            self._shards.wait_quietly(self.order.stretch(*key).ranges)
         return self.store.read_ranges(site_path(self.site), self.order.stretch(*key).ranges)
 
 
@@ -151,15 +161,25 @@ def local_batch(batches: Batches, step: int, sharding: jax.sharding.Sharding) ->
     several processes hold the same rows.
     """
     shape = (batches.batch_size, batches.d_model)
-    held = [index[0].indices(shape[0])[:2] for index in sharding.addressable_devices_indices_map(shape).values()]
-    first, last = min(start for start, _ in held), max(stop for _, stop in held)
-    x_NxD = batches.read(step, first, last)
+    parts = {first: batches.read(step, first, last) for first, last in local_rows(sharding, shape)}
 
     def part(index: tuple[slice, ...]) -> np.ndarray:
         start, stop, _ = index[0].indices(shape[0])
-        return x_NxD[start - first : stop - first, index[1]]
+        first = max(first for first in parts if first <= start)
+        return parts[first][start - first : stop - first, index[1]]
 
     return jax.make_array_from_callback(shape, sharding, part)
+
+
+def local_rows(sharding: jax.sharding.Sharding, shape: tuple[int, int]) -> list[tuple[int, int]]:
+    """The rows, as ascending ranges, that the devices of this process hold of an array; neighbours joined."""
+    held = {index[0].indices(shape[0])[:2] for index in sharding.addressable_devices_indices_map(shape).values()}
+    ranges: list[tuple[int, int]] = []
+    for start, stop in sorted(held):
+        if ranges and ranges[-1][1] >= start:
+            start, stop = ranges[-1][0], max(stop, ranges.pop()[1])
+        ranges.append((start, stop))
+    return ranges
 
 
 class _From:

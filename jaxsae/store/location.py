@@ -32,9 +32,24 @@ def kvstore_spec(url: str | os.PathLike, below: str = "") -> dict[str, Any]:
             raise InputError(
                 f"--store={text}: not a kvstore URL ({reason}). Use a path, file://, gs:// or s3://."
             ) from None
+    if spec["driver"] == "s3":
+        spec |= _s3_from_environment()
     path = spec.get("path", "").rstrip("/")
     root = f"{path}/" if path or spec["driver"] == "file" else ""  # the root of a bucket has no slash
     spec["path"] = root + (f"{below.strip('/')}/" if below else "")
+    return spec
+
+
+def _s3_from_environment() -> dict[str, Any]:
+    """What other S3 tools read from the environment and TensorStore does not: another server, its region.
+
+    Credentials are named by where they are, never by what they are: no spec holds them.
+    """
+    given = lambda *names: next((os.environ[n] for n in names if os.environ.get(n)), None)
+    endpoint, region = given("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), given("AWS_REGION", "AWS_DEFAULT_REGION")
+    spec = {"endpoint": endpoint.rstrip("/"), "aws_region": region or "us-east-1"} if endpoint else {}
+    if given("AWS_ACCESS_KEY_ID"):
+        spec["aws_credentials"] = {"type": "environment"}
     return spec
 
 

@@ -34,10 +34,21 @@ class Order:
     """The order of the rows of `ranges`, epoch after epoch without end."""
 
     def __init__(
-        self, ranges: list[tuple[int, int]], chunk_rows: int, batch_size: int, block_rows: int, lanes: int, seed: int
+        self,
+        ranges: list[tuple[int, int]],
+        chunk_rows: int,
+        batch_size: int,
+        block_rows: int,
+        lanes: int,
+        seed: int,
+        window_rows: int = 0,
     ):
-        """Plans batches of `batch_size` from blocks of about `block_rows` rows; `lanes` must divide the batch."""
-        self.batch_size, self.lanes, self.seed = batch_size, lanes, seed
+        """Plans batches of `batch_size` from blocks of about `block_rows` rows; `lanes` must divide the batch.
+
+        With `window_rows` chunks are put in a random order within windows of so many rows, and windows follow each
+        other as they are stored: what a store that is still being written can give.
+        """
+        self.batch_size, self.lanes, self.seed, self._window = batch_size, lanes, seed, window_rows
         self._starts, self._stops = cut_at_chunks(ranges, chunk_rows)
         self.rows = int((self._stops - self._starts).sum())
         self.steps_per_epoch = self.rows // batch_size
@@ -58,9 +69,21 @@ class Order:
 
     def _shuffled_chunks(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Starts and stops of the chunks in the epoch's order, and where each begins in the stream."""
-        shuffled = np.random.default_rng([self.seed, _CHUNKS, epoch]).permutation(len(self._starts))
+        rng = np.random.default_rng([self.seed, _CHUNKS, epoch])
+        if self._window:
+            windows = self._starts // self._window
+            shuffled = np.concatenate([rng.permutation(np.flatnonzero(windows == w)) for w in np.unique(windows)])
+        else:
+            shuffled = rng.permutation(len(self._starts))
         starts, stops = self._starts[shuffled], self._stops[shuffled]
         return starts, stops, np.concatenate([[0], np.cumsum(stops - starts)])
+
+    def lowest_row_from(self, step: int) -> int:
+        """The lowest row that any batch from `step` on, up to the epoch's end, can hold."""
+        epoch, within = divmod(self.locate(step)[0], self.blocks_per_epoch)
+        starts, _, at = self._chunks(epoch)
+        first = int(self._first_step[within]) * self.batch_size
+        return int(starts[np.searchsorted(at, first, side="right") - 1 :].min())
 
     def _stretch(self, block: int, first_lane: int, last_lane: int) -> Stretch:
         epoch, within = divmod(block, self.blocks_per_epoch)

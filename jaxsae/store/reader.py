@@ -28,13 +28,16 @@ class Store:
       sites: site names.
       rows_planned: rows of the complete store.
       shard_rows, chunk_rows: rows of a shard (a file), and of a chunk in it (the unit of reading).
+      completed_shards: those that every array has. consumed: those that were trained on and removed.
     """
 
     def __init__(self, url: str | os.PathLike):
         self.url = os.fspath(url)
         _check_there(url)
         self._kvstore = location.open_kvstore(url)
-        found, self._stats_shards = schema.inventory(list_keys(self._kvstore, self.url))
+        keys = list_keys(self._kvstore, self.url)
+        found, self._stats_shards = schema.inventory(keys)
+        self.consumed = schema.consumed_shards(keys)
         self.sites = tuple(path.split("/")[1] for path in found if path not in COLUMNS)
         self._check_arrays(found)
         self._arrays = {path: self._open(path) for path in found}
@@ -61,7 +64,26 @@ class Store:
     def missing(self) -> list[tuple[int, int]]:
         """The rows that a second harvest would write, as ranges."""
         shards = -(-self.rows_planned // self.shard_rows)
-        return self._ranges(sorted(set(range(shards)) - set(self.completed_shards)))
+        return self._ranges(sorted(set(range(shards)) - set(self.completed_shards) - self.consumed))
+
+    def refresh(self) -> None:
+        """Looks again which shards there are."""
+        keys = list_keys(self._kvstore, self.url)
+        found, self._stats_shards = schema.inventory(keys)
+        self.consumed = schema.consumed_shards(keys)
+        self.completed_shards = sorted(set.intersection(*(found.get(path, set()) for path in self._arrays)))
+
+    def statistics_of(self, site: str, shards: Sequence[int]) -> Statistics:
+        """Mean and scale of a site over some shards alone, removed ones among them."""
+        self._site(site)
+        return merged_statistics(self._kvstore, list(shards), [site])[site]
+
+    def remove(self, site: str, shards: Sequence[int]) -> None:
+        """Removes the activations of shards that nobody needs any more; what says where rows came from stays."""
+        for shard in shards:
+            # The mark first: a harvest that finds neither would write the shard again.
+            self._kvstore.write(schema.consumed_path(shard), b"").result()
+            self._kvstore.write(f"{schema.site_path(site)}/c/{shard}/0", None).result()
 
     @property
     def complete(self) -> bool:
@@ -115,14 +137,16 @@ class Store:
             if not 0 <= start <= stop <= self.rows_planned:
                 raise InputError(f"{self.url}: rows {start}:{stop} are not in 0:{self.rows_planned}.")
         out = np.empty((sum(stop - start for start, stop in ranges), *array.shape[1:]), array.dtype.numpy_dtype)
-        reads = [array[start:stop].read() for start, stop in ranges]
-        at = 0
+        # Chunks are decoded into their places: read by themselves first, they would be copied once more.
+        places, at, reads = ts.array(out), 0, []
+        for start, stop in ranges:
+            reads.append(places[at : at + stop - start].write(array[start:stop]))
+            at += stop - start
         for (start, stop), read in zip(ranges, reads, strict=True):
             try:
-                out[at : at + stop - start] = read.result()
+                read.result()
             except ValueError as error:
                 raise self._explained(path, start, stop, error) from error
-            at += stop - start
         return out
 
     def summary(self) -> str:
@@ -220,6 +244,8 @@ def open_store(url: str | os.PathLike) -> Store:
       InputError: nothing there, no arrays, damaged metadata, sites that are not row-aligned.
     """
     store = Store(url)
+    if store.consumed:
+        say(f"{url}: {len(store.consumed)} of its shards were trained on and removed; {store.rows:,} rows are left.")
     if not store.complete:
         say(f"{url}: its harvest was cut short: {store.rows:,} of {store.rows_planned:,} rows are complete. {AGAIN}")
     return store

@@ -4,6 +4,7 @@
     sites/<site>/activations           [rows, d_model] float32, bfloat16 or float16
     tokens, sequence, position         [rows] int32, aligned with every site
     stats/<shard>.json                 row count, mean and centred squares of one shard, per site
+    consumed/<shard>                   its activations were trained on and removed again (`train --keep_bytes`)
 
 All arrays are zarr3 with the sharding codec and cut into the same shards of rows. A shard counts as
 written when every array and `stats/` have it.
@@ -140,9 +141,19 @@ def site_path(site: str) -> str:
     return f"sites/{site}/activations"
 
 
+def consumed_path(shard: int) -> str:
+    """Path of the mark that a shard's activations were removed."""
+    return f"consumed/{shard}"
+
+
 def stats_path(shard: int) -> str:
     """Path of a shard's statistics under the store."""
     return f"stats/{shard}.json"
+
+
+def consumed_shards(keys: list[str]) -> set[int]:
+    """The shards whose activations were removed after training, of a listing of a store's keys."""
+    return {int(key.split("/")[1]) for key in keys if re.fullmatch(r"consumed/\d+", key)}
 
 
 def numpy_dtype(name: str) -> np.dtype:

@@ -35,9 +35,22 @@ class StoreWriter:
             self._create()
 
     def completed_shards(self) -> set[int]:
-        """The shards that every array has, with their statistics."""
-        arrays, stats = schema.inventory(list_keys(self._kvstore, self.url))
-        return stats.intersection(*(arrays.get(path, set()) for path in self.plan.arrays()))
+        """The shards that every array has, with their statistics, or had before they were trained on and removed."""
+        keys = list_keys(self._kvstore, self.url)
+        arrays, stats = schema.inventory(keys)
+        there = stats.intersection(*(arrays.get(path, set()) for path in self.plan.arrays()))
+        return there | schema.consumed_shards(keys)
+
+    @property
+    def shard_bytes(self) -> int:
+        """Bytes of the activations of a whole shard, all sites together."""
+        size = schema.numpy_dtype(self.plan.dtype).itemsize
+        return self.plan.shard_rows * sum(self.plan.sites.values()) * size
+
+    def bytes_there(self) -> int:
+        """Bytes of activations in the store now, by whole shards."""
+        arrays, _ = schema.inventory(list_keys(self._kvstore, self.url))
+        return self.shard_bytes * max(len(arrays.get(schema.site_path(site), ())) for site in self.plan.sites)
 
     def is_finished(self) -> bool:
         """Whether the metadata say that the store is complete."""
@@ -89,14 +102,17 @@ class StoreWriter:
 
     def _create(self) -> None:
         for group in ("", "sites/", *(f"sites/{site}/" for site in self.plan.sites)):
-            if self._kvstore.read(f"{group}zarr.json").result().state == "missing":
-                self._kvstore.write(f"{group}zarr.json", schema.GROUP).result()
+            self._write_if_missing(f"{group}zarr.json", schema.GROUP)
         self._arrays = {}
         for path in self.plan.arrays():
-            key = f"{path}/zarr.json"
-            if self._kvstore.read(key).result().state == "missing":
-                self._kvstore.write(key, json.dumps(self.plan.metadata(path))).result()
+            self._write_if_missing(f"{path}/zarr.json", json.dumps(self.plan.metadata(path)))
             self._arrays[path] = open_array(self.url, path)
+
+    def _write_if_missing(self, key: str, value: str | bytes) -> None:
+        # Of several processes that create at once the first wins: a late one must not undo a `complete`.
+        found = self._kvstore.read(key).result()
+        if found.state == "missing":
+            self._kvstore.write(key, value, if_equal=found.stamp.generation).result()
 
     def _write_rows(self, start: int, values: Mapping[str, np.ndarray]) -> None:
         # One transaction writes each shard once, whole; without it every chunk would rewrite the shard.

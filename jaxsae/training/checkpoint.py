@@ -9,14 +9,17 @@ short, but a bit that flipped in an array of some size it hands on as it is.
 import dataclasses
 import json
 import logging
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint import v1 as ocp
 
+from jaxsae import processes
 from jaxsae.errors import InputError, reraise_if_disk_full
 from jaxsae.training.state import TrainState
 
@@ -36,6 +39,14 @@ def _quiet() -> None:
     # raises the error itself; what matters to a user is said by the run.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the same damage once more for every array
+    if sys.excepthook is not _without_late_reads:
+        _without_late_reads.hook, sys.excepthook = sys.excepthook, _without_late_reads
+
+
+def _without_late_reads(kind: type, error: BaseException, trace) -> None:
+    # Reads of a damaged checkpoint's other arrays end after the error was raised, and tell a loop that has closed.
+    if "Event loop is closed" not in str(error):
+        _without_late_reads.hook(kind, error, trace)
 
 
 class Checkpoints:
@@ -54,6 +65,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
+        if processes.breaks_off(error):
+            return  # Orbax would wait for the others, who wait for this process
         try:
             self._saver.close()
         except Exception as closing:
@@ -65,6 +78,11 @@ class Checkpoints:
     def latest(self) -> int | None:
         """The newest complete checkpoint's step."""
         return self._saver.latest.step if self._saver.latest else None
+
+    @property
+    def oldest(self) -> int | None:
+        """The oldest complete checkpoint's step."""
+        return min((c.step for c in self._saver.checkpoints), default=None)
 
     def save(self, step: int, state: TrainState, metadata: dict[str, Any]) -> None:
         """Starts to write a checkpoint in the background; a step that is already there is left as it is.
@@ -138,7 +156,11 @@ def sums_of_bits(parts: Any) -> dict[str, int]:
 
     The same on every mesh; no single flipped bit leaves it as it is.
     """
-    sums = jax.device_get(jax.jit(lambda tree: jax.tree.map(_sum_of_bits, tree))(parts))
+    meshes = {
+        a.sharding.mesh for a in jax.tree.leaves(parts) if isinstance(getattr(a, "sharding", None), NamedSharding)
+    }
+    place = NamedSharding(meshes.pop(), PartitionSpec()) if meshes else None  # so that every process has them all
+    sums = jax.device_get(jax.jit(lambda tree: jax.tree.map(_sum_of_bits, tree), out_shardings=place)(parts))
     return {jax.tree_util.keystr(path): int(s) for path, s in jax.tree_util.tree_leaves_with_path(sums)}
 
 

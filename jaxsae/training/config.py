@@ -7,7 +7,7 @@ from jaxsae.config import check, check_positive, group, option
 from jaxsae.dictionary import MethodConfig
 
 # What a resumed run may change: where and how often, never what is computed.
-FREE_ON_RESUME = ("mesh", "checkpoint_every", "keep_checkpoints", "log_every", "prefetch", "on_nan")
+FREE_ON_RESUME = ("mesh", "checkpoint_every", "keep_checkpoints", "log_every", "prefetch", "on_nan", "keep_bytes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +67,27 @@ class TrainConfig:
     keep_checkpoints: int = option(2, "how many checkpoints are kept")
     log_every: int = option(50, "steps between lines of metrics.jsonl")
     prefetch: int = option(4, "batches read ahead")
+    follow: bool = option(
+        False, "start while the store is still being written, and wait for its shards; rows are mixed within 4 shards"
+    )
+    keep_bytes: int | None = option(
+        None, "follow: remove the store's oldest shards, once trained on and saved, beyond so many bytes of activations"
+    )
     method: MethodConfig = group(MethodConfig)
     optimization: OptimizerConfig = group(OptimizerConfig)
 
     def __post_init__(self):
         check_positive(self, "batch_size", "tokens", "dead_tokens", "checkpoint_every", "keep_checkpoints")
-        check_positive(self, "log_every", "prefetch")
+        check_positive(self, "log_every", "prefetch", "keep_bytes")
+        check(self.follow or self.keep_bytes is None, "keep_bytes", self.keep_bytes, "needs --follow")
         check(bool(self.workdir), "workdir", "", "name a directory")
+        check(
+            "://" not in self.workdir,
+            "workdir",
+            self.workdir,
+            "a run lies in a directory: its log is appended to, and Orbax writes checkpoints to file systems and gs:// "
+            "alone. Mount the bucket (gcsfuse, mountpoint-s3) or give a directory that all hosts share; stores may be URLs",
+        )
         check(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2^32 - 1")
         check(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "must be at least 0 and below 1")
         lazy = self.optimization.lazy_rows  # a row that waits would stand in the average with the wrong weight

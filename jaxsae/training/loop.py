@@ -9,8 +9,11 @@ import jax
 import numpy as np
 
 import jaxsae
+from jaxsae import processes
+from jaxsae.config import to_dict
 from jaxsae.dictionary import Dictionary
-from jaxsae.errors import InputError, reraise_if_disk_full
+from jaxsae.errors import InputError, Preempted, reraise_if_disk_full
+from jaxsae.preemption import AGAIN, StopAtStep
 from jaxsae.progress import Progress, is_first_process, say
 from jaxsae.store import iterate
 from jaxsae.training.checkpoint import Checkpoints, read_metadata
@@ -31,31 +34,46 @@ def train(config: TrainConfig) -> Dictionary:
 
     Raises:
       InputError: bad flags, store, run or batch; nothing that was on disk is lost.
+      Preempted: SIGTERM came; what was trained so far is saved.
     """
-    setup = Setup.of(config)
-    try:
-        return _train(setup, open_run(config))
-    except OSError as error:
-        reraise_if_disk_full(error, config.workdir)
-        raise
+    with StopAtStep() as preemption:
+        setup = Setup.of(config)
+        _check_agreement(setup)
+        try:
+            return _train(setup, open_run(config), preemption)
+        except OSError as error:
+            reraise_if_disk_full(error, config.workdir)
+            raise
 
 
-def _train(setup: Setup, workdir: Path) -> Dictionary:
+def _check_agreement(setup: Setup) -> None:
+    """Refuses processes that would train on different flags or stores."""
+    fix = "Give every process the same flags, and a --store that all hosts reach under the same name."
+    store = {"the store's fingerprint": setup.store.metadata(setup.site).get("fingerprint")}
+    flags = {f"--{name}": value for name, value in to_dict(setup.config).items()}
+    processes.agree(store | {"rows in the store": setup.rows} | flags, fix)
+
+
+def _train(setup: Setup, workdir: Path, preemption: StopAtStep) -> Dictionary:
     config = setup.config
     with Checkpoints(workdir / CHECKPOINTS, config.keep_checkpoints) as checkpoints:
         done = checkpoints.latest or 0
+        processes.agree({"newest checkpoint": done}, f"{workdir} must lie on a file system that all hosts share.")
         if done >= config.steps:
             trained = load(workdir, setup.mesh)  # before anything is said of it: it may be damaged
             say(f"{workdir} is complete: {done} steps. Evaluate it with `jaxsae evaluate --run={workdir}`.")
             return trained
-        step, plan, free = setup.compile()
+        with processes.busy("compiling the step"):
+            step, plan, free = setup.compile()
         say(*plan.lines(free), _moments_line(config.optimization.optimizer))
         if done:
             _check_same_rows(setup, workdir)
             say(f"resuming {workdir} at step {done} of {config.steps}")
-        state = checkpoints.restore(done, setup.abstract) if done else setup.fresh_state()
-        _run(setup, step, state, done, workdir, checkpoints)
-    return load(workdir, setup.mesh)
+        with processes.busy("making or restoring the state"):
+            state = checkpoints.restore(done, setup.abstract) if done else setup.fresh_state()
+        _run(setup, step, state, done, workdir, checkpoints, preemption)
+    with processes.busy("reading the dictionary"):
+        return load(workdir, setup.mesh)
 
 
 def _moments_line(chosen: str) -> str:
@@ -68,41 +86,73 @@ def _moments_line(chosen: str) -> str:
 def _check_same_rows(setup: Setup, workdir: Path) -> None:
     """Refuses a store that has grown or shrunk since the run began: its batches would be others."""
     before = read_metadata(workdir / CHECKPOINTS)[1]["dictionary"].get("store_rows")
-    if before not in (None, setup.store.rows):
+    if before not in (None, setup.rows):
         raise InputError(
-            f"--store={setup.config.store}: has {setup.store.rows} rows, and had {before} when {workdir} was begun. "
+            f"--store={setup.config.store}: has {setup.rows} rows, and had {before} when {workdir} was begun. "
             "Give the store as it was, or another --workdir with --initialize_from for the weights."
         )
 
 
-def _run(setup: Setup, step, state: TrainState, done: int, workdir: Path, checkpoints: Checkpoints) -> None:
-    """Steps `done` to the last."""
+def _run(
+    setup: Setup,
+    step,
+    state: TrainState,
+    done: int,
+    workdir: Path,
+    checkpoints: Checkpoints,
+    preemption: StopAtStep,
+) -> None:
+    """Steps `done` to the last, or to the one at which all are asked to stop."""
     config, started = setup.config, time.perf_counter()
     bar = Progress(config.steps * config.batch_size, "train", "tok", initial=done * config.batch_size, scale=True)
     with MetricsLog(workdir, done) as log, bar:
         watch = _Watch(setup, log, bar, done, skipped=int(state.skipped))
         previous = None
-        for index, x in _batches(setup, done):
+        taken = done
+        for index, x in _batches(setup, done, preemption):
             state, metrics = step(state, x)
             if previous is not None:
                 watch(index, previous)
-            previous = metrics
-            if (index + 1) % config.checkpoint_every == 0 and index + 1 < config.steps:
+            previous, taken = metrics, index + 1
+            stop = preemption.reached(index + 1)
+            if (stop or (index + 1) % config.checkpoint_every == 0) and index + 1 < config.steps:
                 watch(index + 1, metrics)  # a step that stops the run is not saved as if it had been taken
                 previous = None
-                checkpoints.save(index + 1, state, setup.metadata())
-        watch(config.steps, previous)
-        checkpoints.save(config.steps, state, setup.metadata())
-        checkpoints.wait()
+                _save(checkpoints, index + 1, state, setup)
+                if stop:
+                    break
+        if previous is not None:
+            watch(taken, previous)
+        if taken > done:
+            _save(checkpoints, taken, state, setup, wait=True)
+        if taken < config.steps:
+            raise Preempted(f"stopped by SIGTERM; step {taken} of {config.steps} is saved. {AGAIN}")
     _write_summary(workdir, setup, time.perf_counter() - started, config.steps - done)
 
 
-def _batches(setup: Setup, done: int) -> Iterator[tuple[int, jax.Array]]:
+def _save(checkpoints: Checkpoints, step: int, state: TrainState, setup: Setup, wait: bool = False) -> None:
+    with processes.busy(f"saving step {step}"):
+        checkpoints.save(step, state, setup.metadata())
+        if wait:
+            checkpoints.wait()
+    if setup.config.keep_bytes is not None and is_first_process():
+        # What is saved may prove damaged: rows since the oldest checkpoint that is kept can be needed again.
+        row = setup.batches.order.lowest_row_from(checkpoints.oldest or 0)
+        if gone := setup.shards.remove_below(row, setup.config.keep_bytes):
+            say(f"{setup.store.url}: removed {len(gone)} shards, up to shard {gone[-1]}, that were trained on")
+
+
+def _batches(setup: Setup, done: int, preemption: StopAtStep) -> Iterator[tuple[int, jax.Array]]:
+    """(step, batch) from `done` to the last step, or to where all are asked to stop while waiting for shards."""
     ahead = iterate(setup.batches, done, setup.row_sharding, prefetch=setup.config.prefetch)
-    for index, x in ahead:
-        yield index, x
-        if index + 1 == setup.config.steps:
-            return
+    try:
+        for index in range(done, setup.config.steps):
+            if setup.shards and not setup.wait_for_batch(index, lambda: preemption.asked_alone):
+                return
+            yield next(ahead)
+    finally:
+        if setup.shards:
+            setup.shards.close()  # threads that wait for what comes after
 
 
 class _Watch:
@@ -116,6 +166,7 @@ class _Watch:
         """Takes the metrics of the `step`-th step, counted from 1."""
         config = self._setup.config
         metrics = jax.device_get(metrics)
+        processes.beat(f"step {step}")
         if not metrics.finite:
             self._not_finite(step)
         if step % config.log_every and step != config.steps:
@@ -168,7 +219,7 @@ def _write_summary(workdir: Path, setup: Setup, seconds: float, steps: int) -> N
         "mesh": list(setup.mesh.devices.shape),
         "steps_of_this_process": steps,
         "seconds_of_this_process": seconds,
-        "rows_in_store": setup.store.rows,
+        "rows_in_store": setup.rows,
         "rows_held_out": setup.holdout,
     }
     (workdir / "run.json").write_text(json.dumps(summary, indent=2) + "\n")

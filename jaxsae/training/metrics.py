@@ -1,13 +1,15 @@
 """metrics.jsonl and TensorBoard, from process 0; a resumed run drops the lines after its checkpoint."""
 
+import errno
 import json
 import math
+import os
 import sys
 import threading
 import time
 from pathlib import Path
 
-from jaxsae.errors import is_disk_full
+from jaxsae.errors import is_disk_full, reraise_if_disk_full
 from jaxsae.progress import is_first_process
 
 
@@ -16,6 +18,7 @@ class MetricsLog:
 
     def __init__(self, workdir: Path, first_step: int):
         self._file = self._board = None
+        self._directory, self._full = workdir, threading.Event()
         if not is_first_process():
             return
         path = workdir / "metrics.jsonl"
@@ -25,7 +28,10 @@ class MetricsLog:
         fresh.write_text("".join(json.dumps(line) + "\n" for line in kept))
         fresh.replace(path)
         self._file = path.open("a")
-        self._board = _summary_writer()(str(workdir / "tensorboard"), purge_step=first_step + 1, flush_secs=30)
+        # The queue must never be full: once the writer's thread has died of a full disk, a full queue holds the run for ever.
+        self._board = _summary_writer()(
+            str(workdir / "tensorboard"), purge_step=first_step + 1, max_queue=1000, flush_secs=30
+        )
 
     def __enter__(self) -> "MetricsLog":
         # TensorBoard's writer is a thread of its own: where the disk is full the run says so, once.
@@ -42,12 +48,15 @@ class MetricsLog:
 
     def _quiet_if_disk_full(self, told) -> None:
         if not is_disk_full(told.exc_value):
-            self._hook(told)
+            return self._hook(told)
+        self._full.set()  # the thread is gone, and what is put into its queue from now on waits for ever
 
     def write(self, figures: dict[str, float | int]) -> None:
         """Adds one line; `figures` has `step`."""
         if not self._file:
             return
+        if self._full.is_set():
+            reraise_if_disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), str(self._directory))
         known = {name: value if math.isfinite(value) else None for name, value in figures.items()}  # JSON has no NaN
         self._file.write(json.dumps(known) + "\n")
         self._file.flush()

@@ -1,5 +1,6 @@
 """The directory of a run: its flag file, its metrics, its checkpoints; and a dictionary out of it."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxsae import processes
 from jaxsae.config import from_dict, read_flag_file, to_dict, write_flag_file
 from jaxsae.dictionary import SPECS, Dictionary, MethodConfig, Normalization, Params, fold, unfold
 from jaxsae.errors import InputError
@@ -31,6 +33,17 @@ def open_run(config: TrainConfig) -> Path:
       InputError: the directory holds another configuration, or something that is no run.
     """
     workdir = Path(config.workdir)
+    # One after the other, so that what process 0 writes is not half there when another looks.
+    processes.from_first("open the run", lambda: _claim(workdir, config))
+    if not is_first_process() and not (workdir / FLAGS).exists():
+        raise InputError(
+            f"--workdir={workdir}: {socket.gethostname()} does not see what process 0 has just written there. It must "
+            "lie on a file system that all hosts share, under the same path."
+        )
+    return workdir
+
+
+def _claim(workdir: Path, config: TrainConfig) -> None:
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir={workdir}: is a file. Give a directory.")
     flags = workdir / FLAGS
@@ -53,9 +66,7 @@ def open_run(config: TrainConfig) -> Path:
             f"weights, add --initialize_from={workdir}."
         )
     workdir.mkdir(parents=True, exist_ok=True)
-    if is_first_process():
-        write_flag_file(flags, config, "train")
-    return workdir
+    write_flag_file(flags, config, "train")
 
 
 def _has_begun(workdir: Path) -> bool:
@@ -87,7 +98,7 @@ def load(run: str | Path, mesh: Mesh | None = None) -> Dictionary:
     Raises:
       InputError: there is no run, or its checkpoint is damaged.
     """
-    mesh = mesh or make_mesh((1, 1), jax.devices()[:1])
+    mesh = mesh or make_mesh((1, 1), jax.local_devices()[:1])
     directory = find_checkpoints(run)
     named = Path(run).name if Path(run).parent.name == CHECKPOINTS else ""
     step, metadata = read_metadata(directory, int(named) if named.isdigit() else None)

@@ -1,6 +1,7 @@
 """What a run is made of, put together and checked before anything long starts."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +12,7 @@ from jax.sharding import Mesh
 from jaxsae.dictionary import Method, Normalization, make_method
 from jaxsae.errors import InputError
 from jaxsae.parallel import batch_sharding, check_divides, make_mesh
-from jaxsae.store import Batches, Store, absolute, open_store
+from jaxsae.store import Batches, Shards, Store, absolute, open_growing, open_store
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.memory import MemoryPlan, available_bytes, check_fits, with_workspace
 from jaxsae.training.program import Program
@@ -34,14 +35,18 @@ def default_site(store: Store, site: str) -> str:
     return site
 
 
-def held_out(store: Store, wanted: int | None) -> int:
-    """Rows kept for evaluation at the store's end."""
-    return min(65_536, store.rows // 32) if wanted is None else wanted
+def held_out(rows: int, wanted: int | None) -> int:
+    """Rows kept for evaluation at the end of a store of `rows`."""
+    return min(65_536, rows // 32) if wanted is None else wanted
 
 
-def normalization_of(store: Store, site: str, kind: str) -> Normalization:
-    """How activations are centred and scaled: to mean norm sqrt(d_model), so that mean squares are 1."""
-    figures, d_model = store.statistics(site), store.d_model(site)
+def normalization_of(store: Store, site: str, kind: str, shards: list[int] | None = None) -> Normalization:
+    """How activations are centred and scaled: to mean norm sqrt(d_model), so that mean squares are 1.
+
+    By the statistics of the whole store, or of `shards` alone.
+    """
+    figures = store.statistics(site) if shards is None else store.statistics_of(site, shards)
+    d_model = store.d_model(site)
     spread = {"center_scale": figures.scale, "scale": figures.mean_square_norm**0.5}.get(kind)
     if spread is None:
         return Normalization.identity(d_model)
@@ -49,6 +54,28 @@ def normalization_of(store: Store, site: str, kind: str) -> Normalization:
         raise InputError(f"{store.url}: site {site} has scale {spread}; its rows are all equal. Harvest another site.")
     mean = figures.mean if kind == "center_scale" else np.zeros(d_model, np.float32)
     return Normalization(mean.astype(np.float32), float(d_model**0.5 / spread))
+
+
+def _check_can_remove(config: TrainConfig, shards: Shards, rows: int) -> None:
+    """Refuses to remove what will be needed again, or by others, and a bound that would stop run and harvest."""
+    store = shards.store
+    if len(store.sites) > 1:
+        raise InputError(
+            f"--keep_bytes={config.keep_bytes}: {store.url} has {len(store.sites)} sites, and others may need theirs. "
+            "Harvest one site for a run that removes what it has read."
+        )
+    if config.steps > rows // config.batch_size:
+        raise InputError(
+            f"--tokens={config.tokens}: more than the {rows} rows of {store.url}, which are read once with --keep_bytes. "
+            "Harvest more tokens, or train on fewer."
+        )
+    needed = shards.bytes_needed((config.keep_checkpoints + 1) * config.checkpoint_every, config.batch_size)
+    if config.keep_bytes < needed:
+        raise InputError(
+            f"--keep_bytes={config.keep_bytes}: a resume may need the rows since the oldest of "
+            f"--keep_checkpoints={config.keep_checkpoints}, and rows are mixed within windows of shards: give at least "
+            f"{needed}, or a smaller --checkpoint_every={config.checkpoint_every}."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +89,7 @@ class Setup:
     method: Method
     normalization: Normalization
     holdout: int
+    shards: Shards | None = None
 
     @classmethod
     def of(cls, config: TrainConfig) -> "Setup":
@@ -72,16 +100,25 @@ class Setup:
         """
         mesh = make_mesh(config.mesh)
         check_divides(mesh, config.method.width, config.batch_size)
-        store = open_store(config.store)
+        store = open_growing(config.store) if config.follow else open_store(config.store)
         site = default_site(store, config.site)
-        normalization = normalization_of(store, site, config.normalize)
-        holdout = held_out(store, config.holdout_rows)
-        if store.rows - holdout < config.batch_size:
+        shards = Shards(store, site) if config.follow else None
+        rows = store.rows_planned if shards else store.rows
+        holdout = held_out(rows, config.holdout_rows)
+        if rows - holdout < config.batch_size:
             raise InputError(
-                f"--batch_size={config.batch_size}: {store.url} has {store.rows} rows, {holdout} of them held out. "
+                f"--batch_size={config.batch_size}: {store.url} has {rows} rows, {holdout} of them held out. "
                 "Harvest more tokens, or take a smaller batch or fewer --holdout_rows."
             )
-        return cls(config, store, site, mesh, make_method(config.method), normalization, holdout)
+        if config.keep_bytes is not None:
+            _check_can_remove(config, shards, rows - holdout)
+        normalization = normalization_of(store, site, config.normalize, shards.first_window() if shards else None)
+        return cls(config, store, site, mesh, make_method(config.method), normalization, holdout, shards)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the store, those to come included where it is followed."""
+        return self.store.rows_planned if self.shards else self.store.rows
 
     @property
     def d_model(self) -> int:
@@ -96,8 +133,13 @@ class Setup:
     @cached_property
     def batches(self) -> Batches:
         """The training rows; those held out never come."""
-        rows = (0, self.store.rows - self.holdout)
-        return Batches(self.store, self.site, self.config.batch_size, self.config.seed, rows=rows)
+        rows = (0, self.rows - self.holdout)
+        return Batches(self.store, self.site, self.config.batch_size, self.config.seed, rows=rows, shards=self.shards)
+
+    def wait_for_batch(self, step: int, give_up: Callable[[], object]) -> bool:
+        """Waits until the rows of the batch of `step` are there; False once `give_up()`."""
+        order = self.batches.order
+        return self.shards.wait(order.stretch(order.locate(step)[0], 0, order.lanes).ranges, give_up)
 
     @cached_property
     def program(self) -> Program:
@@ -134,7 +176,7 @@ class Setup:
             "store": absolute(self.config.store),
             "site": self.site,
             "fingerprint": attributes.get("fingerprint", ""),
-            "store_rows": self.store.rows,
+            "store_rows": self.rows,
             "holdout_rows": self.holdout,
             "model": attributes.get("model", ""),
             "tokenizer": attributes.get("tokenizer", ""),

@@ -1,13 +1,15 @@
 """metrics.jsonl, run.json, the memory table and the average of the weights say what is the case."""
 
+import errno
 import json
+import threading
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from jaxsae.errors import InputError
+from jaxsae.errors import DiskFullError, InputError
 from jaxsae.inspect import InspectConfig, inspect
 from jaxsae.training import load, memory, setup, train
 from jaxsae.training.checkpoint import Checkpoints
@@ -129,3 +131,15 @@ def test_a_run_is_found_by_its_directory_or_that_of_its_checkpoints(configure):
     checkpoints = Path(config.workdir) / "checkpoints"
     assert find_checkpoints(config.workdir) == find_checkpoints(checkpoints) == checkpoints
     np.testing.assert_array_equal(load(checkpoints).params.W_enc, load(config.workdir).params.W_enc)
+
+
+def test_a_board_that_found_no_room_ends_the_run_instead_of_holding_it(tmp_path):
+    """TensorBoard's thread dies of a full disk; its queue would take some more events, and then none for ever."""
+    with MetricsLog(tmp_path, 0) as log:
+        log.write({"step": 1, "loss": 0.5})
+        error = OSError(errno.ENOSPC, "No space left on device")
+        died = threading.Thread(target=lambda: (_ for _ in ()).throw(error))
+        died.start()
+        died.join()
+        with pytest.raises(DiskFullError, match="the disk is full"):
+            log.write({"step": 2, "loss": 0.5})
