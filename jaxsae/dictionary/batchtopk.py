@@ -22,4 +22,4 @@ class BatchTopK(TopK):
         return min(self.config.width, self.config.row_k_max or 4 * self.config.k)
 
     def request(self, rows: int) -> Request:
-        return Request(self.row_limit(), batch_total=rows * self.config.k)
+        return Request(self.row_limit(), batch_total=rows * self.config.k, encoder=self.config.encoder)

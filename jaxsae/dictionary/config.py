@@ -16,6 +16,11 @@ class MethodConfig:
     )
     k: int = option(32, "topk: active latents of each row; batchtopk: of a row on average")
     row_k_max: int | None = option(None, "batchtopk: the most latents that one row keeps; default: 4 k")
+    encoder: Literal["auto", "approximate"] = option(
+        "auto",
+        "topk, batchtopk, in training: auto: exact, by the kernel that suits the device; approximate: TPUs only, about "
+        "0.95 of a row's best",
+    )
     aux_k: int | None = option(
         None, "topk: dead latents that model the residual; default: power of two nearest d_model/2"
     )

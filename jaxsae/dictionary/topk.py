@@ -79,11 +79,12 @@ class TopK(MethodBase):
 
     def requests(self, rows: int, d_model: int, use_aux: bool) -> tuple[Request, ...]:
         """The best latents and, with `use_aux`, the best dead ones."""
-        return (self.request(rows), Request(self.aux_k(d_model))) if use_aux else (self.request(rows),)
+        best = self.request(rows)
+        return (best, Request(self.aux_k(d_model), encoder=best.encoder)) if use_aux else (best,)
 
     def request(self, rows: int) -> Request:
         """The latents that reconstruct a batch of `rows` rows, over all devices."""
-        return Request(self.config.k)
+        return Request(self.config.k, encoder=self.config.encoder)
 
     def aux_k(self, d_model: int) -> int:
         """Dead latents that model the residual."""

@@ -33,10 +33,12 @@ class Request:
     Attributes:
       k: how many a row keeps over all shards; with `batch_total` the most that it may keep.
       batch_total: how many (row, latent) pairs the whole batch keeps (BatchTopK); None: k in each row.
+      encoder: which implementation of `encode_topk` selects.
     """
 
     k: int
     batch_total: int | None = None
+    encoder: str = "auto"
 
 
 @flax.struct.dataclass
@@ -117,7 +119,7 @@ def encode(
 
 def _select(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, mask: jax.Array | None, request: Request) -> Selected:
     bias = b_enc if mask is None else jnp.where(mask, b_enc, -jnp.inf)
-    values, indices = encode_topk(x, w_enc, bias, min(request.k, w_enc.shape[0]))
+    values, indices = encode_topk(x, w_enc, bias, min(request.k, w_enc.shape[0]), request.encoder)
     keep = merge_over_model(values, request.k)
     if request.batch_total is not None:
         # Of the row's best over all shards, not of each shard's, so that the choice is the same on every mesh.

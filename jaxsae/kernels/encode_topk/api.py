@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.errors import InputError
-from jaxsae.kernels.encode_topk import choose, chunked, cpu, hopper, reference, screened, tpu, xla
+from jaxsae.kernels.encode_topk import approximate, choose, chunked, cpu, hopper, reference, screened, tpu, xla
 from jaxsae.kernels.encode_topk.bisect import merge_by_bisection
 from jaxsae.parallel import MODEL
 
@@ -17,6 +17,7 @@ IMPLEMENTATIONS = {
     "chunked": chunked.encode_topk,
     "mosaic_gpu": hopper.encode_topk,
     "reference": reference.encode_topk,
+    "approximate": approximate.encode_topk,
 }
 
 
@@ -25,8 +26,8 @@ def encode_topk(
 ) -> tuple[jax.Array, jax.Array]:
     """Values and indices [B, k] of the k largest pre-activations x W_enc^T + b_enc of each row.
 
-    Exact; descending; ties by lowest index. A row with a NaN pre-activation has NaN for all its values, and
-    an infinite pre-activation stands among the values. Not differentiable by itself: see `kernels.encode`.
+    Exact (but for `approximate`); descending; ties by lowest index. A row with a NaN pre-activation has NaN for
+    all its values, an infinite one stands among the values. Not differentiable by itself: see `kernels.encode`.
 
     Args:
       x: [B, d]. w_enc: [n, d]. b_enc: [n]; -inf leaves a latent out. k: 1 to n.
