@@ -78,7 +78,8 @@ def _write(path: Path, config: BenchmarkConfig) -> tuple[str, int]:
 
 def _batches(url: str, config: BenchmarkConfig) -> None:
     """One epoch, by the iterator that training uses."""
-    batches = Batches(open_store(url), SITE, config.batch_size, config.seed)
+    store = open_store(url)
+    batches = Batches(store, SITE, config.batch_size, config.seed, dtype=store.dtype(SITE))
     steps = batches.steps_per_epoch
     for step, _ in iterate(batches):
         if step + 1 == steps:

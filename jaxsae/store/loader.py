@@ -111,7 +111,8 @@ class Batches:
         """
         stop = self.batch_size if stop is None else stop
         indices, key = self._indices(step, start, stop)
-        return self._block(*key)[indices].astype(self.dtype, copy=False)
+        # `take` copies whole rows; indexing goes through bfloat16 number by number.
+        return self._block(*key).take(indices, axis=0).astype(self.dtype, copy=False)
 
     def rows_of(self, step: int) -> np.ndarray:
         """int64 [batch_size]: which rows of the store the batch of a step holds."""

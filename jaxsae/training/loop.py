@@ -201,7 +201,7 @@ class _Watch:
 
 def describe_bad_batch(setup: Setup, index: int) -> str:
     """Which rows of the batch of a step (from 0) hold NaN or Inf."""
-    bad = ~np.isfinite(setup.batches[index]).all(1)
+    bad = ~np.isfinite(setup.batches[index].astype(np.float32)).all(1)
     if not bad.any():
         return "the loss is not finite though the batch is; a lower --learning_rate may help."
     rows = np.sort(setup.batches.rows_of(index)[bad])

@@ -20,11 +20,15 @@ from jaxsae.training.step import StepConfig, goes_in_pairs, make_step, make_upda
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What `jaxsae train` runs and `jaxsae plan` compiles, from flags and the width of the activations alone."""
+    """What `jaxsae train` runs and `jaxsae plan` compiles, from flags and the activations' width and type alone.
+
+    Rows come to the device as the store has them and become float32 there: half the bytes on the way, for bfloat16.
+    """
 
     config: TrainConfig
     d_model: int
     mesh: Mesh
+    batch_dtype: np.dtype | type = np.float32
 
     @cached_property
     def method(self) -> Method:
@@ -65,7 +69,7 @@ class Program:
     def batch(self) -> jax.ShapeDtypeStruct:
         """Shape and sharding of a batch."""
         shape = self.config.batch_size, self.d_model
-        return jax.ShapeDtypeStruct(shape, np.float32, sharding=batch_sharding(self.mesh))
+        return jax.ShapeDtypeStruct(shape, self.batch_dtype, sharding=batch_sharding(self.mesh))
 
     @property
     def forms_gradient(self) -> bool:
@@ -79,7 +83,8 @@ class Program:
 
     def memory(self) -> MemoryPlan:
         """Bytes of one device, workspace aside."""
-        batches = (self.config.prefetch + 2) * 4 * self.batch.size // self.mesh.shape[DATA]
+        row_bytes = self.d_model * np.dtype(self.batch_dtype).itemsize
+        batches = (self.config.prefetch + 2) * self.config.batch_size * row_bytes // self.mesh.shape[DATA]
         return plan_memory(self.abstract, batches, self.forms_gradient)
 
     def lower(self) -> jax.stages.Lowered:

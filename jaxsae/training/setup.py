@@ -134,7 +134,8 @@ class Setup:
     def batches(self) -> Batches:
         """The training rows; those held out never come."""
         rows = (0, self.rows - self.holdout)
-        return Batches(self.store, self.site, self.config.batch_size, self.config.seed, rows=rows, shards=self.shards)
+        size, seed, dtype = self.config.batch_size, self.config.seed, self.store.dtype(self.site)
+        return Batches(self.store, self.site, size, seed, rows=rows, dtype=dtype, shards=self.shards)
 
     def wait_for_batch(self, step: int, give_up: Callable[[], object]) -> bool:
         """Waits until the rows of the batch of `step` are there; False once `give_up()`."""
@@ -144,7 +145,7 @@ class Setup:
     @cached_property
     def program(self) -> Program:
         """The step, before it is compiled."""
-        return Program(self.config, self.d_model, self.mesh)
+        return Program(self.config, self.d_model, self.mesh, self.store.dtype(self.site))
 
     @property
     def abstract(self) -> TrainState:

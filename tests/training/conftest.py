@@ -27,10 +27,10 @@ def rows():
     return (active @ directions + rng.normal(size=D) + 0.05 * rng.normal(size=(ROWS, D))).astype(np.float32)
 
 
-def write_store(directory: Path, x: np.ndarray) -> str:
+def write_store(directory: Path, x: np.ndarray, dtype: str = "float32") -> str:
     np.save(directory / "x.npy", x)
-    url = str(directory / "store")
-    harvest(HarvestConfig(store=url, source="arrays", input=(str(directory / "x.npy"),), shard_rows=256, chunk_rows=32))
+    url, files = str(directory / f"store_{dtype}"), (str(directory / "x.npy"),)
+    harvest(HarvestConfig(store=url, source="arrays", input=files, shard_rows=256, chunk_rows=32, dtype=dtype))
     return url
 
 
@@ -42,8 +42,8 @@ def store(rows, tmp_path_factory):
 
 @pytest.fixture
 def own_store(rows, tmp_path):
-    """make(x=rows) -> URL of a store that the test may change."""
-    return lambda x=rows: write_store(tmp_path, x)
+    """make(x=rows, dtype="float32") -> URL of a store that the test may change."""
+    return lambda x=rows, dtype="float32": write_store(tmp_path, x, dtype)
 
 
 @pytest.fixture

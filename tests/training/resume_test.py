@@ -104,6 +104,18 @@ def test_losses_do_not_depend_on_the_mesh(configure, metrics):
     assert losses[1, 1][-1] < 0.8 * losses[1, 1][0]
 
 
+def test_rows_stored_in_bfloat16_train_as_their_float32_numbers(configure, own_store, rows, newest_state, assert_same):
+    import ml_dtypes
+
+    halved = rows.astype(ml_dtypes.bfloat16).astype(np.float32)
+    states = []
+    for dtype in ("float32", "bfloat16"):
+        config = configure(dtype, steps=3, store=own_store(halved, dtype))
+        train(config)
+        states.append(newest_state(config))
+    assert_same(*states)
+
+
 def test_batches_do_not_depend_on_the_mesh(store):
     batches = Batches(open_store(store), "activations", 64, seed=3)
     for shape in ((1, 1), (2, 4), (4, 2)):
