@@ -45,9 +45,10 @@ class Buffers:
         """Of all temporaries."""
         return max((slot.largest for slot in self.slots), key=shape_bytes, default=None)
 
-    def largest_of_batch(self, width: int) -> tuple[str, tuple[int, ...]] | None:
-        """Of the temporaries that have no dimension of `width`: those that a batch brings with it."""
-        shapes = [shape for slot in self.slots for shape in slot.shapes if width not in shape[1]]
+    def largest_of_batch(self, width: int, d: int) -> tuple[str, tuple[int, ...]] | None:
+        """Of the temporaries that are not shaped as weights or their vectors: those that a batch brings with it."""
+        weights = lambda sizes: {width, d} <= set(sizes) or set(sizes) <= {width, 1}
+        shapes = [shape for slot in self.slots for shape in slot.shapes if not weights(shape[1])]
         return max(shapes, key=shape_bytes, default=None)
 
 

@@ -111,15 +111,26 @@ def turns_of(loop: Instruction, computations: dict[str, list[Instruction]]) -> i
 def find_collectives(text: str, devices: int) -> list[Collective]:
     """Every collective that a step may run, except those within groups of one device, which move nothing."""
     computations, entry = parse(text)
-    return [one for one in _walk(computations, entry, 1, True, "", devices) if one.size > 1]
+    found: dict[object, Collective] = {}
+    for channel, one in _walk(computations, entry, 1, True, "", devices):
+        # Known turns before unknown: a TPU's collective that runs beside other work stands where it is started, in
+        # the loop that it runs beside, and where it is waited for.
+        if one.size > 1 and (channel not in found or one.counted > found[channel].counted):
+            found[channel] = one
+    return list(found.values())
 
 
-def _walk(computations, name: str, times: int, counted: bool, scope: str, devices: int) -> Iterator[Collective]:
+def _walk(
+    computations, name: str, times: int, counted: bool, scope: str, devices: int
+) -> Iterator[tuple[object, Collective]]:
+    """Collectives, each with what tells it from others: those that run beside other work keep a channel and stand thrice."""
     for one in computations.get(name, ()):
         kind = one.operation.removesuffix("-start")
         if kind in KINDS:
             size, inside = _group_size(one.rest, devices), scope or _scope(one.rest)
-            yield Collective(kind, size, _result_bytes(one), times, counted, inside)
+            beside = re.search(r"channel_id=(\d+).*\bchain_id=", one.rest)
+            channel = (kind, beside[1]) if beside else object()
+            yield channel, Collective(kind, size, _result_bytes(one), times, counted, inside)
         within, known = times, counted
         if one.operation == "while" and not (turns := turns_of(one, computations)):
             known = counted and _is_switch(one, computations)

@@ -107,9 +107,13 @@ def _main(config: PlanConfig, folder: str) -> dict[str, Any]:
         "width_temporaries": min(temporaries, buffers.width_share(width)),
         "refused_by_compiler": compiled is None,
         "collectives": [dataclasses.asdict(c) | {"moved": c.moved} for c in find_collectives(text, mesh.size)],
+        "encoders": program.encoders(),
         "custom_kernels": _custom_kernels(text),
     }
-    for name, shape in (("largest", buffers.largest()), ("largest_of_batch", buffers.largest_of_batch(width))):
+    for name, shape in (
+        ("largest", buffers.largest()),
+        ("largest_of_batch", buffers.largest_of_batch(width, config.d_model)),
+    ):
         figures[name] = {"shape": show_shape(shape), "bytes": shape_bytes(shape)} if shape else None
     return figures | {"alternatives": alternatives(config, topology, program, figures)}
 

@@ -1,5 +1,6 @@
 """`jaxsae plan`: the figures, on the screen and as JSON."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -16,6 +17,8 @@ from jaxsae.plan.roofline import FLOAT, Sizes, affordable, auxiliary, parts
 from jaxsae.plan.show import lines
 from jaxsae.plan.topology import Topology
 from jaxsae.training.step import AUX_SCOPE, PLAIN_SCOPE
+
+FUSED = ("pallas_tpu", "mosaic_gpu", "approximate")  # encoders whose pre-activations never reach the device's memory
 
 
 def plan(config: PlanConfig) -> dict[str, Any]:
@@ -106,16 +109,24 @@ def figures_of(config: PlanConfig, topology: Topology, compiled: dict[str, Any])
         "tokens_per_second_at_most": config.batch_size / seconds,
         "selection_hidden": sizes.fused if sizes.pairs is not None else None,
         "vector_operations_affordable": affordable(chip, sizes),
+        "encoders": [{"k": k, "name": name, "refused": why} for k, name, why in compiled["encoders"]],
         "custom_kernels": compiled["custom_kernels"],
         "alternatives": compiled["alternatives"],
     }
     if method.has_aux:
         extra = sum(with_aux.values()) - sum(moved.values())
-        part = auxiliary(sizes, method.aux_k(config.d_model), max(0.0, extra), model)
+        part = auxiliary(
+            dataclasses.replace(sizes, fused=_fused(compiled, 1)), method.aux_k(config.d_model), max(0.0, extra), model
+        )
         figures["auxiliary_seconds"], figures["auxiliary_bound_by"] = part.bound(
             chip, config.compute_dtype, data * model
         )
     return figures
+
+
+def _fused(compiled: dict[str, Any], number: int) -> bool:
+    """Whether the pre-activations of a selection stay within a kernel: of the best latents, 0, or of the dead ones, 1."""
+    return [name in FUSED for _, name, _ in compiled["encoders"]][number : number + 1] == [True]
 
 
 def _sizes(config: PlanConfig, compiled: dict[str, Any]) -> Sizes:
@@ -133,5 +144,5 @@ def _sizes(config: PlanConfig, compiled: dict[str, Any]) -> Sizes:
         forms_gradient=compiled["forms_gradient"],
         compute=2 if config.compute_dtype == "bfloat16" else FLOAT,
         dtype=config.compute_dtype,
-        fused=bool(compiled["custom_kernels"]),
+        fused=_fused(compiled, 0),
     )

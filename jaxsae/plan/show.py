@@ -77,7 +77,12 @@ def _time(figures: dict[str, Any]) -> list[str]:
             f"  {'while dead':<16}{figures['auxiliary_seconds'] * 1e3:>10.3f} ms more: AuxK, in steps with dead latents, "
             f"bound by {figures['auxiliary_bound_by']}"
         )
-    return ["least time (roofline of public peaks, nothing measured)", *rows]
+    encoders = [
+        f"  encoder of {'the best' if not number else 'dead'} latents, k {one['k']:,}: {one['name']}"
+        + (f", since {one['refused']}" if one["refused"] else "")
+        for number, one in enumerate(figures["encoders"])
+    ]
+    return [*encoders, "least time (roofline of public peaks, nothing measured)", *rows]
 
 
 def _advice(figures: dict[str, Any]) -> list[str]:

@@ -4,11 +4,13 @@ import dataclasses
 from functools import cached_property
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
 
 from jaxsae.dictionary import Method, make_method
+from jaxsae.kernels.encode_topk.choose import explained
 from jaxsae.parallel import DATA, MODEL, batch_sharding
 from jaxsae.platform import compiling_for
 from jaxsae.training.config import TrainConfig
@@ -80,6 +82,19 @@ class Program:
         with compiling_for(self.mesh):
             attempts = {False, self.step_config.aux}
             return not all(goes_in_pairs(self.method, self.step_config, update, *shapes, aux) for aux in attempts)
+
+    def encoders(self) -> list[tuple[int, str, str | None]]:
+        """For each selection of a step its k, the kernel that makes it, and why it is not the one made for the device."""
+        data, model = self.mesh.shape[DATA], self.mesh.shape[MODEL]
+        requests = self.method.requests(self.config.batch_size, self.d_model, self.step_config.aux) or ()
+        width, dtype = self.config.method.width // model, jnp.dtype(self.config.compute_dtype)
+        x = jax.ShapeDtypeStruct((self.config.batch_size // data, self.d_model), dtype)
+        w_enc = jax.ShapeDtypeStruct((width, self.d_model), dtype)
+        with compiling_for(self.mesh):
+            return [
+                (r.k, *(explained(x, w_enc, min(r.k, width)) if r.encoder == "auto" else (r.encoder, None)))
+                for r in requests
+            ]
 
     def memory(self) -> MemoryPlan:
         """Bytes of one device, workspace aside."""

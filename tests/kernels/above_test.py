@@ -61,6 +61,18 @@ def test_no_row_of_all_latents_overflows_and_nan_stays():
     assert not overflow.any()
 
 
+def test_thresholds_of_another_shape_are_refused():
+    x, w, b, _ = draw(n=12)
+    with pytest.raises(InputError, match="each of 12 latents"):
+        encode_above(x, w, b, np.zeros(11, np.float32), 3)
+
+
+def test_a_threshold_far_below_rounds_nothing_away():
+    x, w, b, _ = draw(n=50)
+    values, indices, _ = encode_above(x, w, b, -1e6, 50)
+    np.testing.assert_array_equal(values, np.take_along_axis(x @ w.T + b, np.asarray(indices), 1))
+
+
 def test_places_out_of_range_are_refused():
     x, w, b, _ = draw(n=12)
     for k_max in (0, 13):

@@ -100,16 +100,16 @@ def test_one_that_cannot_run_is_named_and_left_out(gpu, capsys):
 
 def test_refusals_say_why_once(gpu, capsys, monkeypatch):
     x, w, _ = arrays(jnp.float32)
-    assert [choose.on_gpu(x, w, 4) for _ in range(3)] == ["chunked"] * 3
+    assert [choose.for_target(x, w, 4) for _ in range(3)] == ["chunked"] * 3
     assert capsys.readouterr().err.count("mosaic_gpu takes x and W_enc in bfloat16") == 1
     monkeypatch.setattr(choose, "target", lambda: Target("gpu", "NVIDIA A100-SXM4-80GB"))
-    assert choose.on_gpu(*arrays()[:2], 4) == "chunked" and not gpu
+    assert choose.for_target(*arrays()[:2], 4) == "chunked" and not gpu
     assert "needs a Hopper GPU, not NVIDIA A100" in capsys.readouterr().err
 
 
 def test_a_device_that_is_not_at_hand_is_not_asked(gpu, monkeypatch):
     monkeypatch.setattr(choose, "_is_at_hand", lambda kind: False)
-    assert choose.on_gpu(*arrays()[:2], 4) == "mosaic_gpu" and not gpu
+    assert choose.for_target(*arrays()[:2], 4) == "mosaic_gpu" and not gpu
 
 
 def test_the_cache_lies_where_the_user_says(monkeypatch, tmp_path):

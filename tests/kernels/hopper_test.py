@@ -139,3 +139,13 @@ def test_what_it_does_not_take_is_refused_with_the_limit():
 )
 def test_hopper_is_told_by_name(kind, hopper_gpu):
     assert Target("gpu", kind).is_hopper == hopper_gpu and not Target("tpu", kind).is_hopper
+
+
+def test_sizes_are_chosen_for_any_k():
+    """Binomial terms of k 2,048, AuxK's at d 4,096, are beyond a float's range one by one."""
+    for k in (1, 64, 512, 1030, 2048, 8192):
+        size, keep = choose_sizes(2**19, k)
+        assert 0 <= miss(k, 2**19 // size, keep) <= 1
+    rng = np.random.default_rng(0)
+    full = np.mean([np.bincount(rng.integers(0, 256, 64)).max() > 2 for _ in range(4000)])
+    assert miss(64, 256, 2) == pytest.approx(full, rel=0.15)

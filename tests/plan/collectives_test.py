@@ -112,7 +112,7 @@ def test_the_compilers_account_of_memory():
     assert buffers.total == 12 * 2**30
     assert [slot.size for slot in buffers.slots] == [2 * 2**30, 2**28, 2**22]  # without arguments and other memories
     assert show_shape(buffers.largest()) == "bf16[262144,4096]"
-    assert shape_bytes(buffers.largest_of_batch(262144)) == 4096 * 16384 * 4
+    assert shape_bytes(buffers.largest_of_batch(262144, 4096)) == 4096 * 16384 * 4
     assert buffers.width_share(262144) == 2 * 2**30
 
 

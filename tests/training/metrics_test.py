@@ -11,7 +11,7 @@ import pytest
 
 from jaxsae.errors import DiskFullError, InputError
 from jaxsae.inspect import InspectConfig, inspect
-from jaxsae.training import load, memory, setup, train
+from jaxsae.training import load, memory, program, setup, train
 from jaxsae.training.checkpoint import Checkpoints
 from jaxsae.training.memory import MemoryPlan, check_fits, plan_memory
 from jaxsae.training.metrics import MetricsLog, read_metrics
@@ -101,7 +101,7 @@ def test_what_cannot_fit_is_refused_before_it_is_compiled(configure, monkeypatch
     with pytest.raises(InputError, match="adam_bf16"):
         check_fits(MemoryPlan(10, 20, 30, 40), 99)
     monkeypatch.setattr(setup, "available_bytes", lambda device: 1000)
-    monkeypatch.setattr(setup, "make_step", lambda *_: pytest.fail("it was compiled"))
+    monkeypatch.setattr(program, "make_step", lambda *_: pytest.fail("it was compiled"))
     with pytest.raises(InputError, match="smaller --width"):
         train(configure())
 

@@ -9,7 +9,9 @@ anything is kept; a list one longer than `k_max` shows whether a row had more.
 import jax
 import jax.numpy as jnp
 
+from jaxsae.errors import InputError
 from jaxsae.kernels.encode_topk.api import encode_topk
+from jaxsae.kernels.pairs import all_dots
 
 
 def encode_above(
@@ -23,7 +25,8 @@ def encode_above(
     """The latents of each row whose pre-activation exceeds their threshold, farthest above it first.
 
     Args:
-      x: [B, d]. w_enc: [n, d]. b_enc: [n]. threshold: [n] or one for all, finite. k_max: places of a row, 1 to n.
+      x: [B, d]. w_enc: [n, d]. b_enc: [n]. threshold: [n] or one for all, finite and of
+        the size of pre-activations (what is above it is decided by their difference). k_max: places of a row, 1 to n.
       implementation: as for `encode_topk`.
 
     Returns:
@@ -32,13 +35,17 @@ def encode_above(
       overflow bool [B]: rows with more than `k_max` such latents, of which those farthest above are given.
 
     Raises:
-      InputError: as `encode_topk`.
+      InputError: as `encode_topk`, or thresholds of another shape.
     """
-    width = w_enc.shape[0]
-    threshold = jnp.broadcast_to(jnp.asarray(threshold, jnp.float32), (width,))
+    x, w_enc, b_enc = jnp.asarray(x), jnp.asarray(w_enc), jnp.asarray(b_enc, jnp.float32)
+    width, threshold = w_enc.shape[0], jnp.asarray(threshold, jnp.float32)
+    if threshold.shape not in ((), (width,)):
+        raise InputError(f"encode_above takes one threshold or one for each of {width} latents: got {threshold.shape}")
+    threshold = jnp.broadcast_to(threshold, (width,))
     longer = k_max + (1 <= k_max < width)  # what is out of range `encode_topk` refuses
-    excess, indices = encode_topk(x, w_enc, b_enc.astype(jnp.float32) - threshold, longer, implementation)
+    excess, indices = encode_topk(x, w_enc, b_enc - threshold, longer, implementation)
     overflow = excess[:, k_max] > 0 if longer > k_max else jnp.zeros(x.shape[0], bool)
     excess, indices = excess[:, :k_max], indices[:, :k_max]
-    values = jnp.where(excess > 0, excess + threshold[indices], 0)
+    # Not excess + threshold, which a threshold far below would round away.
+    values = jnp.where(excess > 0, all_dots(x, indices, w_enc) + b_enc[indices], 0)
     return jnp.where(jnp.isnan(excess), jnp.nan, values), indices, overflow

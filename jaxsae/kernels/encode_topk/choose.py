@@ -32,30 +32,30 @@ _chosen: dict[str, str] = {}
 
 def for_target(x: jax.Array, w_enc: jax.Array, k: int) -> str:
     """The implementation for x [B, d], W_enc [n, d] and k on the device that is compiled for; says why one is refused."""
-    platform = target().platform
-    if platform == "gpu":
-        return on_gpu(x, w_enc, k)
-    if platform == "tpu":
-        why = tpu.refusal(x, w_enc, k, tpu.vmem_bytes())
-        if why:
-            _say_once(f"encode_topk: xla, since pallas_tpu {why}")
-        return "xla" if why else "pallas_tpu"
-    pays = x.dtype == jnp.float32 and x.shape[1] >= screened.MIN_D and k <= screened.MAX_K
-    if pays and screened.refused():
-        _say_once(f"encode_topk: cpu, since screened gains nothing where {screened.refused()}")
-    return "screened" if pays and not screened.refused() else "cpu"
-
-
-def on_gpu(x: jax.Array, w_enc: jax.Array, k: int) -> str:
-    """The implementation for x [B, d], W_enc [n, d] and k on the GPU that is compiled for."""
-    device = target()
-    why = hopper.refusal(x, w_enc, k) if device.is_hopper else f"needs a Hopper GPU, not {device.kind}"
+    name, why = explained(x, w_enc, k)
     if why:
-        _say_once(f"encode_topk: {FALLBACK}, since mosaic_gpu {why}")
-        return FALLBACK
-    if not _is_at_hand(device.kind):  # `jaxsae plan` compiles for a device that cannot be asked
-        return "mosaic_gpu"
-    return measured(device.kind, x.shape[0], *w_enc.shape, k, x.dtype)
+        _say_once(f"encode_topk: {name}, since {why}")
+    return name
+
+
+def explained(x: jax.Array, w_enc: jax.Array, k: int) -> tuple[str, str | None]:
+    """The implementation, and why the kernel that is made for the device is not it; None: it is, or nothing is lost."""
+    device = target()
+    if device.platform == "gpu":
+        why = hopper.refusal(x, w_enc, k) if device.is_hopper else f"needs a Hopper GPU, not {device.kind}"
+        if why:
+            return FALLBACK, f"mosaic_gpu {why}"
+        if not _is_at_hand(device.kind):  # `jaxsae plan` compiles for a device that cannot be asked
+            return "mosaic_gpu", None
+        return measured(device.kind, x.shape[0], *w_enc.shape, k, x.dtype), None
+    if device.platform == "tpu":
+        why = tpu.refusal(x, w_enc, k, tpu.vmem_bytes())
+        return ("xla", f"pallas_tpu {why}") if why else ("pallas_tpu", None)
+    pays = x.dtype == jnp.float32 and x.shape[1] >= screened.MIN_D and k <= screened.MAX_K
+    if not pays:
+        return "cpu", None
+    why = screened.refused()
+    return ("cpu", f"screened gains nothing where {why}") if why else ("screened", None)
 
 
 def measured(kind: str, batch: int, width: int, d: int, k: int, dtype: jnp.dtype) -> str:

@@ -13,7 +13,6 @@ gives the same bits.
 
 import dataclasses
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -55,9 +54,12 @@ class Buckets:
 
 def miss(k: int, buckets: int, keep: int) -> float:
     """Probability that some bucket holds more than `keep` of a row's k best, were they placed at random."""
-    p = 1 / buckets
-    tail = sum(math.comb(k, j) * p**j * (1 - p) ** (k - j) for j in range(keep + 1, k + 1))
-    return min(1.0, buckets * tail)
+    p, term = 1 / buckets, (1 - 1 / buckets) ** k  # of the binomial law, one after the other: no term is large
+    tail = 0.0
+    for j in range(1, k + 1):
+        term *= (k - j + 1) / j * (p / (1 - p)) if p < 1 else 0.0
+        tail += term if j > keep else 0.0
+    return min(1.0, buckets * tail) if p < 1 else float(k > keep)
 
 
 def choose_sizes(width: int, k: int) -> tuple[int, int]:
