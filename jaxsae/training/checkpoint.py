@@ -8,9 +8,9 @@ short, but a bit that flipped in an array of some size it hands on as it is.
 
 import dataclasses
 import json
-import logging
-import sys
+import time
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,11 @@ from orbax.checkpoint import v1 as ocp
 
 from jaxsae import processes
 from jaxsae.errors import InputError, reraise_if_disk_full
+from jaxsae.training import orbax_errors
 from jaxsae.training.state import TrainState
 
 FORMAT = 2
+LOOK_EVERY = 0.5  # seconds between two looks at how much of a save is written
 _IN_DICTIONARY = ("step", "params", "skipped", "average", "threshold", "mean", "scale")
 _IN_TRAINING = ("moments", "since_fired")
 
@@ -34,26 +36,11 @@ def _split(state: TrainState) -> dict[str, dict[str, Any]]:
     return {name: part for name, part in parts.items() if part}  # a run that was imported has no `training`
 
 
-def _quiet() -> None:
-    # Orbax tells every save at INFO, lists threads, and logs the traceback of each thread that failed before it
-    # raises the error itself; what matters to a user is said by the run.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the same damage once more for every array
-    if sys.excepthook is not _without_late_reads:
-        _without_late_reads.hook, sys.excepthook = sys.excepthook, _without_late_reads
-
-
-def _without_late_reads(kind: type, error: BaseException, trace) -> None:
-    # Reads of a damaged checkpoint's other arrays end after the error was raised, and tell a loop that has closed.
-    if "Event loop is closed" not in str(error):
-        _without_late_reads.hook(kind, error, trace)
-
-
 class Checkpoints:
     """The checkpoints of a run; a context that waits for what is still being written."""
 
     def __init__(self, directory: Path, keep: int = 2):
-        _quiet()
+        orbax_errors.hide()
         self.directory = Path(directory).absolute()
         self._saver = _open(
             self.directory,
@@ -93,7 +80,8 @@ class Checkpoints:
         if self.latest == step:
             return
         try:
-            self._saver.wait()
+            self._finish()
+            processes.beat(f"saving step {step}")
             parts = _split(state)
             described = _sealed({"format": FORMAT, **metadata, "sums": sums_of_bits(parts)})
             self._saver.save_checkpointables_async(step, parts, force=True, custom_metadata=described)
@@ -104,10 +92,36 @@ class Checkpoints:
     def wait(self) -> None:
         """Returns when the last save is on disk."""
         try:
-            self._saver.wait()
+            self._finish()
         except Exception as error:
             reraise_if_disk_full(error, str(self.directory))
             raise
+
+    def _finish(self) -> None:
+        """Waits for the last save, and in a run of several processes no longer than it moves.
+
+        There Orbax's own wait is without end: the process whose part failed waits for the others to come to where it
+        is, and they for its part.
+        """
+        size, looked = None, 0.0
+        while not processes.is_alone() and self._saver.is_saving_in_progress():
+            if error := orbax_errors.of_save():
+                raise error
+            if time.monotonic() - looked > LOOK_EVERY:
+                size, before, looked = self._bytes(), size, time.monotonic()
+                if size != before:
+                    processes.beat("waiting for the last save")
+            time.sleep(0.01)
+        self._saver.wait()
+        orbax_errors.forget()
+
+    def _bytes(self) -> int:
+        """Of all files of all checkpoints: what changes them is a save that goes on."""
+        total = 0
+        for path in self.directory.rglob("*"):
+            with suppress(OSError):  # renamed or removed meanwhile
+                total += path.stat().st_size
+        return total
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
         """The state of a step, on the shardings of `abstract`.
@@ -131,7 +145,7 @@ def read_metadata(directory: Path, step: int | None = None) -> tuple[int, dict[s
     Raises:
       InputError: there is no checkpoint, or one that another tool or version wrote.
     """
-    _quiet()
+    orbax_errors.hide()
     if not directory.is_dir():
         raise InputError(f"{directory}: no checkpoints here. Give a directory that `jaxsae train` or `import` wrote.")
     with _open(directory.absolute()) as reader:

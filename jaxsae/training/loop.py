@@ -131,10 +131,9 @@ def _run(
 
 
 def _save(checkpoints: Checkpoints, step: int, state: TrainState, setup: Setup, wait: bool = False) -> None:
-    with processes.busy(f"saving step {step}"):
-        checkpoints.save(step, state, setup.metadata())
-        if wait:
-            checkpoints.wait()
+    checkpoints.save(step, state, setup.metadata())
+    if wait:
+        checkpoints.wait()
     if setup.config.keep_bytes is not None and is_first_process():
         # What is saved may prove damaged: rows since the oldest checkpoint that is kept can be needed again.
         row = setup.batches.order.lowest_row_from(checkpoints.oldest or 0)

@@ -1,20 +1,25 @@
 """A damaged checkpoint is noticed, whatever was damaged, or it is read back bit by bit; never wrong numbers."""
 
+import errno
 import json
 import logging
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
+from orbax.checkpoint._src.futures.future import CommitFuture
 
-from jaxsae.errors import InputError
+from jaxsae import processes
+from jaxsae.errors import DiskFullError, InputError
 from jaxsae.parallel import make_mesh
-from jaxsae.training import load, train
-from jaxsae.training.checkpoint import read_metadata, sums_of_bits
+from jaxsae.training import load, orbax_errors, train
+from jaxsae.training.checkpoint import Checkpoints, read_metadata, sums_of_bits
 
 # Orbax leaves the reads of a damaged checkpoint's other arrays to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -119,3 +124,37 @@ def test_orbax_does_not_talk(configure, caplog):
     with caplog.at_level(logging.INFO):
         train(configure(steps=2))
     assert not [record for record in caplog.records if record.name == "absl"]
+
+
+def test_a_save_that_failed_here_is_raised_though_orbax_waits_for_the_others(tmp_path, monkeypatch):
+    """Orbax meets the other processes first, who wait for this one's part."""
+    monkeypatch.setattr(processes, "is_alone", lambda: False)
+    with Checkpoints(tmp_path) as checkpoints:
+        monkeypatch.setattr(checkpoints._saver, "is_saving_in_progress", lambda: True)
+        future = CommitFuture(_without_room(), name="write")  # of Orbax: the thread that fails
+        with pytest.raises(DiskFullError, match="the disk is full"):
+            checkpoints.wait()
+        with pytest.raises(OSError):
+            future.result()
+        monkeypatch.setattr(checkpoints._saver, "is_saving_in_progress", lambda: False)
+        checkpoints.wait()
+        assert orbax_errors.of_save() is None
+
+
+async def _without_room():
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_errors_of_a_closed_loop_are_hidden_and_others_shown(capsys):
+    orbax_errors.hide()
+    for hook in (sys.excepthook, sys.__excepthook__):
+        for text in ("Event loop is closed", "another error"):
+            hook(RuntimeError, RuntimeError(text), None)
+    assert capsys.readouterr().err.count("Event loop is closed") == 1
+    before = sys.unraisablehook
+    told = []
+    shown = orbax_errors._without_late(told.append, lambda told: told.exc_value)
+    for error in (RuntimeError("Event loop is closed"), None, RuntimeError("another error")):
+        shown(SimpleNamespace(exc_value=error))
+    assert [t.exc_value and str(t.exc_value) for t in told] == [None, "another error"]
+    assert hasattr(before, "without_late")

@@ -1,16 +1,20 @@
 """A run of several processes is the run of one, bit for bit, however often it is stopped and by what."""
 
 import json
+import random
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from jaxsae.config import to_flag_lines
 from jaxsae.faults.children import Children
+from jaxsae.faults.damage import last_step
 from jaxsae.store import Batches, open_store
-from jaxsae.training import train
+from jaxsae.training import setup, train
 from jaxsae.training.checkpoint import read_metadata
 
 LONG = {"steps": 80, "checkpoint_every": 20, "log_every": 1, "mesh": (2, 2)}
@@ -24,39 +28,103 @@ def has_step(config, step):
     return lambda: (Path(config.workdir) / "checkpoints" / str(step)).exists()
 
 
+def has_logged(config, step):
+    return lambda: last_step(Path(config.workdir)) >= step
+
+
 def bits(config):
     """The newest step, and the sums of all arrays' bits that its checkpoint was sealed with."""
     step, metadata = read_metadata(Path(config.workdir) / "checkpoints")
     return step, metadata["sums"]
 
 
-def test_killed_stopped_and_resumed_as_2_1_and_4_processes_it_ends_with_the_bits_of_one_left_alone(
-    configure, metrics, tmp_path
+# A run that also writes down, for each piece of a batch that it reads, the numbers that it got.
+LOGGED = """
+import os, sys
+from jaxsae import cli
+from jaxsae.store import Batches
+
+log, read = open(f"{sys.argv[1]}-{os.getpid()}", "a", 1), Batches.read
+
+def logged(self, step, start=0, stop=None):
+    x = read(self, step, start, stop)
+    log.write(f"{step} {start} " + " ".join(row.tobytes().hex() for row in x) + "\\n")
+    return x
+
+Batches.read = logged
+sys.exit(cli.run(sys.argv[2:]))
+"""
+
+
+def rows_read(log, rows):
+    """Step -> sorted (place in the batch, row of the store) of what the processes of one start have read."""
+    of, found = {row.tobytes().hex(): number for number, row in enumerate(rows)}, {}
+    for file in log.parent.glob(f"{log.name}-*"):
+        for line in file.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):  # the last one may be cut by the kill
+                step, start, *read = line.split()
+                found.setdefault(int(step), set()).update((int(start) + n, of[x]) for n, x in enumerate(read))
+    return {step: sorted(places) for step, places in found.items()}
+
+
+def test_killed_three_times_and_resumed_as_2_1_and_4_processes_it_ends_with_the_bits_of_one_left_alone(
+    configure, metrics, rows, tmp_path
 ):
     config, alone = configure("disturbed", **LONG), configure("alone", **LONG)
-    with start(config, tmp_path, "two", count=2, devices=2) as two:
-        assert two.until(has_step(config, 20))
-        two.signal(1, signal.SIGKILL)
-        assert two.wait(30)[1] == -signal.SIGKILL and two.processes[0].exitcode == 1
-        assert "another process has gone" in two.output(0) or "process 1" in two.output(0)
-    killed_at = bits(config)[0]
-    assert 20 <= killed_at < 80 and metrics(config)[-1]["step"] - killed_at <= 21
-    with start(config, tmp_path, "one", count=1, devices=4) as one:
-        assert one.until(has_step(config, killed_at + 20))
-        one.signal(0, signal.SIGTERM)
-        assert one.wait(30) == [75]
-        assert "stopped by SIGTERM" in one.output(0) and "Start the same command again" in one.output(0)
-    stopped_at = bits(config)[0]
-    with start(config, tmp_path, "four", count=4, devices=1) as four:
-        assert four.wait() == [0] * 4, four.output(0)
-        assert f"resuming {config.workdir} at step {stopped_at}" in four.output(0)
-        assert "resuming" not in four.output(1)  # the others write to files
+    script = tmp_path / "logged.py"
+    script.write_text(LOGGED)
+    trained, reached = {}, 0
+    for number, (count, victim) in enumerate(((2, 1), (1, 0), (4, 2), (4, None))):
+        log = tmp_path / f"rows-{number}"
+        command = [str(script), str(log), "train", *to_flag_lines(config)]
+        with Children(tmp_path / f"start-{number}", command, count, 4 // count) as run:
+            if victim is None:
+                assert run.wait() == [0] * count, run.output(0)
+                assert "resuming" not in run.output(1)  # the others write to files
+            else:
+                at = reached + 20 + random.Random(time.time_ns()).randrange(5)  # steps
+                assert run.until(has_step(config, reached + 20))
+                assert run.until(has_logged(config, at))
+                run.signal(victim, signal.SIGKILL)
+                assert run.wait(30) == [-signal.SIGKILL if n == victim else 1 for n in range(count)], run.output(0)
+                assert count == 1 or "another process has gone" in run.output(0) or f"process {victim}" in run.output(0)
+            assert (f"resuming {config.workdir} at step {reached}" in run.output(0)) == (number > 0)
+        before, reached = reached, bits(config)[0]
+        assert before + 20 <= reached and last_step(Path(config.workdir)) - reached <= 21
+        read = rows_read(log, rows)
+        trained |= {step: read[step] for step in range(before, reached)}
     for process in (1, 2, 3):
         assert "resuming" in (Path(config.workdir) / f"logs/process-{process}.log").read_text()
     train(alone)
     assert bits(config) == bits(alone) and bits(alone)[0] == 80
     assert [line["step"] for line in metrics(config)] == list(range(1, 81))
     assert metrics(config) == metrics(alone)
+    assert [[place for place, _ in trained[step]] for step in range(80)] == [list(range(64))] * 80
+    batches = setup.Setup.of(alone).batches  # without the rows that are held out
+    for step in range(80):
+        assert [row for _, row in trained[step]] == list(batches.rows_of(step))
+    for first in range(0, 80, batches.steps_per_epoch):
+        steps = range(first, min(first + batches.steps_per_epoch, 80))
+        read = [row for step in steps for _, row in trained[step]]
+        assert len(set(read)) == len(read) == 64 * len(steps)
+
+
+def test_a_disk_that_fills_ends_both_processes_with_one_message_and_older_checkpoints_stay(configure, tmp_path):
+    """Each process fails in another array: in Orbax one waits for what the other will not write."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1600k", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small file system is not permitted here")
+    try:
+        config = configure(workdir=str(small / "run"), mesh=(2, 2), width=1024, steps=40, keep_checkpoints=20)
+        with start(config, tmp_path, "two", count=2, devices=2, peer_timeout=15) as two:
+            assert two.wait(60) == [2, 2], two.output(0)
+            for said in (two.output(0), two.output(1)):
+                assert said.count("the disk is full") == 1 and "Traceback" not in said and "closed" not in said
+        assert bits(config)[0] % 4 == 0
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
 
 
 def test_sigterm_to_one_of_two_makes_both_save_the_same_step(configure, tmp_path):
