@@ -25,7 +25,7 @@ from jaxsae.kernels.encode_topk.repair import repair
 from jaxsae.kernels.encode_topk.stream import LANES, TopK, encode_by_tiles, show_nan
 
 REPAIRED_ROWS = 16  # at a time: flags are rare, and a pass over W for so few is bound by memory
-MIN_D, MAX_K = 256, 64  # below and above, selecting twice as many costs what the matmul saves
+MIN_D, MAX_K = 512, 64  # below and above, selecting twice as many costs what the matmul saves
 ROUND_UP = 1 + 2**-6  # covers |dx| |dW|, and the rounding of the bound's own terms
 LARGEST = 1e37  # |x| |W| below it: no sum overflows
 
