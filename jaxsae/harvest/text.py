@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from jaxsae.errors import InputError
 from jaxsae.harvest.text_config import TextConfig, parse_documents
@@ -77,6 +79,10 @@ class _Source:
 def _open(entry: str, config: TextConfig) -> _Source:
     path = Path(entry)
     if path.is_file():
+        if path.suffix and not entry.endswith(_FILES):  # markup and keys would be trained on as if they were text
+            raise InputError(
+                f"--text={entry}: reads {', '.join(_FILES[:-1])} and files without a suffix as plain text."
+            )
         if entry.endswith(_PARQUET):
             datasets = libraries.import_datasets()
             return _of_data_set(
@@ -136,11 +142,14 @@ def _text_of(record: Any, field: str, where: str) -> str:
     return record[field]
 
 
-def _reading(entry: str):
+@contextmanager
+def _reading(entry: str) -> Iterator[BinaryIO]:
+    """The file, unpacked; what fails while it is read, as a damaged archive does, is told as an `InputError`."""
     try:
-        return gzip.open(entry, "rb") if entry.endswith(".gz") else open(entry, "rb")
-    except OSError as error:
-        raise InputError(f"--text={entry}: cannot be read ({error.strerror}).") from None
+        with gzip.open(entry, "rb") if entry.endswith(".gz") else open(entry, "rb") as file:
+            yield file
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"--text={entry}: cannot be read ({error}).") from None
 
 
 def _decoded(data: bytes, entry: str, line: int) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from jaxsae.errors import InputError
 
 NAMES = ("resid_pre", "attn_out", "mlp_in", "mlp_out", "resid_post")
-_NAMED = re.compile(rf"({'|'.join(NAMES)})\.(\d+)")
+_NAMED = re.compile(rf"({'|'.join(NAMES)})\.(0|[1-9]\d*)")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -206,11 +206,11 @@ class TorchLM:
             largest = float(rows.abs().max())
             raise InputError(
                 f"{where}: values up to {largest:.3g} overflow the store's float16, which ends at 65,504. "
-                "Take --dtype=bfloat16 or --dtype=float32."
+                "Take --dtype=bfloat16 or --dtype=float32, and another --store or none there: this one was begun in float16."
             )
         raise InputError(
             f"{where}: Inf or NaN in the model's {self.dtype} activations. Let the model compute in another type: "
-            "--model_dtype=bfloat16 or --model_dtype=float32."
+            "--model_dtype=bfloat16 or --model_dtype=float32, and another --store or none there."
         )
 
 

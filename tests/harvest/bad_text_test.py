@@ -167,6 +167,19 @@ def test_files_of_text(tmp_path):
             read(tmp_path / path, **options)
 
 
+def test_files_that_are_no_text_and_damaged_archives(tmp_path):
+    for name in ("x.json", "x.csv"):
+        (tmp_path / name).write_text('[{"text": "hello"}]')
+        with pytest.raises(InputError, match=f"{name}: reads .jsonl"):
+            Documents(TextConfig(text=(str(tmp_path / name),)))
+    whole = gzip.compress(b'{"text": "hello"}\n' * 1000)
+    for name, damaged in {"cut": whole[: len(whole) // 2], "noise": b"no archive at all"}.items():
+        path = tmp_path / f"{name}.jsonl.gz"
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=f"{name}.jsonl.gz: cannot be read"):
+            list(Documents(TextConfig(text=(str(path),))))
+
+
 def test_data_sets(tmp_path):
     datasets = pytest.importorskip("datasets")
     data = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "n": [1, 2, 3]})
