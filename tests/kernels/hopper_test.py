@@ -7,7 +7,8 @@ import pytest
 
 from jaxsae.errors import InputError
 from jaxsae.kernels.encode_topk import certificate, encode_topk, hopper, narrow, reference
-from jaxsae.kernels.encode_topk.hopper_buckets import bias_of_tiles, bucket_best, choose_sizes, miss
+from jaxsae.kernels.encode_topk.certificate import overfull
+from jaxsae.kernels.encode_topk.hopper_buckets import bias_of_tiles, bucket_best, choose_sizes
 from jaxsae.platform import Target
 
 interpreter = pytest.importorskip("jax._src.pallas.mosaic_gpu.interpret.gpu_callbacks")
@@ -102,7 +103,7 @@ def test_narrowed_top_k_is_top_k(k, total):
 @pytest.mark.parametrize("n", [2**16, 2**20, 2**24])
 def test_misses_are_rare_by_choice_of_sizes(k, n):
     size, keep = choose_sizes(n, k)
-    assert miss(k, n // size, keep) < 1e-5
+    assert overfull(k, n // size, keep) < 1e-5
     at_random = np.random.default_rng(k).integers(0, n // size, (500, k))
     counts = np.array([np.bincount(row).max() for row in at_random])
     assert (counts > keep).mean() < 0.01
@@ -145,7 +146,7 @@ def test_sizes_are_chosen_for_any_k():
     """Binomial terms of k 2,048, AuxK's at d 4,096, are beyond a float's range one by one."""
     for k in (1, 64, 512, 1030, 2048, 8192):
         size, keep = choose_sizes(2**19, k)
-        assert 0 <= miss(k, 2**19 // size, keep) <= 1
+        assert 0 <= overfull(k, 2**19 // size, keep) <= 1
     rng = np.random.default_rng(0)
     full = np.mean([np.bincount(rng.integers(0, 256, 64)).max() > 3 for _ in range(20_000)])
-    assert miss(64, 256, 3) == pytest.approx(full, rel=0.2)
+    assert overfull(64, 256, 3) == pytest.approx(full, rel=0.2)

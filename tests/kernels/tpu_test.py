@@ -9,7 +9,7 @@ import pytest
 from jax.experimental.pallas import tpu as pltpu
 
 from jaxsae.errors import InputError
-from jaxsae.kernels.encode_topk import encode_topk, tpu, tpu_bins
+from jaxsae.kernels.encode_topk import certificate, encode_topk, tpu, tpu_bins
 from jaxsae.kernels.encode_topk.reference import encode_topk as dense
 
 SMALL = tpu.Blocks(rows=16, latents=256, part=128, bins=128, keep=4)
@@ -91,7 +91,7 @@ def test_lists_are_long_enough_for_repairs_to_be_rare():
         bins_of, keep = tpu.choose_lists(k)
         full = [np.bincount(rng.integers(0, bins_of, k)).max() > keep for _ in range(20_000)]
         assert np.mean(full) < 5e-4
-        assert np.mean(full) == pytest.approx(tpu.overfull(k, bins_of, keep), abs=3e-4)
+        assert np.mean(full) == pytest.approx(certificate.overfull(k, bins_of, keep), abs=3e-4)
 
 
 @pytest.mark.parametrize(

@@ -8,26 +8,8 @@ there are `total`, so that the choice is the same on every mesh.
 import jax
 import jax.numpy as jnp
 
+from jaxsae.kernels.encode_topk.bits import LOWEST, kth_largest, ordered_bits
 from jaxsae.parallel import AXES, DATA, MODEL
-
-
-def ordered_bits(values: jax.Array) -> jax.Array:
-    """float32 -> int32 in the same order (-0.0 before 0.0; NaN beyond the infinities)."""
-    bits = jax.lax.bitcast_convert_type(values, jnp.int32)
-    return jnp.where(bits < 0, bits ^ jnp.int32(0x7FFFFFFF), bits)
-
-
-def _threshold(keys: jax.Array, total: int) -> jax.Array:
-    """The largest int32 t such that at least `total` keys over the whole mesh are t or above."""
-
-    def halve(number, low):
-        bit = 31 - number
-        step = jnp.where(bit == 31, 0, jnp.left_shift(jnp.int32(1), jnp.minimum(bit, 30)))
-        candidate = jnp.where(bit == 31, 0, low + step)
-        count = jax.lax.psum((keys >= candidate).sum(), AXES)
-        return jnp.where(count >= total, candidate, low)
-
-    return jax.lax.fori_loop(0, 32, halve, jnp.int32(-(2**31)))
 
 
 def _room(tied: jax.Array, room: jax.Array) -> jax.Array:
@@ -54,8 +36,8 @@ def merge_over_batch(values: jax.Array, total: int) -> jax.Array:
       candidate is kept may have had more to give: its list was too short for it.
     """
     nan = jax.lax.psum(jnp.isnan(values).any(1).astype(jnp.int32), MODEL) > 0
-    keys = jnp.where(nan[:, None], jnp.int32(-(2**31)), ordered_bits(values))
-    threshold = _threshold(keys, total)
+    keys = jnp.where(nan[:, None], LOWEST, ordered_bits(values))
+    threshold = kth_largest(lambda t: jax.lax.psum((keys >= t).sum(), AXES), total)
     above = keys > threshold
     room = total - jax.lax.psum(above.sum(), AXES)
     tied = keys == threshold

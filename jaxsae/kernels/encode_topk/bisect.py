@@ -8,10 +8,8 @@ row's k-th value is found by bisection on the ordered bits of float32, 32 sums o
 import jax
 import jax.numpy as jnp
 
-from jaxsae.kernels.encode_topk.batch import ordered_bits
+from jaxsae.kernels.encode_topk.bits import kth_largest, ordered_bits
 from jaxsae.parallel import MODEL
-
-LOWEST = jnp.iinfo(jnp.int32).min
 
 
 def merge_by_bisection(values: jax.Array, k: int) -> jax.Array:
@@ -25,21 +23,10 @@ def merge_by_bisection(values: jax.Array, k: int) -> jax.Array:
     """
     nan = jax.lax.psum(jnp.isnan(values).any(1).astype(jnp.int32), MODEL) > 0
     keys = ordered_bits(values)
-    threshold = _kth_of_rows(keys, k)[:, None]
+    at_least = lambda t: jax.lax.psum((keys >= t[:, None]).sum(1), MODEL)
+    threshold = kth_largest(at_least, k, keys.shape[:1])[:, None]
     above, tied = keys > threshold, keys == threshold
     counts = jax.lax.all_gather(jnp.stack([above.sum(1), tied.sum(1)]), MODEL)  # [shards, 2, B]
     earlier = jnp.arange(counts.shape[0])[:, None] < jax.lax.axis_index(MODEL)
     room = k - counts[:, 0].sum(0) - jnp.where(earlier, counts[:, 1], 0).sum(0)
     return above | (tied & (jnp.cumsum(tied, 1) <= room[:, None])) | nan[:, None]
-
-
-def _kth_of_rows(keys: jax.Array, k: int) -> jax.Array:
-    """int32 [B]: the largest t such that at least k of a row's keys over all shards are t or above."""
-
-    def halve(number, low):
-        bit = 31 - number
-        candidate = jnp.where(bit == 31, 0, low + jnp.left_shift(jnp.int32(1), jnp.minimum(bit, 30)))
-        count = jax.lax.psum((keys >= candidate[:, None]).sum(1), MODEL)
-        return jnp.where(count >= k, candidate, low)
-
-    return jax.lax.fori_loop(0, 32, halve, jnp.full(keys.shape[:1], LOWEST, jnp.int32))

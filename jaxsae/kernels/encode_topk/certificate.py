@@ -5,6 +5,8 @@ if the largest value that it dropped is strictly below the k-th that it kept: th
 whatever the ties. Rows that cannot show this are repaired.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -15,18 +17,41 @@ from jaxsae.kernels.encode_topk.stream import Tiling, TopK, has_nan
 REPAIR = Tiling(rows=128, latents=16384, bucket=128)  # XLA copies a tile's rows of W_enc: keep them few
 
 
-def settle(best: TopK, dropped: jax.Array, x: jax.Array, w_enc: jax.Array, b_enc: jax.Array) -> TopK:
+def overfull(k: int, bins: int, keep: int) -> float:
+    """Probability that some bin gets more than `keep` of a row's k best, were they placed at random; at most this.
+
+    What of them lies in one bin follows the binomial law; its terms are made one from the other, so none is large.
+    """
+    if bins == 1:
+        return float(k > keep)
+    p, term, tail = 1 / bins, (1 - 1 / bins) ** k, 0.0
+    for j in range(1, k + 1):
+        term *= (k - j + 1) / j * (p / (1 - p))
+        tail += term if j > keep else 0.0
+    return min(1.0, bins * tail)
+
+
+def settle(
+    best: TopK,
+    dropped: jax.Array,
+    x: jax.Array,
+    w_enc: jax.Array,
+    b_enc: jax.Array,
+    exact: Callable[..., TopK] | None = None,
+    rows: int = REPAIR.rows,
+) -> TopK:
     """The k best of every row, as `reference.encode_topk` gives them: certified or repaired.
 
     Args:
-      best: values [B, k], descending, and indices. dropped: [B], the largest value that is not in `best`; -inf: none.
+      best: values [B, k], descending, and indices. dropped: [B], no less than any value that is not in `best`; -inf: none.
       x: [B, d]. w_enc: [n, d]. b_enc: [n].
+      exact: (x of some rows, w_enc, b_enc, k) -> their k best; default: `xla.encode_topk`. rows: repaired together.
     """
     k = best[0].shape[1]
+    exact = exact or (lambda *a: xla.encode_topk(*a, REPAIR))
     nan = has_nan(x, w_enc, b_enc)
     best, flagged = certify(best, dropped, b_enc)
-    exact = lambda rows: xla.encode_topk(rows, w_enc, b_enc, k, REPAIR)
-    values, indices = repair(best, flagged & ~nan[:, 0], x, exact, REPAIR.rows)
+    values, indices = repair(best, flagged & ~nan[:, 0], x, lambda some: exact(some, w_enc, b_enc, k), rows)
     return jnp.where(nan, jnp.nan, values), jnp.where(nan, 0, indices)
 
 

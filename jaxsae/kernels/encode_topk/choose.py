@@ -1,6 +1,6 @@
-"""What `auto` means on a GPU: the fused kernel or chunks, on Hopper by a measurement on the device at hand.
+"""What `auto` means: the kernel that is made for the device, or why not; on Hopper by a measurement on the device at hand.
 
-Whether the fused kernel beats a library's product and top-k depends on the shapes, and no rule is as good as
+There, whether the fused kernel beats a library's product and top-k depends on the shapes, and no rule is as good as
 trying both. That is done once for each shape, on random arrays, while the program that asks is being traced; the answer
 is kept in memory and in a file of the user's cache directory.
 """

@@ -2,7 +2,7 @@
 
 A tile of pre-activations is W x^T, [latents, rows], not x W^T: matrix libraries pack their right-hand side
 anew for every product, and here that is a few rows of x, not all of W. Up to 32,768 latents its workspace fits the
-last cache. The selection narrows each row down by the argument of `xla.py`, twice: the k best entries lie
+last cache. The selection narrows each row down by the argument of `narrow.py`, twice: the k best entries lie
 in the k buckets with the largest maxima, and within those in the k sub-buckets with the largest maxima.
 Maxima run along memory; what is gathered across it are k maxima's sub-buckets and k sub-buckets.
 """

@@ -1,7 +1,7 @@
 """Top-k on Hopper GPUs: bucket lists from the matrix product's epilogue, a selection among them, a certificate.
 
 `hopper_buckets.py` reduces each bucket of latents to its `keep` largest entries and the largest of the rest. The
-k best of these lists lie in the k buckets with the largest first entries (the argument of `xla.py`); what the
+k best of these lists lie in the k buckets with the largest first entries (the argument of `narrow.py`); what the
 lists do not hold is below the largest rest. A row whose largest rest is below its k-th value is exact, others are
 repaired, so the result is always exact; `keep` makes repairs rare. No number of pre-activations proportional
 to B x n stands in memory, and of their lists those of `Buckets.rows` rows at a time.

@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxsae.kernels.encode_topk.certificate import overfull
+
 ROWS = 128  # of a tile: what one wgmma accumulator takes
 LATENTS = 128  # of a warpgroup's part of a tile
 WARPGROUPS = 2
@@ -52,23 +54,13 @@ class Buckets:
         return jnp.minimum(bucket // per_tile * TILE, width - TILE) + bucket % per_tile * self.size
 
 
-def miss(k: int, buckets: int, keep: int) -> float:
-    """Probability that some bucket holds more than `keep` of a row's k best, were they placed at random."""
-    p, term = 1 / buckets, (1 - 1 / buckets) ** k  # of the binomial law, one after the other: no term is large
-    tail = 0.0
-    for j in range(1, k + 1):
-        term *= (k - j + 1) / j * (p / (1 - p)) if p < 1 else 0.0
-        tail += term if j > keep else 0.0
-    return min(1.0, buckets * tail) if p < 1 else float(k > keep)
-
-
 def choose_sizes(width: int, k: int) -> tuple[int, int]:
     """(size, keep): the least work among those that seldom miss, else the most candidates.
 
     A kept entry costs six operations on each pre-activation; a smaller bucket costs space and a longer second stage.
     """
     options = [(size, keep) for size in (128, 64, 32) for keep in range(1, 9)]
-    good = [(size, keep) for size, keep in options if miss(k, -(-width // size), keep) <= MISS]
+    good = [(size, keep) for size, keep in options if overfull(k, -(-width // size), keep) <= MISS]
     return min(good, key=lambda option: option[1] + 64 / option[0]) if good else options[-1]
 
 

@@ -1,4 +1,10 @@
-"""Exact top-k of an array that stands in memory, without sorting all of it: buckets by the argument of `xla.py`."""
+"""Exact top-k of an array that stands in memory, without sorting all of it.
+
+The k largest of a row lie in the k buckets (of `bucket` neighbouring entries) with the largest maxima. Proof, ties
+included: let an entry e in bucket b belong to the k best by (value, lowest index) while b is not among
+the k best buckets by (maximum, lowest id). Each of those k buckets holds an entry that is larger than e,
+or equal and in a bucket to the left of b, hence with a lower index: k entries come before e, a contradiction.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -9,17 +15,26 @@ from jaxsae.kernels.encode_topk.stream import TopK
 def top_k(values: jax.Array, k: int) -> TopK:
     """As `jax.lax.top_k` of values [R, T], ties by lowest index, sorting about 2 sqrt(T k) entries of a row.
 
-    The k best lie in the k buckets with the largest maxima; T / b maxima and k b candidates are the fewest
-    for b = sqrt(T / k).
+    T / b maxima and k b candidates are the fewest for buckets of b = sqrt(T / k).
     """
-    rows, total = values.shape
-    bucket = 1
+    total, bucket = values.shape[1], 1
     while (bucket * 2) ** 2 * k <= total and total % (bucket * 2) == 0:
         bucket *= 2
-    if bucket < 4:
-        return jax.lax.top_k(values, k)
+    return by_buckets(values, k, bucket) if bucket >= 4 else jax.lax.top_k(values, k)
+
+
+def by_buckets(values: jax.Array, k: int, bucket: int, bias: jax.Array | None = None) -> TopK:
+    """As `jax.lax.top_k` of values [R, T] + bias [T], through buckets, of which T must hold k or more, all whole.
+
+    The sum is taken where it is needed, in the maxima and for the candidates: as an array of its own it
+    would cost another pass through memory.
+    """
+    rows, total = values.shape
     buckets = values.reshape(rows, total // bucket, bucket)
-    best = jnp.sort(jax.lax.top_k(buckets.max(-1), k)[1], -1)  # in index order, so that top_k's ties fall to the left
-    candidates = jnp.take_along_axis(buckets, best[:, :, None], 1).reshape(rows, k * bucket)
-    values, at = jax.lax.top_k(candidates, k)
-    return values, jnp.take_along_axis(best, at // bucket, 1) * bucket + at % bucket
+    biases = None if bias is None else bias.reshape(total // bucket, bucket)
+    maxima = (buckets if biases is None else buckets + biases).max(-1)
+    best = jnp.sort(jax.lax.top_k(maxima, k)[1], -1)  # in index order, so that top_k's ties fall to the left
+    candidates = jnp.take_along_axis(buckets, best[:, :, None], 1)
+    candidates = candidates if biases is None else candidates + biases[best]
+    found, at = jax.lax.top_k(candidates.reshape(rows, k * bucket), k)
+    return found, jnp.take_along_axis(best, at // bucket, 1) * bucket + at % bucket

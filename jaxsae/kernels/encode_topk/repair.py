@@ -12,10 +12,8 @@ import jax.numpy as jnp
 
 from jaxsae.kernels.encode_topk.stream import TopK
 
-ROWS = 128  # repaired together
 
-
-def repair(best: TopK, flagged: jax.Array, x: jax.Array, exact: Callable[[jax.Array], TopK], rows: int = ROWS) -> TopK:
+def repair(best: TopK, flagged: jax.Array, x: jax.Array, exact: Callable[[jax.Array], TopK], rows: int) -> TopK:
     """`best` [B, k] with its flagged rows replaced by `exact(x of those rows)`.
 
     Args:
@@ -23,7 +21,7 @@ def repair(best: TopK, flagged: jax.Array, x: jax.Array, exact: Callable[[jax.Ar
       flagged: bool [B].
       x: [B, d].
       exact: rows of x [R, d] -> values and indices [R, k]. Not called at run time where nothing is flagged.
-      rows: R, no more than B are taken.
+      rows: R, repaired together; no more than B are taken.
     """
     batch = x.shape[0]
     rows = min(rows, batch)

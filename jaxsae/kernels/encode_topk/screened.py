@@ -7,9 +7,8 @@ With x~, W~ rounded to bfloat16 and dx = x~ - x, dW = W~ - W, the error of a scr
 and x~ . W~_n + b_n + e is an upper bound on the float32 pre-activation. A row's K > k largest bounds are found as
 `cpu.py` finds pre-activations, and of those K the pre-activations are computed in float32.
 
-CERTIFICATE: a latent that is not among the K has a bound, hence a pre-activation, no larger than the K-th bound.
-Where the k-th float32 value is above that, the row is exact; the others are repaired by `cpu.py`. Where the K-th
-bound is -inf, all that was dropped is -inf (latents left out) and of higher index than what was kept of them.
+A latent that is not among the K has a bound, hence a pre-activation, no larger than the K-th bound: where the k-th
+float32 value is above that, the row is exact (`certificate.py`); the others are repaired by `cpu.py`.
 """
 
 from functools import cache
@@ -21,8 +20,8 @@ import jax.numpy as jnp
 
 from jaxsae.kernels import pairs
 from jaxsae.kernels.encode_topk import cpu
-from jaxsae.kernels.encode_topk.repair import repair
-from jaxsae.kernels.encode_topk.stream import LANES, TopK, encode_by_tiles, show_nan
+from jaxsae.kernels.encode_topk.certificate import settle
+from jaxsae.kernels.encode_topk.stream import LANES, TopK, encode_by_tiles
 
 REPAIRED_ROWS = 16  # at a time: flags are rare, and a pass over W for so few is bound by memory
 MIN_D, MAX_K = 512, 64  # below and above, selecting twice as many costs what the matmul saves
@@ -78,17 +77,17 @@ def bounds_of_tile(x: Rounded, latents: tuple[Rounded, jax.Array], k: int, bucke
 
 
 def screen(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, kept: int) -> tuple[TopK, jax.Array]:
-    """Values and indices of the best k among the `kept` with the largest bounds, and where they are certain, bool [B]."""
+    """Values and indices of the best k among the `kept` with the largest bounds, and a bound on what was dropped [B]."""
     left, right = rounded(x), rounded(w_enc)
     bounds, at = encode_by_tiles(
         left, (right, b_enc), kept, cpu.choose_tiling(len(x), len(w_enc), kept), bounds_of_tile
     )
     at = jnp.sort(at, 1)  # in index order, so that top_k's ties fall to the left
     values, best = jax.lax.top_k(pairs.all_dots(x, at, w_enc) + b_enc[at], k)
-    bound = bounds[:, -1] + 2.0**-22 * jnp.abs(bounds[:, -1])  # its own sums are rounded
-    certain = (values[:, -1] > bound) | jnp.isneginf(bounds[:, -1])
-    certain &= left.length * right.length.max() < LARGEST
-    return (values, jnp.take_along_axis(at, best, 1)), certain
+    last = bounds[:, -1]
+    bound = last * jnp.where(last > 0, 1 + 2.0**-22, 1 - 2.0**-22)  # its own sums are rounded
+    dropped = jnp.where(left.length * right.length.max() < LARGEST, bound, jnp.inf)
+    return (values, jnp.take_along_axis(at, best, 1)), dropped
 
 
 def encode_topk(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, kept: int | None = None) -> TopK:
@@ -96,6 +95,6 @@ def encode_topk(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, kept: 
     kept = min(w_enc.shape[0], kept or candidates_of(k))
     if x.dtype != jnp.float32 or w_enc.dtype != jnp.float32 or kept == w_enc.shape[0]:
         return cpu.encode_topk(x, w_enc, b_enc, k)
-    best, certain = screen(x, w_enc, b_enc.astype(jnp.float32), k, kept)
-    again = lambda rows: cpu.stream_topk(rows, w_enc, b_enc, k)
-    return show_nan(repair(best, ~certain, x, again, REPAIRED_ROWS), x, w_enc, b_enc)
+    b_enc = b_enc.astype(jnp.float32)
+    best, dropped = screen(x, w_enc, b_enc, k, kept)
+    return settle(best, dropped, x, w_enc, b_enc, cpu.stream_topk, REPAIRED_ROWS)

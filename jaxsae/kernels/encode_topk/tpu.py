@@ -6,15 +6,13 @@ latents that fall on the bins at random overfill none, but for one row in 10,000
 are a small matter for `xla.py`.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas import tpu as pltpu
 
 from jaxsae.errors import InputError
 from jaxsae.kernels.encode_topk import xla
-from jaxsae.kernels.encode_topk.certificate import settle
+from jaxsae.kernels.encode_topk.certificate import overfull, settle
 from jaxsae.kernels.encode_topk.stream import TopK, merge
 from jaxsae.kernels.encode_topk.tpu_bins import SUBLANES, VECTOR, Blocks, best_of_bins
 from jaxsae.platform import target
@@ -27,13 +25,6 @@ MAX_K = 512
 REPAIRS = 1e-4  # of rows, for latents that fall on bins at random
 PART = 256  # latents of a step: the width of the matrix unit
 VMEM_SHARE = 0.8  # what blocks may take of VMEM; the compiler needs some itself
-
-
-def overfull(k: int, bins: int, keep: int) -> float:
-    """About how often some of `bins` holds more than `keep` of a row's k best, by Poisson's law."""
-    mean = k / bins
-    at_most = sum(math.exp(-mean) * mean**j / math.factorial(j) for j in range(keep + 1))
-    return bins * max(0.0, 1 - at_most)
 
 
 def choose_lists(k: int) -> tuple[int, int]:

@@ -1,15 +1,12 @@
 """Streaming top-k of pre-activations in plain XLA: any device, workspace of one tile.
 
-A tile is `rows` x `latents` pre-activations. Within a tile the selection is exact and cheap: the k largest
-of a row lie in the k buckets (of `bucket` neighbouring latents) with the largest maxima. Proof, ties
-included: let an entry e in bucket b belong to the k best by (value, lowest index) while b is not among
-the k best buckets by (maximum, lowest id). Each of those k buckets holds an entry that is larger than e,
-or equal and in a bucket to the left of b, hence with a lower index: k entries come before e, a contradiction.
+A tile is `rows` x `latents` pre-activations, of which each row's best are found through buckets (`narrow.py`).
 """
 
 import jax
 import jax.numpy as jnp
 
+from jaxsae.kernels.encode_topk import narrow
 from jaxsae.kernels.encode_topk.stream import LANES, Tiling, TopK, encode_by_tiles, show_nan
 
 ROWS = 4096
@@ -25,23 +22,12 @@ def choose_tiling(batch: int, width: int) -> Tiling:
 
 
 def _top_k_of_tile(x: jax.Array, latents: tuple[jax.Array, jax.Array], k: int, bucket: int) -> TopK:
-    """Exact top-k of x[R, d] . w[T, d] + bias[T]; buckets are used where they are whole and thin the row out.
-
-    The sum is taken where it is needed, in the maxima and for the candidates: as an array of its own it
-    would cost another pass through memory.
-    """
+    """Exact top-k of x[R, d] . w[T, d] + bias[T]; buckets are used where they are whole and thin the row out."""
     w, bias = latents
     product = jax.lax.dot_general(x, w, LANES, preferred_element_type=jnp.float32)
-    r, t = product.shape
-    if t % bucket or t // bucket <= 2 * k:
+    if len(w) % bucket or len(w) // bucket <= 2 * k:
         return jax.lax.top_k(product + bias, k)
-    products, biases = product.reshape(r, t // bucket, bucket), bias.reshape(t // bucket, bucket)
-    maxima = (products + biases).max(-1)
-    best = jnp.sort(jax.lax.top_k(maxima, k)[1], -1)  # in index order, so that top_k's ties fall to the left
-    candidates = jnp.take_along_axis(products, best[:, :, None], 1) + biases[best]
-    values, at = jax.lax.top_k(candidates.reshape(r, k * bucket), k)
-    indices = jnp.take_along_axis(best, at // bucket, 1) * bucket + at % bucket
-    return values, indices
+    return narrow.by_buckets(product, k, bucket, bias)
 
 
 def encode_topk(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling | None = None) -> TopK:
