@@ -26,6 +26,7 @@ from jaxsae.kernels.encode_topk.stream import LANES
 NEVER = float("-inf")
 VECTOR = 128  # lanes of a vector register
 SUBLANES = 8  # rows of one, in 32 bits
+DEPTH = 512  # of a float32 product: it splits its operands into parts of 16 bits, and those of a whole block fill VMEM
 FINAL_ROWS = 32  # of which the k rounds are made together
 NAME = "sae_encode_topk"
 
@@ -128,6 +129,19 @@ def _take_best(out_values, out_indices, out_dropped, values, places, pivots, k: 
     jax.lax.fori_loop(0, blocks.rows // rows, group, 0)
 
 
+def _product(x, w):
+    """x . W_n of a block, float32; of float32 operands in full precision."""
+    if w.dtype != jnp.float32:
+        return jax.lax.dot_general(x[...], w[...], LANES, preferred_element_type=jnp.float32)
+    product, d = 0.0, x.shape[1]
+    for start in range(0, d, DEPTH):
+        at = pl.ds(start, min(DEPTH, d - start))
+        product += jax.lax.dot_general(
+            x[:, at], w[:, at], LANES, precision=jax.lax.Precision.HIGHEST, preferred_element_type=jnp.float32
+        )
+    return product
+
+
 def _kernel(x, w, bias, out_values, out_indices, out_dropped, even, odd, values, places, pivots, *, k, tiles, blocks):
     tile, part = pl.program_id(1), pl.program_id(2)
     share = blocks.rows // blocks.parts
@@ -139,9 +153,7 @@ def _kernel(x, w, bias, out_values, out_indices, out_dropped, even, odd, values,
         pivots[...] = jnp.full_like(pivots, NEVER)
 
     def step(filled, searched):
-        precision = jax.lax.Precision.HIGHEST if w.dtype == jnp.float32 else None
-        product = jax.lax.dot_general(x[...], w[...], LANES, precision=precision, preferred_element_type=jnp.float32)
-        filled[part] = product + bias[...]
+        filled[part] = _product(x, w) + bias[...]
         before = (tile - 1) * (blocks.latents // blocks.bins)
         _insert_tile(searched, before, part * share, share, values, places, pivots, blocks)
 
