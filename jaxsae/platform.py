@@ -9,6 +9,7 @@ import re
 from contextlib import AbstractContextManager
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 
@@ -41,6 +42,11 @@ def target() -> Target:
 def target_platform() -> str:
     """`cpu`, `gpu` or `tpu`, see `target`."""
     return target().platform
+
+
+def full_precision(dtype: jnp.dtype) -> jax.lax.Precision | None:
+    """How matrix units are to multiply: float32 in float32, where TPUs and GPUs would cut it to 8 or 10 bits unasked."""
+    return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None
 
 
 def compiling_for(mesh: Mesh) -> AbstractContextManager:

@@ -14,6 +14,7 @@ from jaxsae.dictionary.methods import METHODS
 from jaxsae.dictionary.parameters import SPECS, Latents, Params
 from jaxsae.errors import InputError
 from jaxsae.kernels import encode_topk
+from jaxsae.kernels.encode_topk.stream import products
 from jaxsae.kernels.pairs import gather_sum
 from jaxsae.parallel import MODEL, make_mesh, shardings
 
@@ -135,7 +136,7 @@ def _count_active(params: Params, x: jax.Array, floor: jax.Array, pre_bias: bool
     """int32 [B]: pre-activations of each row above `floor`, tile by tile of latents."""
     x, (n, d) = _input(params, x, pre_bias), params.W_enc.shape
     tile = next(t for t in range(min(n, 4096), 0, -1) if n % t == 0)
-    count = lambda part: ((x @ part[0].T + part[1]) > floor).sum(1)
+    count = lambda part: ((products(x, part[0]) + part[1]) > floor).sum(1)
     counts = jax.lax.map(count, (params.W_enc.reshape(-1, tile, d), params.b_enc.reshape(-1, tile)))
     return jax.lax.psum(counts.sum(0), MODEL)
 

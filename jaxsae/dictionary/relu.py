@@ -21,6 +21,7 @@ from jaxsae.dictionary.base import (
 )
 from jaxsae.dictionary.parameters import Params, tied_init
 from jaxsae.parallel import MODEL, copy_to_data, copy_to_model, sum_over_data, sum_over_model
+from jaxsae.platform import full_precision
 
 
 class ReluL1(MethodBase):
@@ -37,9 +38,10 @@ class ReluL1(MethodBase):
 
     def loss(self, params: Params, batch: Batch, use_aux: bool) -> tuple[jax.Array, Report]:
         x, params = copy_to_model(batch.x), jax.tree.map(copy_to_data, params)
-        pre = jnp.einsum("bd,nd->bn", x, params.W_enc.astype(x.dtype), preferred_element_type=jnp.float32)
+        sums = {"precision": full_precision(x.dtype), "preferred_element_type": jnp.float32}
+        pre = jnp.einsum("bd,nd->bn", x, params.W_enc.astype(x.dtype), **sums)
         f = jax.nn.relu(pre + params.b_enc)
-        y = jnp.einsum("bn,nd->bd", f.astype(x.dtype), params.W_dec.astype(x.dtype), preferred_element_type=jnp.float32)
+        y = jnp.einsum("bn,nd->bd", f.astype(x.dtype), params.W_dec.astype(x.dtype), **sums)
         error = batch.x.astype(jnp.float32) - params.b_dec - sum_over_model(y)
         warmth = jnp.clip(batch.step_fraction / max(self.config.l1_warmup, 1e-9), 0, 1)
         norms = jnp.sqrt(jnp.square(params.W_dec).sum(-1) + 1e-30)  # a row of zeros has a gradient too

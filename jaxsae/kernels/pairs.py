@@ -10,13 +10,15 @@ All sums run in a fixed order: on CPU and TPU the same input gives the same bits
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxsae.kernels import hopper_pairs
+from jaxsae.kernels.counting import places, running_count
 from jaxsae.parallel import MODEL
-from jaxsae.platform import target_platform
+from jaxsae.platform import full_precision, target_platform
 
 CHUNK_NUMBERS = 2**20  # numbers of a gathered [chunk, k, d] block
 
@@ -25,6 +27,11 @@ def capacity_of(batch: int, k: int) -> int | None:
     """Places of a shard's flat list of pairs: half again as many as its even share. None: one shard has all."""
     shards = jax.lax.psum(1, MODEL)
     return None if shards == 1 else min(batch * k, -(-3 * batch * k // (2 * shards)) + 1024)
+
+
+def _float32(table: jax.Array) -> dict[str, Any]:
+    """How sums over rows of `table` are made."""
+    return {"precision": full_precision(table.dtype), "preferred_element_type": jnp.float32}
 
 
 def gather_sum(values: jax.Array, indices: jax.Array, table: jax.Array) -> jax.Array:
@@ -36,7 +43,7 @@ def gather_sum(values: jax.Array, indices: jax.Array, table: jax.Array) -> jax.A
 
     def chunk(part):
         v, i = part
-        return jnp.einsum("bk,bkd->bd", v.astype(table.dtype), table[i], preferred_element_type=jnp.float32)
+        return jnp.einsum("bk,bkd->bd", v.astype(table.dtype), table[i], **_float32(table))
 
     def whole():
         return jax.lax.map(chunk, _split(size, values, indices)).reshape(batch, d)
@@ -57,7 +64,7 @@ def gather_dot(y: jax.Array, values: jax.Array, indices: jax.Array, table: jax.A
     def flat(v, rows, latents):
         live = (values != 0).reshape(-1)
         dots = jax.lax.map(lambda p: (y[p[0]] * table[p[1]]).sum(-1), (rows, latents), batch_size=_flat_chunk(v, d))
-        place = jnp.clip(jnp.cumsum(live) - 1, 0, v.shape[0] - 1)
+        place = jnp.clip(running_count(live) - 1, 0, v.shape[0] - 1)
         return jnp.where(live, dots[place], 0).reshape(batch, k)
 
     return _in_cheaper_layout(values, indices, flat, lambda: all_dots(y, indices, table))
@@ -69,7 +76,7 @@ def all_dots(y: jax.Array, indices: jax.Array, table: jax.Array) -> jax.Array:
 
     def chunk(part):
         yy, i = part
-        return jnp.einsum("bd,bkd->bk", yy.astype(table.dtype), table[i], preferred_element_type=jnp.float32)
+        return jnp.einsum("bd,bkd->bk", yy.astype(table.dtype), table[i], **_float32(table))
 
     size = _rows_of_a_chunk(batch, k * d)
     return jax.lax.map(chunk, _split(size, y, indices)).reshape(batch, k)
@@ -123,12 +130,10 @@ def flatten(values: jax.Array, indices: jax.Array, capacity: int) -> tuple[jax.A
 
     Spare places have value 0, row 0 and latent 0. Pairs beyond the capacity are lost.
     """
-    found = jnp.cumsum((values != 0).reshape(-1), dtype=jnp.int32)
-    # A search in place of jnp.nonzero, whose scatter takes the TPU compiler ten times as long.
-    at = jnp.minimum(jnp.searchsorted(found, jnp.arange(1, capacity + 1)), values.size - 1)
-    spare = jnp.arange(capacity) >= found[-1]
-    value = jnp.where(spare, 0, values.reshape(-1)[at])
-    return value, jnp.where(spare, 0, at // values.shape[1]), jnp.where(spare, 0, indices.reshape(-1)[at])
+    at, live = places((values != 0).reshape(-1), capacity)
+    at = jnp.minimum(at, values.size - 1)
+    value = jnp.where(live, values.reshape(-1)[at], 0)
+    return value, jnp.where(live, at // values.shape[1], 0), jnp.where(live, indices.reshape(-1)[at], 0)
 
 
 def _in_cheaper_layout(values: jax.Array, indices: jax.Array, flat: Callable, whole: Callable) -> jax.Array:

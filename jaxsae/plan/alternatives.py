@@ -39,7 +39,7 @@ def alternatives(config: PlanConfig, topology: Topology, program: Program, figur
     while (larger := larger.larger()) is not None:
         more = larger.count // data
         if config.method.width % more:
-            break
+            continue
         offer(f"--topology={larger}", _resized(program, data, more), model / more)
         if found[-1]["fits"]:
             break

@@ -18,7 +18,8 @@ class Chip:
 
     Attributes:
       name: for people. platform: `tpu` or `gpu`. dimensions: of a topology's name; the most devices of a slice.
-      flops: matmul FLOP/s by `--compute_dtype` (TPUs multiply float32 in bfloat16 by default, GPUs in TF32).
+      flops: matmul FLOP/s by `--compute_dtype`; float32 in full precision, for which a TPU goes through its matrix
+        unit six times and a GPU leaves its matrix units aside.
       vector: float32 operations/s of the vector units.
       memory: bytes a program may have. bandwidth: bytes/s of it.
       links: bytes/s to other devices in one direction, all links together. network: the same between machines of
@@ -41,13 +42,13 @@ class Chip:
 
 
 def _tpu(name: str, dimensions: int, largest: int, bf16: float, vector: float, memory: float, hbm: float, ici: float):
-    flops = {"bfloat16": bf16 * TERA, "float32": bf16 * TERA}
+    flops = {"bfloat16": bf16 * TERA, "float32": bf16 * TERA / 6}
     gib = int(memory * GIB)
     return Chip(name, "tpu", dimensions, largest, flops, vector * TERA, gib, hbm * GB, ici * GB)
 
 
 def _gpu(name: str, memory: float, hbm: float) -> Chip:
-    flops = {"bfloat16": 989.4 * TERA, "float32": 494.7 * TERA}
+    flops = {"bfloat16": 989.4 * TERA, "float32": 66.9 * TERA}
     return Chip(name, "gpu", 1, 1024, flops, 33.5 * TERA, int(memory * GB), hbm * GB, 450 * GB, 50 * GB, machine=8)
 
 

@@ -66,7 +66,10 @@ def _time(figures: dict[str, Any]) -> list[str]:
             note += " a pre-activation"
         elif name == "selection":
             note += ": not hidden, pre-activations go through memory tile by tile"
-        rows.append(f"  {name:<16}{seconds * 1e3:>10.3f} ms  {note}")
+        if name == "encoder_matmul" and figures["flags"]["compute_dtype"] == "float32":
+            note += " in full precision; far less with --compute_dtype=bfloat16"
+        if name != "collectives" or figures["collective_bytes"]:
+            rows.append(f"  {name:<16}{seconds * 1e3:>10.3f} ms  {note}")
     total = figures["step_seconds_at_least"]
     rows.append(
         f"  {'step':<16}{total * 1e3:>10.3f} ms: {figures['tokens_per_second_at_most']:,.0f} tokens/s at most. "

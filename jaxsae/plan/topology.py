@@ -13,7 +13,13 @@ from jaxsae.errors import InputError
 from jaxsae.plan.chips import CHIPS, Chip
 from jaxsae.plan.targets import TARGETS
 
-PLUGINS = {"tpu": ("libtpu", "plan-tpu"), "gpu": ("jax_plugins.xla_cuda13", "plan-gpu")}
+PLUGINS = {"tpu": ("libtpu", "libtpu", "plan-tpu"), "gpu": ("jax_plugins.xla_cuda13", "jax-cuda13-plugin", "plan-gpu")}
+
+# By dimensions, in order of size (https://cloud.google.com/tpu/docs, "topologies" of v5e and v5p).
+SLICES = {
+    2: ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16)),
+    3: ((1, 1, 1), (2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4), (4, 4, 4)),
+}
 
 # Read when libtpu is loaded: what it would otherwise ask of the machine that it is not on.
 TPU_ENVIRONMENT = {
@@ -60,14 +66,14 @@ class Topology:
 
     def check_plugin(self) -> None:
         """Raises `InputError` with the command that brings it where the compiler for this platform is missing."""
-        module, extra = PLUGINS[self.chip.platform]
+        module, package, extra = PLUGINS[self.chip.platform]
         try:
             found = importlib.util.find_spec(module) is not None
         except ModuleNotFoundError:
             found = False
         if not found:
             raise InputError(
-                f"--topology={self}: the compiler for it, {module.split('.')[0]}, is not installed. "
+                f"--topology={self}: the compiler for it, the package {package}, is not installed. "
                 f"pip install 'jaxsae[{extra}]', or in a checkout: pip install -e '.[{extra}]'"
             )
 
@@ -87,31 +93,38 @@ class Topology:
         return topologies.get_topology_desc(platform="tpu", topology_name=str(self), **options).devices
 
     def larger(self) -> "Topology | None":
-        """A slice with twice the devices (four chips after a single one), or None where there is none."""
-        if self.chip.platform == "tpu" and math.prod(self.size) == 1:
-            return Topology(self.family, (2, 2, 1)[: len(self.size)])
-        size = list(self.size)
-        size[min(range(len(size)), key=lambda axis: (size[axis], -axis))] *= 2
-        return Topology(self.family, tuple(size)) if _is_slice(self.chip, tuple(size)) else None
+        """The next slice with twice the devices or more, or None where there is none."""
+        if self.chip.platform == "gpu":
+            count, machine = 2 * self.size[0], self.chip.machine
+            size = (count if count <= machine else -(-count // machine) * machine,)
+        else:
+            named = SLICES[self.chip.dimensions]
+            later = named[named.index(self.size) + 1 :] if self.size in named else ()
+            size = later[0] if later else tuple(sorted((2 * self.size[0], *self.size[1:])))
+        return Topology(self.family, size) if _is_slice(self.chip, size) else None
 
     def __str__(self) -> str:
         return f"{self.family}:{'x'.join(map(str, self.size))}"
 
 
 def _is_slice(chip: Chip, size: tuple[int, ...]) -> bool:
-    """Whether a slice has such a shape: single chips, and what machines of 2 x 2 chips (8 GPUs) make up."""
+    """Whether there is such a slice: `SLICES`, in three dimensions cubes of 4 x 4 x 4, too; of GPUs whole machines."""
     count = math.prod(size)
     if not 1 <= count <= chip.largest:
         return False
     if chip.platform == "gpu":
         return count <= chip.machine or count % chip.machine == 0
-    return count == 1 or (size[0] % 2 == 0 and size[1] % 2 == 0)
+    cubes = len(size) == 3 and size == tuple(sorted(size)) and all(side % 4 == 0 for side in size)
+    return size in SLICES[chip.dimensions] or cubes
+
+
+def _shapes(dimensions: int) -> str:
+    return ", ".join("x".join(map(str, size)) for size in SLICES[dimensions])
 
 
 def known() -> str:
     """The families with the shapes of their slices, for people."""
     return (
-        "There are v4:, v5p: and tpu7x:AxBxC (from v5p:2x2x1 on, A and B even, such as v5p:4x4x4), "
-        "v5e: and v6e:AxB (from v5e:2x2 to v5e:16x16), a single chip as v5e:1x1 or v5p:1x1x1, "
-        "and h100:N, h200:N (1 to 8, or whole machines of 8)."
+        f"There are v4:, v5p: and tpu7x:AxBxC ({_shapes(3)}, or multiples of 4 in ascending order, such as v5p:4x4x8), "
+        f"v5e: and v6e:AxB ({_shapes(2)}), and h100:N, h200:N (1 to 8, or whole machines of 8)."
     )

@@ -204,6 +204,11 @@ def test_k_out_of_range_is_refused(k):
         encode_topk(jnp.zeros((2, 4)), jnp.zeros((64, 4)), jnp.zeros(64), k)
 
 
+def test_k_that_is_no_whole_number_is_refused():
+    with pytest.raises(InputError, match="k=2.5.*whole number"):
+        encode_topk(jnp.zeros((2, 4)), jnp.zeros((64, 4)), jnp.zeros(64), 2.5)
+
+
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="encode_topk takes"):
         encode_topk(jnp.zeros((2, 5)), jnp.zeros((64, 4)), jnp.zeros(64), 2)

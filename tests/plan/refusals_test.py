@@ -23,7 +23,22 @@ def refused(capsys, **flags):
     return said.err
 
 
-@pytest.mark.parametrize("name", ["v9:2x2", "v5p", "v5p:4x4", "v5p:3x3x3", "v5e:32x32", "h200:12", "v5e:0x2", "a100:8"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "v9:2x2",
+        "v5p",
+        "v5p:4x4",
+        "v5p:3x3x3",
+        "v5p:2x2x3",
+        "v5e:32x32",
+        "v5e:32x8",
+        "v6e:2x6",
+        "h200:12",
+        "v5e:0x2",
+        "a100:8",
+    ],
+)
 def test_a_topology_that_does_not_exist(capsys, name):
     said = refused(capsys, topology=name)
     assert f"--topology={name}" in said
@@ -72,3 +87,6 @@ def test_a_larger_slice_doubles():
     assert larger.count == 128
     assert topology.Topology.of("v5e:16x16").larger() is None
     assert str(topology.Topology.of("v5e:1x1").larger()) == "v5e:2x2"
+    assert str(topology.Topology.of("v5p:4x4x8").larger()) == "v5p:4x8x8"
+    assert str(topology.Topology.of("h200:3").larger()) == "h200:6"
+    assert str(topology.Topology.of("h200:6").larger()) == "h200:16"

@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsae.errors import InputError
+from jaxsae.kernels.counting import running_count
 from jaxsae.kernels.encode_topk import approximate, choose, chunked, cpu, hopper, reference, screened, tpu, xla
 from jaxsae.kernels.encode_topk.bisect import merge_by_bisection
 from jaxsae.parallel import MODEL
@@ -37,8 +39,8 @@ def encode_topk(
       values float32 [B, k] and indices int32 [B, k].
 
     Raises:
-      InputError: shapes that do not fit together, no rows, k out of range, an unknown implementation, or one
-        that does not run on this device or take these shapes or types.
+      InputError: shapes that do not fit together, no rows, k out of range or no whole number, an unknown
+        implementation, or one that does not run on this device or take these shapes or types.
     """
     if x.ndim != 2 or w_enc.ndim != 2 or x.shape[1] != w_enc.shape[1] or b_enc.shape != w_enc.shape[:1]:
         raise InputError(
@@ -46,6 +48,8 @@ def encode_topk(
         )
     if not x.shape[0]:
         raise InputError(f"encode_topk takes at least one row: got x of shape {x.shape}")
+    if not isinstance(k, (int, np.integer)):
+        raise InputError(f"k={k!r}: must be a whole number")
     if not 1 <= k <= w_enc.shape[0]:
         raise InputError(f"--k={k}: must be between 1 and the number of latents, {w_enc.shape[0]}")
     if implementation not in ("auto", *IMPLEMENTATIONS):
@@ -79,5 +83,5 @@ def merge_over_model(values: jax.Array, k: int) -> jax.Array:
     before = jnp.where(jnp.arange(shards)[:, None] < jax.lax.axis_index(MODEL), equal, 0).sum(0)
     room = jnp.maximum(k - above - before, 0)
     tied = values == threshold
-    keep = (values > threshold) | (tied & (jnp.cumsum(tied, 1) <= room[:, None]))
+    keep = (values > threshold) | (tied & (running_count(tied) <= room[:, None]))
     return keep | jnp.isnan(flat).any(-1, keepdims=True)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.errors import InputError
-from jaxsae.kernels.encode_topk.stream import LANES, TopK, show_nan
+from jaxsae.kernels.encode_topk.stream import TopK, products, show_nan
 from jaxsae.platform import target
 
 RECALL = 0.95  # of the k best, as a mean
@@ -28,6 +28,5 @@ def encode_topk(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, recall
 
 def select(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, recall: float) -> TopK:
     """As `encode_topk`, on any device."""
-    product = jax.lax.dot_general(x, w_enc, LANES, preferred_element_type=jnp.float32)
-    best = jax.lax.approx_max_k(product + b_enc.astype(jnp.float32), k, recall_target=recall)
+    best = jax.lax.approx_max_k(products(x, w_enc) + b_enc.astype(jnp.float32), k, recall_target=recall)
     return show_nan(tuple(best), x, w_enc, b_enc)

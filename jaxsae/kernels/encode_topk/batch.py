@@ -8,6 +8,7 @@ there are `total`, so that the choice is the same on every mesh.
 import jax
 import jax.numpy as jnp
 
+from jaxsae.kernels.counting import running_count
 from jaxsae.kernels.encode_topk.bits import LOWEST, kth_largest, ordered_bits
 from jaxsae.parallel import AXES, DATA, MODEL
 
@@ -21,7 +22,7 @@ def _room(tied: jax.Array, room: jax.Array) -> jax.Array:
     rows_before += jnp.cumsum(by_row) - by_row
     shards = jnp.arange(by_shard.shape[0])[:, None]
     before = rows_before + jnp.where(shards < jax.lax.axis_index(MODEL), by_shard, 0).sum(0)
-    return before[:, None] + jnp.cumsum(tied, 1) <= room
+    return before[:, None] + running_count(tied) <= room
 
 
 def merge_over_batch(values: jax.Array, total: int) -> jax.Array:

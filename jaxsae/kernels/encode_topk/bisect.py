@@ -8,6 +8,7 @@ row's k-th value is found by bisection on the ordered bits of float32, 32 sums o
 import jax
 import jax.numpy as jnp
 
+from jaxsae.kernels.counting import running_count
 from jaxsae.kernels.encode_topk.bits import kth_largest, ordered_bits
 from jaxsae.parallel import MODEL
 
@@ -29,4 +30,4 @@ def merge_by_bisection(values: jax.Array, k: int) -> jax.Array:
     counts = jax.lax.all_gather(jnp.stack([above.sum(1), tied.sum(1)]), MODEL)  # [shards, 2, B]
     earlier = jnp.arange(counts.shape[0])[:, None] < jax.lax.axis_index(MODEL)
     room = k - counts[:, 0].sum(0) - jnp.where(earlier, counts[:, 1], 0).sum(0)
-    return above | (tied & (jnp.cumsum(tied, 1) <= room[:, None])) | nan[:, None]
+    return above | (tied & (running_count(tied) <= room[:, None])) | nan[:, None]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxsae.kernels.counting import places
 from jaxsae.kernels.encode_topk import xla
 from jaxsae.kernels.encode_topk.repair import repair
 from jaxsae.kernels.encode_topk.stream import Tiling, TopK, has_nan
@@ -72,7 +73,8 @@ def certify(best: TopK, dropped: jax.Array, bias: jax.Array) -> tuple[TopK, jax.
     left_out = jnp.isneginf(bias)
     found = (values > -jnp.inf).sum(1)
     whole = jnp.isneginf(dropped) & (found == bias.shape[0] - left_out.sum())
-    lowest = jnp.nonzero(left_out, size=k, fill_value=0)[0].astype(jnp.int32)
+    lowest, there = places(left_out, k)
+    lowest = jnp.where(there, lowest, 0)
     place = jnp.clip(jnp.arange(k) - found[:, None], 0)
     indices = jnp.where(jnp.isneginf(values), lowest[place], indices)
     return (values, indices), ~((dropped < values[:, -1]) | whole)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxsae.kernels.encode_topk import narrow
 from jaxsae.kernels.encode_topk.certificate import settle
-from jaxsae.kernels.encode_topk.stream import LANES, Tiling, TopK, encode_by_tiles, show_nan
+from jaxsae.kernels.encode_topk.stream import Tiling, TopK, encode_by_tiles, products, show_nan
 from jaxsae.platform import target_platform
 
 ROWS = 8192
@@ -55,7 +55,7 @@ def encode_topk(
 
 def _top_k_of_chunk(x: jax.Array, latents: tuple[jax.Array, jax.Array], k: int, bucket: int, top_k) -> TopK:
     w, bias = latents
-    return top_k(jax.lax.dot_general(x, w, LANES, preferred_element_type=jnp.float32) + bias, k)
+    return top_k(products(x, w) + bias, k)
 
 
 def _in_order(values: jax.Array, indices: jax.Array) -> TopK:

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from jaxsae.kernels.encode_topk.stream import products
+
 
 def encode_topk(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """Values and indices [B, k] of the k largest of x W_enc^T + b_enc, ties by lowest index.
@@ -13,6 +15,6 @@ def encode_topk(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int) -> tup
     Returns:
       values [B, k], descending (all NaN in a row that has a NaN pre-activation), and indices int32 [B, k].
     """
-    pre = jnp.matmul(x, w_enc.T, preferred_element_type=jnp.float32) + b_enc
+    pre = products(x, w_enc) + b_enc
     values, indices = jax.lax.top_k(pre, k)
     return jnp.where(jnp.isnan(pre).any(-1, keepdims=True), jnp.nan, values), indices

@@ -8,8 +8,8 @@ goes through all latents again, sees a few rows at a time, as often as it takes.
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 
+from jaxsae.kernels.counting import places
 from jaxsae.kernels.encode_topk.stream import TopK
 
 
@@ -28,7 +28,7 @@ def repair(best: TopK, flagged: jax.Array, x: jax.Array, exact: Callable[[jax.Ar
 
     def some_rows(state):
         values, indices, flagged = state
-        at = jnp.nonzero(flagged, size=rows, fill_value=batch)[0]  # `batch`: a spare place, dropped on writing
+        at, _ = places(flagged, rows)  # `batch` where there are no more: a spare place, dropped on writing
         new_values, new_indices = exact(x.at[at].get(mode="fill", fill_value=0))
         put = lambda old, new: old.at[at].set(new, mode="drop")
         return put(values, new_values), put(indices, new_indices), flagged.at[at].set(False, mode="drop")

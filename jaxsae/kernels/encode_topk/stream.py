@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsae.platform import full_precision
+
 CHUNK_NUMBERS = 2**22  # pre-activations looked at together where some are not finite
 LANES = (((1,), (1,)), ((), ()))  # a[M, d] . b[N, d] -> [M, N]
 
@@ -25,6 +27,11 @@ class Tiling:
     rows: int
     latents: int
     bucket: int
+
+
+def products(x: jax.Array, w: jax.Array) -> jax.Array:
+    """x[b] . w[n]: [B, d], [T, d] -> float32 [B, T]; of float32 operands in full precision on any device."""
+    return jax.lax.dot_general(x, w, LANES, precision=full_precision(x.dtype), preferred_element_type=jnp.float32)
 
 
 def encode_by_tiles(x: Rows, latents: Latents, k: int, tiling: Tiling, top_k_of_tile: Callable[..., TopK]) -> TopK:
@@ -103,7 +110,7 @@ def _nan_by_chunks(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array) -> jax.Arra
 
     def chunk(number, nan):
         w, b = (jax.lax.dynamic_slice_in_dim(a, number * size, size) for a in (w_enc, b_enc))
-        pre = jax.lax.dot_general(x, w, LANES, preferred_element_type=jnp.float32) + b
+        pre = products(x, w) + b
         return nan | jnp.isnan(pre).any(1)
 
     return jax.lax.fori_loop(0, -(-width // size), chunk, jnp.zeros(x.shape[0], bool))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.kernels.encode_topk import narrow
-from jaxsae.kernels.encode_topk.stream import LANES, Tiling, TopK, encode_by_tiles, show_nan
+from jaxsae.kernels.encode_topk.stream import Tiling, TopK, encode_by_tiles, products, show_nan
 
 ROWS = 4096
 TILE_NUMBERS = 2**26  # float32 numbers of a tile: one that fills the matmul unit
@@ -24,7 +24,7 @@ def choose_tiling(batch: int, width: int) -> Tiling:
 def _top_k_of_tile(x: jax.Array, latents: tuple[jax.Array, jax.Array], k: int, bucket: int) -> TopK:
     """Exact top-k of x[R, d] . w[T, d] + bias[T]; buckets are used where they are whole and thin the row out."""
     w, bias = latents
-    product = jax.lax.dot_general(x, w, LANES, preferred_element_type=jnp.float32)
+    product = products(x, w)
     if len(w) % bucket or len(w) // bucket <= 2 * k:
         return jax.lax.top_k(product + bias, k)
     return narrow.by_buckets(product, k, bucket, bias)
