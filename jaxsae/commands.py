@@ -38,7 +38,7 @@ COMMANDS = {
     ),
     "export": Command("write a run as another tool's files", "jaxsae.exchange", "ExportConfig", "export"),
     "import": Command("read another tool's files as a run", "jaxsae.exchange", "ImportConfig", "import_"),
-    "report": Command("draw a run as one HTML file", "jaxsae.report", "ReportConfig", "report"),
+    "report": Command("draw a run or a sweep as one HTML file", "jaxsae.report", "ReportConfig", "report"),
     "benchmark": Command(
         "time a train step against its encoder matmul", "jaxsae.benchmark", "BenchmarkConfig", "benchmark"
     ),

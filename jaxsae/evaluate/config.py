@@ -9,7 +9,7 @@ from jaxsae.lm.othello import CONTEXT
 from jaxsae.lm.torch_lm import TorchConfig
 
 # One file of this folder each; `run.py` imports those that are asked for.
-SUITES = ("reconstruction", "splice", "othello")
+SUITES = ("reconstruction", "splice", "effective_compute", "othello")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,16 +41,26 @@ class EvaluateConfig:
     splice_with: tuple[str, ...] = option(
         (), "splice: other runs on the same language model, spliced in at their own sites at the same time"
     )
+    scaling_curve: tuple[str, ...] = option(
+        ("hoffmann", "epoch"),
+        "effective_compute: how the loss falls with compute: hoffmann, epoch, or a JSON file that holds E, A, B, a, b of "
+        "L(N, D) = E + A/N^a + B/D^b, or points [N, D, loss] to fit them to",
+    )
+    model_tokens: float | None = option(
+        None,
+        "effective_compute: tokens the language model was trained on; default: the best number for its loss",
+    )
     seed: int = option(0, "of the games; of the tokens that a masked language model has to guess")
     mesh: tuple[int, ...] = option((), "devices as DATA,MODEL; default: one device")
     torch: TorchConfig = group(TorchConfig)
 
     def __post_init__(self):
         check_positive(self, "rows", "batch_size", "games", "games_per_batch", "probe_rows")
-        check_positive(self, "text_tokens", "sequences_per_batch")
+        check_positive(self, "text_tokens", "sequences_per_batch", "model_tokens")
         parse_documents(self.documents)
         check(self.games >= 2, "games", self.games, "must be at least 2: half of them choose, the others measure")
         check(self.seed >= 0, "seed", self.seed, "must be 0 or more")
+        check(bool(self.scaling_curve), "scaling_curve", "", "give one or more of hoffmann, epoch, or a JSON file")
         check_suites(self.suite)
 
 

@@ -67,7 +67,28 @@ def key_figures(run: RunFiles, othello: bool) -> list[Group]:
     for suite, make in makers.items():
         found = run.evaluations.get(suite)
         groups.append(Group(titles[suite], missing=suite) if found is None else make(titles[suite], found))
+    if found := run.evaluations.get("effective_compute"):
+        groups.insert(2, _effective_compute("Effective compute", found))
     return groups
+
+
+def _effective_compute(title: str, e: Mapping[str, Any]) -> Group:
+    rows = []
+    for name, value in _part(e, "fraction").items():
+        ends = _part(e, "fraction_interval").get(name) or (None, None)
+        note = f"of the training compute has the spliced loss; 95% interval {percent(ends[0])} to {percent(ends[1])}"
+        if _part(e, "applies").get(name) is False:
+            note = f"does not apply: this curve is of English text; {note}"
+        rows.append(
+            Row(
+                f"{name} curve",
+                percent(value),
+                {"parameters": percent(_part(e, "parameters_fraction").get(name))},
+                note,
+            )
+        )
+    rows += [Row(f"{name} curve", NONE, {}, why) for name, why in _part(e, "refused").items()]
+    return Group(title, f"{count(e.get('tokens'))} tokens", rows)
 
 
 def _reconstruction(title: str, e: Mapping[str, Any]) -> Group:
@@ -179,7 +200,7 @@ def other_figures(run: RunFiles) -> dict[str, dict[str, str]]:
     """{suite: {name: value}} of the plain numbers of suites that have no group of their own."""
     out = {}
     for suite, found in run.evaluations.items():
-        if suite not in ("reconstruction", "splice", "othello"):
+        if suite not in ("reconstruction", "splice", "effective_compute", "othello"):
             out[suite] = {k: f"{v:,}" if isinstance(v, int) else f"{v:.4g}" for k, v in found.items() if _is_number(v)}
     return out
 

@@ -15,8 +15,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 # Stand-ins that matplotlib can draw with, and the CSS variables that take their place.
 INK, MUTED, GRID, ACCENT, WARN = "#010203", "#020304", "#030405", "#040506", "#050607"
-_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", ACCENT: "--accent", WARN: "--warn"}
-_STYLE = {
+PAPER = "#060708"
+SERIES = tuple(f"#0708{i:02d}" for i in range(8))  # colours of ordered series, from small to large
+_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--line", ACCENT: "--accent", WARN: "--warn", PAPER: "--paper"}
+_VARIABLES |= {stand_in: f"--s{i}" for i, stand_in in enumerate(SERIES)}
+STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "jaxsae",
     "font.size": 9,
@@ -43,8 +46,8 @@ def curve(name: str, tokens: Sequence[float], values: Sequence[float], log: bool
     points = [(t, v) for t, v in zip(tokens, values, strict=True) if _finite(t) and _finite(v)]
     step = max(1, len(points) // POINTS)
     points = points[::-1][::step][::-1]  # keeps the last
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _new()
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new()
         if points:
             x, y = zip(*points, strict=True)
             axes.plot(x, y, color=ACCENT, linewidth=1.6)
@@ -53,13 +56,13 @@ def curve(name: str, tokens: Sequence[float], values: Sequence[float], log: bool
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
         axes.set_xlabel("tokens")
-        return _svg(figure, name, description)
+        return svg(figure, name, description)
 
 
 def histogram(name: str, log10_edges: Sequence[float], counts: Sequence[int], never: int, description: str) -> Markup:
     """Latents by log10 of how often they fire; those that never do stand apart on the left."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _new(width=12.4, height=3.2)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new(width=12.4, height=3.2)
         widths = [b - a for a, b in itertools.pairwise(log10_edges)]
         axes.bar(log10_edges[:-1], counts, width=widths, align="edge", color=ACCENT, edgecolor=ACCENT, linewidth=0.4)
         left = log10_edges[0] - 0.9
@@ -71,7 +74,7 @@ def histogram(name: str, log10_edges: Sequence[float], counts: Sequence[int], ne
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
         axes.set_xlabel("share of rows that a latent is active on")
         axes.set_ylabel("latents")
-        return _svg(figure, name, description)
+        return svg(figure, name, description)
 
 
 def short(value: float) -> str:
@@ -88,7 +91,13 @@ def power_of_ten(exponent: int) -> str:
     return plain.get(exponent, "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")))
 
 
-def _new(width: float = 4.2, height: float = 2.3) -> tuple[Figure, Axes]:
+def series_color(i: int, count: int) -> str:
+    """Colour of the i-th of `count` ordered series, spread over the scale."""
+    return SERIES[round(i * (len(SERIES) - 1) / max(1, count - 1))]
+
+
+def new(width: float = 4.2, height: float = 2.3) -> tuple[Figure, Axes]:
+    """An empty figure with one pair of axes, in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
@@ -103,7 +112,7 @@ def _y_axis(axes: Axes, values: Sequence[float], log: bool) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 
 
-def _svg(figure: Figure, name: str, description: str) -> Markup:
+def svg(figure: Figure, name: str, description: str) -> Markup:
     """The figure as an <svg> element that stands alone: own ids, theme colours, no links, a text for readers."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True)

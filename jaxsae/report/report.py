@@ -1,20 +1,16 @@
-"""`jaxsae report`: one page about a run, in one file that needs nothing else."""
+"""`jaxsae report`: one page about a run, or a sweep (`sweep.py`), in one file that needs nothing else."""
 
-import dataclasses
-import os
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 import jaxsae
-from jaxsae.config import check, check_positive, option
 from jaxsae.dictionary import Dictionary
-from jaxsae.errors import InputError, reraise_if_disk_full
-from jaxsae.progress import say
-from jaxsae.report import boards, figures, latents, plots
+from jaxsae.errors import InputError
+from jaxsae.report import boards, figures, latents, plots, sweep
+from jaxsae.report.config import ReportConfig
+from jaxsae.report.page import output_file, page_template, style, write_page
 from jaxsae.report.read import RunFiles, read_run
 
 # metric -> title, whether a logarithmic axis suits it
@@ -27,24 +23,6 @@ CURVES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class ReportConfig:
-    """Flags of `jaxsae report`."""
-
-    run: str = option(help="run to draw")
-    output: str = option("", "file to write; default: report.html in the run")
-    latents: int = option(8, "latents to show with what makes them fire; 0 leaves them out")
-    contexts: int = option(4, "places shown for each of them")
-    games: int = option(200, "Othello: games searched for these places")
-    rows: int = option(16_384, "other stores: held-out rows searched for these places, at most")
-    seed: int = option(0, "of the games, and of the choice of latents")
-
-    def __post_init__(self):
-        check_positive(self, "contexts", "games", "rows")
-        check(self.latents >= 0, "latents", self.latents, "must be 0 or more")
-        check(self.seed >= 0, "seed", self.seed, "must be 0 or more")
-
-
 def report(config: ReportConfig) -> Path:
     """Writes the page of a run; parts that were not evaluated are named, with the command that would.
 
@@ -54,14 +32,16 @@ def report(config: ReportConfig) -> Path:
     Raises:
       InputError: no run, no metrics in it, damaged files, a full disk.
     """
+    if bool(config.run) == bool(config.sweep):
+        raise InputError("give --run=DIR, a run to draw, or --sweep=DIR, a sweep, and not both")
+    if config.sweep:
+        return sweep.report(config)
     run = read_run(Path(config.run))
-    output = Path(config.output or Path(config.run) / "report.html")
-    if output.is_dir():
-        raise InputError(f"--output={output}: is a directory; name a file, such as {output / 'report.html'}.")
+    output = output_file(config.output, Path(config.run))
     dictionary, trouble = _load(run)
     metadata = dictionary.metadata if dictionary else {}
     othello = "othello" in run.evaluations or dictionary is None or latents.plays_othello(metadata)
-    page = _template().render(
+    page = page_template("page.html").render(
         name=run.path.resolve().name,
         run=run,
         version=jaxsae.__version__,
@@ -75,19 +55,9 @@ def report(config: ReportConfig) -> Path:
         othello=othello,
         latents=_latents(config, run, dictionary, othello, trouble),
         making=_making(run, metadata),
-        style=Markup(resources.files("jaxsae.report").joinpath("style.css").read_text()),
+        style=style(),
     )
-    _write(output, page)
-    say(f"wrote {output}")
-    return output
-
-
-def _template() -> jinja2.Template:
-    text = resources.files("jaxsae.report").joinpath("page.html").read_text()
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.from_string(text)
+    return write_page(output, page)
 
 
 def _load(run: RunFiles) -> tuple[Dictionary | None, str]:
@@ -189,17 +159,3 @@ def _making(run: RunFiles, metadata: dict[str, Any]) -> dict[str, str]:
             value = f"{value:,}"
         facts[name.replace("_", " ")] = value
     return {name: str(value) for name, value in facts.items() if value not in (None, "")}
-
-
-def _write(output: Path, page: str) -> None:
-    """Whole or not at all."""
-    part = output.with_name(f".{output.name}.{os.getpid()}.part")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(page, encoding="utf-8")
-        part.replace(output)
-    except OSError as error:
-        reraise_if_disk_full(error, str(output))
-        raise InputError(f"--output={output}: cannot be written ({error.strerror}).") from None
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,0 +1,53 @@
+"""What pages share: templates, their style, and the file they end up in."""
+
+import os
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from jaxsae.errors import InputError, reraise_if_disk_full
+from jaxsae.progress import say
+
+
+def page_template(name: str) -> jinja2.Template:
+    """A template of this folder; names that it is not given are errors."""
+    text = resources.files("jaxsae.report").joinpath(name).read_text()
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(text)
+
+
+def style() -> Markup:
+    """The style sheet."""
+    return Markup(resources.files("jaxsae.report").joinpath("style.css").read_text())
+
+
+def output_file(output: str, directory: Path) -> Path:
+    """The file to write: `output`, or report.html in `directory`.
+
+    Raises:
+      InputError: it is a directory.
+    """
+    path = Path(output or directory / "report.html")
+    if path.is_dir():
+        raise InputError(f"--output={path}: is a directory; name a file, such as {path / 'report.html'}.")
+    return path
+
+
+def write_page(output: Path, page: str) -> Path:
+    """Writes the page, whole or not at all, and says where."""
+    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(page, encoding="utf-8")
+        part.replace(output)
+    except OSError as error:
+        reraise_if_disk_full(error, str(output))
+        raise InputError(f"--output={output}: cannot be written ({error.strerror}).") from None
+    finally:
+        part.unlink(missing_ok=True)
+    say(f"wrote {output}")
+    return output

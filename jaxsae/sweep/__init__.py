@@ -1,0 +1,1 @@
+"""Scaling laws from one flag file."""
