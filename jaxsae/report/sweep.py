@@ -10,8 +10,9 @@ import jaxsae
 from jaxsae.errors import InputError
 from jaxsae.evaluate.scaling_curve import Curve, read_curve
 from jaxsae.report import sweep_plots as plots
+from jaxsae.report import sweep_tables as tables
 from jaxsae.report.config import ReportConfig
-from jaxsae.report.figures import NONE, Card, count, decimal, percent
+from jaxsae.report.figures import Card, count, decimal, percent
 from jaxsae.report.page import output_file, page_template, style, write_page
 from jaxsae.report.sweep_read import STATUSES, SweepFiles, read_sweep
 from jaxsae.sweep.chosen import best_settings, read_members
@@ -45,9 +46,9 @@ def report(config: ReportConfig) -> Path:
         chips=_chips(sweep),
         cards=_cards(sweep, fits),
         sections=[_section(name, sweep, fits["architectures"].get(name), curve) for name in architectures],
-        members=[_row(m) for m in sweep.members],
+        members=[tables.member_row(m) for m in sweep.members],
         warnings=fits["warnings"],
-        left_out=_left_out(fits["left_out"]),
+        left_out=tables.left_out(fits["left_out"]),
         intervals=fits["interval"],
         style=style(),
     )
@@ -98,12 +99,12 @@ def _section(name: str, sweep: SweepFiles, found: dict[str, Any] | None, curve: 
         "othello": sweep.othello and curve.text,
         "compute": _compute(name, members, found),
         "surface": _surface(name, members, found),
-        "laws": _laws(found) if found else [],
+        "laws": tables.laws(found) if found else [],
         "held_out": found["held_out"] if found else [],
         "optima": [{"k": fit["k"]} | row for fit in found["allocation"] for row in fit["optima"]] if found else [],
         "exponents": [{"k": fit["k"]} | fit["exponents"] for fit in found["allocation"]] if found else [],
-        "best_k": _best_k(found["best_k"]) if found else ([], []),
-        "show": {"decimal": decimal, "percent": percent, "count": count, "ends": _ends, "number": _number},
+        "best_k": tables.best_k(found["best_k"]) if found else ([], []),
+        "show": {"decimal": decimal, "percent": percent, "count": count, "ends": tables.ends, "number": tables.number},
     }
 
 
@@ -198,79 +199,3 @@ def _surface(name: str, members: list[dict], found: dict[str, Any] | None) -> li
     if all(m["nominal_k"] is not None for m in (*fitted, *aside)):
         out.append(plots.sections(f"sections-{name}", *arguments, f"FVU against latents by k: {what}"))
     return out
-
-
-def _laws(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the table of constants: one group for each law, one block for each k in it."""
-    listed = [
-        found["joint"],
-        *found["convergence"],
-        *found["tokens"],
-        *found["compute"],
-        *found["allocation"],
-        found["delta_ce"],
-    ]
-    groups: dict[str, dict[str, Any]] = {}
-    for law in listed:
-        if not law or not law["constants"]:
-            continue
-        group = groups.setdefault(
-            law["law"], {key: law[key] for key in ("law", "equation", "reference")} | {"fits": []}
-        )
-        constants = [(name, _number(c["value"]), _ends(c["interval"])) for name, c in law["constants"].items()]
-        about = f"{law['points']} points, {100 * law['sigma']:.2g}% around the law"
-        if law["outliers"]:
-            about += f"; out of line: {', '.join(law['outliers'])}"
-        group["fits"].append({"k": law.get("k"), "constants": constants, "about": about})
-    return list(groups.values())
-
-
-def _best_k(rows: list[dict[str, Any]]) -> tuple[list[str], list[tuple[str, list[tuple[str, str]]]]]:
-    """Widths, and for each target (its delta CE, [(k, its interval) at each width])."""
-    targets: dict[float, list[tuple[str, str]]] = {}
-    for row in rows:
-        cell = _number(row["k"]), _ends(row["interval"]) + (", beyond the members" if row["extrapolation"] else "")
-        targets.setdefault(row["delta_ce"], []).append(cell if row["k"] else (NONE, "more latents do not help"))
-    widths = dict.fromkeys(count(row["width"]) for row in rows)
-    return list(widths), [(_number(target), cells) for target, cells in targets.items()]
-
-
-def _left_out(rows: list[dict[str, Any]]) -> list[str]:
-    """One line for each law and reason."""
-    groups: dict[tuple, list] = {}
-    for row in rows:
-        groups.setdefault((row["architecture"], row["fit"], row["why"]), []).append(row["k"])
-    lines = []
-    for (architecture, law, why), ks in groups.items():
-        at = ", ".join(f"{k:g}" for k in ks if k is not None)
-        lines.append(f"{architecture + ': ' if architecture else ''}{law}{' at k ' + at if at else ''}: {why}")
-    return lines
-
-
-def _row(member: dict[str, Any]) -> dict[str, str]:
-    """A member in the table of members."""
-    figures = member.get("figures") or {}
-    show = {"width": count, "k": _number, "seed": count, "learning_rate": _number, "tokens": count, "flops": _number}
-    show |= {"fvu": decimal, "l0": _number, "dead_fraction": percent, "delta_ce": decimal}
-    row = {name: how(figures.get(name)) for name, how in show.items()}
-    row |= {
-        "name": str(member.get("name")),
-        "status": str(member.get("status")),
-        "error": str(member.get("error") or ""),
-    }
-    flags = member.get("flags") or {}
-    for name in ("width", "k", "seed"):  # of members that have no figures yet
-        if row[name] == NONE and flags.get(name) is not None:
-            row[name] = str(flags[name])
-    return row | {"held_out": "held out" if member.get("held_out") else ""}
-
-
-def _number(value: Any) -> str:
-    """Four digits, however large or small."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return NONE
-    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
-
-
-def _ends(interval: Any) -> str:
-    return f"{_number(interval[0])} to {_number(interval[1])}" if isinstance(interval, list) else "not determined"

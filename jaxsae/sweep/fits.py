@@ -15,6 +15,7 @@ import numpy as np
 from jaxsae.sweep import answers, laws
 from jaxsae.sweep.bootstrap import LEVEL, RESAMPLES, Bootstrap, bootstrap
 from jaxsae.sweep.chosen import Member, best_settings, by_architecture, by_k, read_members
+from jaxsae.sweep.described import described, plain
 from jaxsae.sweep.envelope import (
     CONVERGED,
     UNDERTRAINED,
@@ -65,7 +66,7 @@ def fit_all(
     for name, own in by_architecture(usable).items():
         job = _Fits(name, own, out["left_out"], warnings, seed, resamples)
         out["architectures"][name] = job.run(compute, target_delta_ce)
-    return _plain(out)
+    return plain(out)
 
 
 class _Fits:
@@ -83,7 +84,7 @@ class _Fits:
         self._warn_undertrained()
         joint = self._joint()
         out: dict[str, Any] = {
-            "joint": joint and _described(joint, self.best),
+            "joint": joint and described(joint, self.best),
             "held_out": [self._predict(joint, m) for m in self.held_out] if joint else [],
             "convergence": [],
             "tokens": [],
@@ -170,7 +171,7 @@ class _Fits:
     def _convergence(self, k: float, members: list[Member]) -> dict[str, Any] | None:
         converged = [m for m in members if is_undertrained(m) is False]
         found = self._fit(laws.CONVERGENCE, {"n": [m.width for m in converged]}, [m.fvu for m in converged], k)
-        return found and _described(found, converged)
+        return found and described(found, converged)
 
     def _tokens(self, k: float, members: list[Member]) -> dict[str, Any] | None:
         converged = [m for m in members if is_undertrained(m) is False]
@@ -180,7 +181,7 @@ class _Fits:
             return None
         rule = f"tokens from which the FVU stays within {100 * CONVERGED:g}% of its end"
         table = [{"name": m.name, "width": m.width, "tokens": t} for m, t in zip(converged, tokens, strict=True)]
-        return _described(found, converged) | {"rule": rule, "converged": table}
+        return described(found, converged) | {"rule": rule, "converged": table}
 
     def _compute(self, k: float, members: list[Member]) -> dict[str, Any] | None:
         frontier = envelope(members)
@@ -197,7 +198,7 @@ class _Fits:
         used = frontier.contested
         names = [name for name, fitted in zip(names, used, strict=True) if fitted]
         found = self._fit(laws.COMPUTE, {"C": frontier.flops[used]}, frontier.fvu[used], k, clusters=names)
-        about = _described(found, [m for m in members if m.name in set(names)]) if found else {"constants": None}
+        about = described(found, [m for m in members if m.name in set(names)]) if found else {"constants": None}
         return about | {"envelope": points}
 
     def _allocation(self, k: float, members: list[Member], compute: Sequence[float]) -> dict[str, Any] | None:
@@ -218,7 +219,7 @@ class _Fits:
                 where = f"{self.name}, k = {k:g}: the optimum for {best['flops']:.3g} FLOPs"
                 self.warnings.append(f"{where} goes beyond the members: {best['extrapolation']}.")
         about = {"exponents": answers.exponents(found), "optima": optima}
-        return _described(found, members) | about | {"flops_a_token": {"c0": cost[0], "c1": cost[1]}}
+        return described(found, members) | about | {"flops_a_token": {"c0": cost[0], "c1": cost[1]}}
 
     def _delta_ce(self, targets: Sequence[float]) -> dict[str, Any]:
         spliced = [m for m in self.best if m.delta_ce is not None]
@@ -245,36 +246,4 @@ class _Fits:
             if targets and row["extrapolation"]:
                 where = f"{self.name}: the k for delta CE {row['delta_ce']:g} at width {row['width']:,.0f}"
                 self.warnings.append(f"{where} is an extrapolation: {row['extrapolation']}.")
-        return {"delta_ce": _described(found, members), "best_k": rows}
-
-
-def _described(found: Bootstrap, members: Sequence[Member]) -> dict[str, Any]:
-    fit = found.fit
-    names = [m.name for m in members] if len(members) == len(fit.y) else [""] * len(fit.y)
-    return {
-        "law": fit.law.name,
-        "equation": fit.law.equation,
-        "reference": fit.law.reference,
-        "constants": found.constants(),
-        "members": [m.name for m in members],
-        "range": {v: [float(fit.x[v].min()), float(fit.x[v].max())] for v in fit.law.variables},
-        "points": len(fit.y),
-        "sigma": fit.sigma,
-        "starts": fit.starts,
-        "agreeing_starts": fit.agreeing,
-        "identified": fit.identified,
-        "outliers": [name for name, weight in zip(names, fit.weights, strict=True) if weight < 1 and name],
-    }
-
-
-def _plain(value: Any) -> Any:
-    """As JSON holds it: NumPy scalars become numbers, NaN and Inf null."""
-    if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.bool_ | np.integer):
-        return value.item()
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value
+        return {"delta_ce": described(found, members), "best_k": rows}

@@ -1,0 +1,43 @@
+"""Fitted laws as the JSON of a sweep has them."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxsae.sweep.bootstrap import Bootstrap
+from jaxsae.sweep.chosen import Member
+
+
+def described(found: Bootstrap, members: Sequence[Member]) -> dict[str, Any]:
+    """A fitted law and its intervals, as `fits` of sweep.json holds them; see `fits.fit_all`."""
+    fit = found.fit
+    names = [m.name for m in members] if len(members) == len(fit.y) else [""] * len(fit.y)
+    return {
+        "law": fit.law.name,
+        "equation": fit.law.equation,
+        "reference": fit.law.reference,
+        "constants": found.constants(),
+        "members": [m.name for m in members],
+        "range": {v: [float(fit.x[v].min()), float(fit.x[v].max())] for v in fit.law.variables},
+        "points": len(fit.y),
+        "sigma": fit.sigma,
+        "starts": fit.starts,
+        "agreeing_starts": fit.agreeing,
+        "identified": fit.identified,
+        "outliers": [name for name, weight in zip(names, fit.weights, strict=True) if weight < 1 and name],
+    }
+
+
+def plain(value: Any) -> Any:
+    """As JSON holds it: NumPy scalars become numbers, NaN and Inf null."""
+    if isinstance(value, dict):
+        return {key: plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(v) for v in value]
+    if isinstance(value, np.bool_ | np.integer):
+        return value.item()
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value
