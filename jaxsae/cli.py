@@ -18,7 +18,7 @@ from jaxsae import processes
 from jaxsae.commands import COMMANDS
 from jaxsae.config import define_flags, from_flags
 from jaxsae.errors import InputError, Preempted
-from jaxsae.processes import JoinConfig
+from jaxsae.joining import JoinConfig
 
 USAGE = "usage: jaxsae <command> [--flagfile=FILE] [--flag=value ...]"
 WRAP = 100
@@ -55,6 +55,7 @@ def _parse(name: str, config_class: type, arguments: list[str]) -> tuple[Any, Jo
     if any(a in ("--help", "-h", "-help") for a in arguments):
         print(_flag_help(name, values))
         return None
+    _check_started_once(name, arguments)
     rest = values([f"jaxsae {name}", *arguments])[1:]
     if name == "inspect" and len(rest) == 1:
         values["path"].value, rest = rest[0], []
@@ -74,10 +75,17 @@ def _log_dir(config: Any, joining: JoinConfig) -> Path:
 class _OneProcess(Exception):
     """A command that does not join others was started several times."""
 
-    def __init__(self, count: int):
+    def __init__(self, count: int | str):
         super().__init__(
             f"this command runs in one process, and {count} were started. Start one (srun --ntasks=1, or on one host)."
         )
+
+
+def _check_started_once(name: str, arguments: list[str]) -> None:
+    """Refuses the flags by which a launcher makes processes join, where the command does not."""
+    given = dict(a.lstrip("-").partition("=")[::2] for a in arguments if a.startswith("-"))
+    if not COMMANDS[name].joins and (count := given.get("num_processes", "")) not in ("", "1"):
+        raise _OneProcess(count)
 
 
 def _work(name: str, function, config: Any, joining: JoinConfig) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from absl import flags
 
 from jaxsae.errors import InputError
+from jaxsae.files import write_text
 
 T = TypeVar("T")
 
@@ -158,10 +159,7 @@ def to_flag_lines(config: Any) -> list[str]:
 def write_flag_file(path: Path, config: Any, command: str) -> None:
     """Writes a flag file whose head says the command that runs it."""
     head = [f"# jaxsae {command} --flagfile={path}", ""]
-    # Written whole beside the file and moved over it: a kill in between leaves no half of it.
-    fresh = path.with_name(path.name + ".tmp")
-    fresh.write_text("\n".join(head + to_flag_lines(config)) + "\n")
-    fresh.replace(path)
+    write_text(path, "\n".join(head + to_flag_lines(config)) + "\n")
 
 
 def read_flag_file(path: Path, cls: type[T]) -> T:

@@ -60,6 +60,19 @@ class Watchdog:
             self._busy -= 1
             self.beat(f"after: {phase}")
 
+    def tell(self, key: str, value: str) -> None:
+        """Leaves a word for every process, once for a key."""
+        self._client.key_value_set(key, value)
+
+    def told(self, key: str) -> str:
+        """A word that some process leaves: waits for it as long as the others live; the watch ends it otherwise."""
+        while True:
+            try:
+                return self._client.blocking_key_value_get(key, 10_000)
+            except RuntimeError as error:
+                if "DEADLINE_EXCEEDED" not in str(error):
+                    raise
+
     def on_stop(self, call: Callable[[], None]) -> None:
         """`call` is called once some process has asked all to stop."""
         self._on_stop.append(call)

@@ -10,7 +10,7 @@ from jaxsae import cli, processes
 from jaxsae.cluster import detect, refuse_half_a_cluster
 from jaxsae.errors import InputError
 from jaxsae.faults.children import Children, free_port
-from jaxsae.processes import JoinConfig
+from jaxsae.joining import JoinConfig
 
 ALL = {"coordinator": "host:1234", "num_processes": 4, "process_id": 1}
 
@@ -121,6 +121,9 @@ def test_more_processes_than_shards_and_commands_of_one_process_are_refused(tmp_
     assert cli.run(["inspect", str(tmp_path / "x.npy")]) == 2
     assert "were started" not in capsys.readouterr().err
     environment()
+    join = ["--coordinator=127.0.0.1:1", "--num_processes=2", "--process_id=0"]  # as launch/local gives them
+    assert cli.run(["evaluate", f"--run={tmp_path}", *join]) == 2
+    assert "this command runs in one process, and 2 were started" in capsys.readouterr().err
     with Children(tmp_path, ["harvest", *flags], 2) as two:
         assert two.wait(60) == [2, 2]
     assert "--num_processes=2: this store has 1 shards" in two.output() and not (tmp_path / "store").exists()

@@ -1,10 +1,8 @@
 """Harvest of a Hugging Face model against its bare forward pass, in turn in one process."""
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy as np
 from jaxsae.benchmark.clock import time_in_turn
 from jaxsae.benchmark.config import BenchmarkConfig
 from jaxsae.config import to_dict
+from jaxsae.files import write_json
 from jaxsae.harvest.hf import check_vocabulary
 from jaxsae.harvest.pipeline import write_shards
 from jaxsae.harvest.sequences import Sequences, make_sequences
@@ -69,7 +68,7 @@ def benchmark_harvest(config: BenchmarkConfig) -> dict[str, Any]:
         figures["seconds_over_one_site"] = timings[HARVEST].seconds / alone.seconds
     _show(figures)
     if config.json:
-        Path(config.json).write_text(json.dumps(figures, indent=2) + "\n")
+        write_json(config.json, figures)
     return figures
 
 

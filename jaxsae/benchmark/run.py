@@ -1,7 +1,5 @@
 """`jaxsae benchmark`: the figures, on the screen and as JSON."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +10,7 @@ from jaxsae.benchmark.loader import benchmark_loader
 from jaxsae.benchmark.peers import compare
 from jaxsae.benchmark.step import TimedStep
 from jaxsae.config import to_dict
+from jaxsae.files import write_json
 from jaxsae.parallel import check_divides, make_mesh
 from jaxsae.progress import say
 
@@ -41,7 +40,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     if config.what == "loader":
         figures = benchmark_loader(config)
         if config.json:
-            Path(config.json).write_text(json.dumps(figures, indent=2) + "\n")
+            write_json(config.json, figures)
         return figures
     mesh = make_mesh(config.mesh)
     check_divides(mesh, config.method.width, config.rows_of_a_batch)
@@ -56,7 +55,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         figures["peers"] = compare(config, figures)
     _show(figures)
     if config.json:
-        Path(config.json).write_text(json.dumps(figures, indent=2) + "\n")
+        write_json(config.json, figures)
     return figures
 
 

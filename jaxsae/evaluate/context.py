@@ -14,7 +14,7 @@ from jaxsae.lm import weights
 from jaxsae.lm.gpt import GPT, check_sites
 from jaxsae.parallel import make_mesh
 from jaxsae.store import Store, location, open_store
-from jaxsae.store.order import select
+from jaxsae.store.ranges import select
 from jaxsae.store.schema import site_path
 
 FIRST_POSITION, LAST_POSITION = 4, 50  # where nothing says which plies were harvested

@@ -17,8 +17,9 @@ import numpy as np
 from jaxsae.dictionary import Dictionary, MethodConfig
 from jaxsae.errors import InputError
 from jaxsae.exchange import provenance, weights
-from jaxsae.exchange.files import as_float32, check_shapes, read_json, read_k, write_json
+from jaxsae.exchange.files import as_float32, check_shapes, read_json, read_k
 from jaxsae.exchange.weights import Weights
+from jaxsae.files import write_json
 
 WEIGHTS, CONFIG = "ae.pt", "config.json"
 FILES = frozenset({WEIGHTS, CONFIG})

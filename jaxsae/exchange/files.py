@@ -29,11 +29,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes `value`, indented."""
-    path.write_text(json.dumps(value, indent=2) + "\n")
-
-
 def read_safetensors(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
     """The tensors of a safetensors file, those of `names` alone where given, as float32 where they are floating point.
 

@@ -19,10 +19,10 @@ from jaxsae.exchange.files import (
     read_json,
     read_k,
     read_safetensors,
-    write_json,
     write_safetensors,
 )
 from jaxsae.exchange.weights import Weights
+from jaxsae.files import write_json
 
 WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
 FILES = frozenset({WEIGHTS, CONFIG})

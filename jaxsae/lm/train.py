@@ -20,6 +20,7 @@ from flax import nnx
 from optax.contrib import MuonDimensionNumbers, muon
 
 from jaxsae.config import check, check_positive, group, option, write_flag_file
+from jaxsae.files import write_json
 from jaxsae.lm import othello
 from jaxsae.lm.gpt import GPT, GPTConfig, init
 from jaxsae.lm.weights import load, read_notes, save
@@ -169,4 +170,4 @@ def _write_card(output: Path, config: TrainLMConfig, model: GPT, steps: int, cos
         **cost,
     }
     save(model, output / "model.safetensors", notes=card)
-    (output / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    write_json(output / "card.json", card)

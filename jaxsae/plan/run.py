@@ -1,7 +1,6 @@
 """`jaxsae plan`: the figures, on the screen and as JSON."""
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import jax
 from jaxsae.config import to_dict
 from jaxsae.dictionary import make_method
 from jaxsae.errors import InputError
+from jaxsae.files import write_json
 from jaxsae.plan.compiled import compile_step
 from jaxsae.plan.config import PlanConfig
 from jaxsae.plan.roofline import FLOAT, Sizes, affordable, auxiliary, parts
@@ -34,7 +34,7 @@ def plan(config: PlanConfig) -> dict[str, Any]:
     figures = figures_of(config, topology, compile_step(config))
     print("\n".join(lines(figures)))
     if config.json:
-        Path(config.json).write_text(json.dumps(figures, indent=2) + "\n")
+        write_json(config.json, figures)
     return figures
 
 

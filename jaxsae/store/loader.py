@@ -6,23 +6,20 @@ There is no iterator to save: a run that resumes at step n, on any number of pro
 
 import math
 import sys
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import grain
 import jax
 import numpy as np
 
 from jaxsae.errors import InputError
+from jaxsae.store.blocks import Blocks, Key
 from jaxsae.store.follow import Shards
-from jaxsae.store.order import Order, select
+from jaxsae.store.order import Order
+from jaxsae.store.ranges import joined, select
 from jaxsae.store.reader import Store
-from jaxsae.store.schema import site_path
 
 BLOCK_BYTES = 128 * 2**20
-_BLOCKS_HELD = 3  # one that late threads still read, one in use, one read ahead
 
 
 class Batches:
@@ -76,15 +73,12 @@ class Batches:
         self.d_model = store.d_model(site)
         block_rows = block_bytes // (self.d_model * store.dtype(site).itemsize)
         self.lanes = math.gcd(batch_size, lanes)
-        self._shards = shards
         chosen = [(first, last)] if shards else select(store.available, first, last)
         window = shards.window_rows if shards else 0
         if shards:
             block_rows = min(block_rows, window // 4)
         self.order = Order(chosen, store.chunk_rows, batch_size, block_rows, self.lanes, seed, window)
-        self._blocks: OrderedDict[tuple[int, int, int], Future] = OrderedDict()
-        self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(2, thread_name_prefix="jaxsae-blocks")
+        self._blocks = Blocks(store, site, self.order, shards)
 
     @property
     def rows(self) -> int:
@@ -110,49 +104,25 @@ class Batches:
           InputError: a negative step, a damaged or missing file.
         """
         stop = self.batch_size if stop is None else stop
-        indices, key = self._indices(step, start, stop)
-        # `take` copies whole rows; indexing goes through bfloat16 number by number.
-        return self._block(*key).take(indices, axis=0).astype(self.dtype, copy=False)
+        key, place = self._located(step, start, stop)
+        first = start - key[1] * self.order.width
+        return self._blocks[key][place, first : first + stop - start].astype(self.dtype, copy=False)
 
     def rows_of(self, step: int) -> np.ndarray:
         """int64 [batch_size]: which rows of the store the batch of a step holds."""
-        indices, key = self._indices(step, 0, self.batch_size)
-        ranges = self.order.stretch(*key).ranges
-        return np.concatenate([np.arange(*r) for r in ranges])[indices]
+        key, place = self._located(step, 0, self.batch_size)
+        stretch, width = self.order.stretch(*key), self.order.width
+        indices = stretch.order[:, place * width : (place + 1) * width].reshape(-1)
+        return np.concatenate([np.arange(*r) for r in stretch.ranges])[indices]
 
-    def _indices(self, step: int, start: int, stop: int) -> tuple[np.ndarray, tuple[int, int, int]]:
-        """Where rows start:stop of a batch are in the stretch (block, first lane, last lane) that holds them."""
+    def _located(self, step: int, start: int, stop: int) -> tuple[Key, int]:
+        """The lanes of a block that hold rows start:stop of a batch, and the batch's place in the block."""
         if step < 0 or not 0 <= start < stop <= self.batch_size:
             raise InputError(
                 f"Rows {start}:{stop} of batch {step}: batches count from 0 and have {self.batch_size} rows."
             )
-        width = self.batch_size // self.lanes
-        first_lane, last_lane = start // width, -(-stop // width)
         block, place = self.order.locate(step)
-        key = (block, first_lane, last_lane)
-        lanes = self.order.stretch(*key).order[:, place * width : (place + 1) * width]
-        return lanes.reshape(-1)[start - first_lane * width : stop - first_lane * width], key
-
-    def _block(self, block: int, first_lane: int, last_lane: int) -> np.ndarray:
-        """The rows of a stretch, in stream order; starts to read the next block as well."""
-        with self._lock:
-            future = self._requested((block, first_lane, last_lane))
-            self._requested((block + 1, first_lane, last_lane))
-            self._blocks.move_to_end((block, first_lane, last_lane))
-            while len(self._blocks) > _BLOCKS_HELD * len({held[1:] for held in self._blocks}):
-                self._blocks.popitem(last=False)
-        return future.result()
-
-    def _requested(self, key: tuple[int, int, int]) -> Future:
-        # A future, not an array: threads that ask for the same block wait for one read.
-        if key not in self._blocks:
-            self._blocks[key] = self._pool.submit(self._load, key)
-        return self._blocks[key]
-
-    def _load(self, key: tuple[int, int, int]) -> np.ndarray:
-        if self._shards:
-            self._shards.wait_quietly(self.order.stretch(*key).ranges)
-        return self.store.read_ranges(site_path(self.site), self.order.stretch(*key).ranges)
+        return (block, start // self.order.width, -(-stop // self.order.width)), place
 
 
 def local_batch(batches: Batches, step: int, sharding: jax.sharding.Sharding) -> jax.Array:
@@ -175,12 +145,7 @@ def local_batch(batches: Batches, step: int, sharding: jax.sharding.Sharding) ->
 def local_rows(sharding: jax.sharding.Sharding, shape: tuple[int, int]) -> list[tuple[int, int]]:
     """The rows, as ascending ranges, that the devices of this process hold of an array; neighbours joined."""
     held = {index[0].indices(shape[0])[:2] for index in sharding.addressable_devices_indices_map(shape).values()}
-    ranges: list[tuple[int, int]] = []
-    for start, stop in sorted(held):
-        if ranges and ranges[-1][1] >= start:
-            start, stop = ranges[-1][0], max(stop, ranges.pop()[1])
-        ranges.append((start, stop))
-    return ranges
+    return joined(sorted(held))
 
 
 class _From:

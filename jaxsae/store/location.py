@@ -10,6 +10,7 @@ from jaxsae.errors import InputError
 
 # One context for the whole process: shared thread and cache limits, and one `memory://` for tests.
 CONTEXT = ts.Context()
+ANSWER_SECONDS = 30.0  # in which a server must say something
 _LOCK_SUFFIX = ".__lock"  # what a killed TensorStore writer leaves behind
 
 
@@ -64,11 +65,33 @@ def absolute(url: str) -> str:
 
 
 def open_kvstore(url: str | os.PathLike) -> ts.KvStore:
-    """The kvstore at `url`; nothing needs to exist there yet."""
+    """The kvstore at `url`; nothing needs to exist there yet.
+
+    Raises:
+      InputError: it cannot be opened, or a server that holds it does not answer.
+    """
+    spec = kvstore_spec(url)
     try:
-        return ts.KvStore.open(kvstore_spec(url), context=CONTEXT).result()
+        kvstore = ts.KvStore.open(spec, context=CONTEXT).result()
     except ValueError as error:
         raise InputError(f"--store={url}: cannot be opened ({error})") from None
+    if spec["driver"] not in ("file", "memory"):
+        _check_answers(kvstore, url, spec)
+    return kvstore
+
+
+def _check_answers(kvstore: ts.KvStore, url: str | os.PathLike, spec: dict[str, Any]) -> None:
+    """One question with a time limit: TensorStore itself tries again for a quarter of an hour, as a long run should."""
+    try:
+        kvstore.read("zarr.json").result(timeout=ANSWER_SECONDS)
+    except TimeoutError:
+        endpoint = f" {spec['endpoint']}" if "endpoint" in spec else ""
+        raise InputError(
+            f"--store={url}: the server{endpoint} does not answer within {ANSWER_SECONDS:g} s. See that this host reaches "
+            "it, and that AWS_ENDPOINT_URL, where it is set, names it."
+        ) from None
+    except ValueError:
+        pass  # an answer, to be told by whoever needs what is there
 
 
 def local_path(url: str | os.PathLike) -> Path | None:

@@ -14,6 +14,8 @@ import math
 
 import numpy as np
 
+from jaxsae.store.ranges import cut_at_chunks
+
 _CHUNKS, _ROWS = 0, 1  # keep the two uses of a seed apart
 
 
@@ -28,6 +30,16 @@ class Stretch:
 
     ranges: list[tuple[int, int]]
     order: np.ndarray
+
+    def places(self, width: int) -> np.ndarray:
+        """int64 [lanes * n]: where each row of `ranges` end to end stands in the batches, which follow each other.
+
+        Each of them takes `width` rows of every lane.
+        """
+        lanes, length = self.order.shape
+        places = np.empty(lanes * length, np.int64)
+        places[self.order] = np.arange(lanes * length).reshape(-1, lanes, width).swapaxes(0, 1).reshape(lanes, length)
+        return places
 
 
 class Order:
@@ -50,6 +62,7 @@ class Order:
         """
         self.batch_size, self.lanes, self.seed, self._window = batch_size, lanes, seed, window_rows
         self._starts, self._stops = cut_at_chunks(ranges, chunk_rows)
+        self.width = batch_size // lanes  # rows of a lane in a batch
         self.rows = int((self._stops - self._starts).sum())
         self.steps_per_epoch = self.rows // batch_size
         block_steps = max(1, block_rows // batch_size)
@@ -66,6 +79,16 @@ class Order:
         epoch, within = divmod(step, self.steps_per_epoch)
         block = int(np.searchsorted(self._first_step, within, side="right")) - 1
         return epoch * self.blocks_per_epoch + block, within - int(self._first_step[block])
+
+    def steps_of(self, block: int) -> int:
+        """Batches in a block."""
+        within = block % self.blocks_per_epoch
+        return int(self._first_step[within + 1] - self._first_step[within])
+
+    @property
+    def most_steps(self) -> int:
+        """Batches in the longest block."""
+        return int(np.diff(self._first_step).max())
 
     def _shuffled_chunks(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Starts and stops of the chunks in the epoch's order, and where each begins in the stream."""
@@ -102,24 +125,3 @@ class Order:
         ranges[0][0] += first - int(at[low])
         ranges[-1][1] -= int(at[high]) - last
         return [(start, stop) for start, stop in ranges]
-
-
-def cut_at_chunks(ranges: list[tuple[int, int]], chunk_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ranges of rows, cut where a chunk ends: int64 starts and stops."""
-    starts = [np.empty(0, np.int64)]
-    for start, stop in ranges:
-        inside = np.arange(start // chunk_rows + 1, -(-stop // chunk_rows)) * chunk_rows
-        starts.append(np.concatenate([[start], inside]).astype(np.int64))
-    stops = [np.append(s[1:], stop) for s, (_, stop) in zip(starts[1:], ranges, strict=True)]
-    return np.concatenate(starts), np.concatenate([np.empty(0, np.int64), *stops]).astype(np.int64)
-
-
-def select(ranges: list[tuple[int, int]], first: int, last: int) -> list[tuple[int, int]]:
-    """What first:last of the rows of `ranges`, counted end to end, are."""
-    out, before = [], 0
-    for start, stop in ranges:
-        low, high = max(start, start + first - before), min(stop, start + last - before)
-        if low < high:
-            out.append((low, high))
-        before += stop - start
-    return out

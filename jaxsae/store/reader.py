@@ -1,9 +1,7 @@
-"""Reads a store: whole or cut short, and says which file is wrong where one is."""
+"""Opens a store, whole or cut short: what is in it and which of its rows are there."""
 
-import json
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +10,12 @@ import tensorstore as ts
 from jaxsae.errors import InputError
 from jaxsae.progress import say
 from jaxsae.store import location, schema
+from jaxsae.store.ranges import joined
+from jaxsae.store.rows import AGAIN, Rows, first_words
 from jaxsae.store.schema import COLUMNS
 from jaxsae.store.statistics import Statistics
+from jaxsae.store.summary import summary
 from jaxsae.store.writer import list_keys, merged_statistics, open_array
-
-AGAIN = "Run the same `jaxsae harvest` again to write what is missing."
-_DAMAGE = ("DATA_LOSS", "OUT_OF_RANGE", "FAILED_PRECONDITION", "INVALID_ARGUMENT")  # as TensorStore says it
 
 
 class Store:
@@ -35,9 +33,7 @@ class Store:
         self.url = os.fspath(url)
         _check_there(url)
         self._kvstore = location.open_kvstore(url)
-        keys = list_keys(self._kvstore, self.url)
-        found, self._stats_shards = schema.inventory(keys)
-        self.consumed = schema.consumed_shards(keys)
+        found = self._listed()
         self.sites = tuple(path.split("/")[1] for path in found if path not in COLUMNS)
         self._check_arrays(found)
         self._arrays = {path: self._open(path) for path in found}
@@ -48,6 +44,7 @@ class Store:
         layout = self._arrays[schema.site_path(self.sites[0])].chunk_layout
         self.shard_rows, self.chunk_rows = layout.write_chunk.shape[0], layout.read_chunk.shape[0]
         self.completed_shards = sorted(set.intersection(*found.values()))
+        self._rows = Rows(self.url, self._arrays, self.rows_planned, self.shard_rows)
         self._statistics: dict[str, Statistics] = {}
 
     @property
@@ -68,9 +65,7 @@ class Store:
 
     def refresh(self) -> None:
         """Looks again which shards there are."""
-        keys = list_keys(self._kvstore, self.url)
-        found, self._stats_shards = schema.inventory(keys)
-        self.consumed = schema.consumed_shards(keys)
+        found = self._listed()
         self.completed_shards = sorted(set.intersection(*(found.get(path, set()) for path in self._arrays)))
 
     def statistics_of(self, site: str, shards: Sequence[int]) -> Statistics:
@@ -131,62 +126,33 @@ class Store:
         return self.read_ranges(name, [(start, stop)])
 
     def read_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> np.ndarray:
-        """Rows of several ranges of one array, in one piece, read side by side."""
-        array = self._arrays[path]
-        for start, stop in ranges:
-            if not 0 <= start <= stop <= self.rows_planned:
-                raise InputError(f"{self.url}: rows {start}:{stop} are not in 0:{self.rows_planned}.")
-        out = np.empty((sum(stop - start for start, stop in ranges), *array.shape[1:]), array.dtype.numpy_dtype)
-        # Chunks are decoded into their places: read by themselves first, they would be copied once more.
-        places, at, reads = ts.array(out), 0, []
-        for start, stop in ranges:
-            reads.append(places[at : at + stop - start].write(array[start:stop]))
-            at += stop - start
-        for (start, stop), read in zip(ranges, reads, strict=True):
-            try:
-                read.result()
-            except ValueError as error:
-                raise self._explained(path, start, stop, error) from error
-        return out
+        """Rows of several ranges of one array, in one piece; see `Rows.read`."""
+        return self._rows.read(path, ranges)
+
+    def stream(self, path: str, ranges: Sequence[tuple[int, int]]) -> Iterator[np.ndarray]:
+        """The rows of each range of one array, one after the other; see `Rows.stream`."""
+        return self._rows.stream(path, ranges)
 
     def summary(self) -> str:
         """What is in the store, in a screen."""
-        attributes = self.metadata(self.sites[0])
-        state = "complete" if self.complete else f"cut short, {self.rows:,} rows are there"
-        lines = [f"store     {self.url}", f"rows      {self.rows_planned:,} ({state})"]
-        for name in ("model", "tokenizer", "context", "fingerprint"):
-            if attributes.get(name):
-                lines.append(f"{name:<9} {attributes[name]}")
-        lines.append(
-            f"shards    {len(self.completed_shards)} of {self.shard_rows:,} rows, chunks of {self.chunk_rows:,}"
-        )
-        for site in self.sites:
-            megabytes = self.rows * self.d_model(site) * self.dtype(site).itemsize / 1e6
-            line = f"site      {site}  d_model {self.d_model(site)}  {self.dtype(site).name}  {megabytes:,.1f} MB"
-            if self.completed_shards:
-                line += f"  {_described(self.statistics(site))}"
-            lines.append(line)
-        settings = dict(attributes.get("settings", {}))
-        if positions := settings.pop("positions", None):
-            dropped = ", ".join(f"{name} {count:,}" for name, count in positions["dropped"].items())
-            lines.append(f"positions {positions['seen']:,} seen; no row of: {dropped or 'none'}")
-        settings = ", ".join(f"{k}={v}" for k, v in settings.items())
-        return "\n".join([*lines, f"settings  {settings}"])
+        return summary(self)
 
     def _site(self, site: str) -> ts.TensorStore:
         if site not in self.sites:
             raise InputError(f"--site={site}: not in {self.url}. This store has: {', '.join(self.sites)}")
         return self._arrays[schema.site_path(site)]
 
-    def _ranges(self, shards: list[int]) -> list[tuple[int, int]]:
-        """Ascending shards as ranges of rows, neighbours joined."""
-        ranges: list[tuple[int, int]] = []
-        for shard in shards:
-            start, stop = shard * self.shard_rows, min((shard + 1) * self.shard_rows, self.rows_planned)
-            if ranges and ranges[-1][1] == start:
-                start = ranges.pop()[0]
-            ranges.append((start, stop))
-        return ranges
+    def _listed(self) -> dict[str, set[int]]:
+        """Path of each array that has metadata -> its shards; notes those with statistics and those removed."""
+        keys = list_keys(self._kvstore, self.url)
+        found, self._stats_shards = schema.inventory(keys)
+        self.consumed = schema.consumed_shards(keys)
+        return found
+
+    def _ranges(self, shards: Iterable[int]) -> list[tuple[int, int]]:
+        """Ascending shards as ranges of rows."""
+        rows, end = self.shard_rows, self.rows_planned
+        return joined((shard * rows, min((shard + 1) * rows, end)) for shard in shards)
 
     def _check_arrays(self, found: dict[str, set[int]]) -> None:
         if not self.sites:
@@ -205,7 +171,7 @@ class Store:
             if "PERMISSION_DENIED" in str(error):
                 raise InputError(f"--store={self.url}: {path} cannot be read (permission denied).") from None
             raise InputError(
-                f"--store={self.url}: {path}/zarr.json is damaged or cut short ({_first_words(error)}). "
+                f"--store={self.url}: {path}/zarr.json is damaged or cut short ({first_words(error)}). "
                 f"Copy it from a backup, or delete that file and run the same `jaxsae harvest` again."
             ) from error
 
@@ -215,23 +181,6 @@ class Store:
             listed = ", ".join(f"{path} {n}" for path, n in rows.items())
             raise InputError(f"--store={self.url}: its arrays differ in rows ({listed}). Harvest all sites together.")
         self.rows_planned = next(iter(rows.values()))
-
-    def _explained(self, path: str, start: int, stop: int, error: ValueError) -> Exception:
-        """The error that says which file of rows start:stop is missing or damaged; `error` where it is neither."""
-        for shard in range(start // self.shard_rows, -(-stop // self.shard_rows)):
-            first, last = max(start, shard * self.shard_rows), min(stop, (shard + 1) * self.shard_rows)
-            try:
-                self._arrays[path][first:last].read().result()
-            except ValueError as found:
-                file, text = f"{path}/c/{shard}" + ("" if path in COLUMNS else "/0"), str(found)
-                if "NOT_FOUND" in text:
-                    return InputError(f"{self.url}: rows {first}:{last} of {path} are not written ({file}). {AGAIN}")
-                if any(word in text for word in _DAMAGE):
-                    return InputError(
-                        f"{self.url}: {file} is damaged, so rows {first}:{last} of {path} cannot be read "
-                        f"({_first_words(found)}). Delete that file and run the same `jaxsae harvest` again."
-                    )
-        return error
 
 
 def open_store(url: str | os.PathLike) -> Store:
@@ -257,20 +206,3 @@ def _check_there(url: str | os.PathLike) -> None:
         raise InputError(f"--store={url}: no such store. Write one with `jaxsae harvest --store={url}`.")
     if path is not None and not path.is_dir():
         raise InputError(f"--store={url}: is a file; a store is a directory.")
-
-
-def _described(statistics: Statistics) -> str:
-    """Scale, norms and outlier dimensions, in a line."""
-    text = f"scale {statistics.scale:.4g}"
-    if not math.isnan(statistics.mean_norm):
-        text += f"  norm {statistics.mean_norm:.4g} (at most {statistics.max_norm:.4g})"
-    if outliers := statistics.outlier_dimensions:
-        shown = ", ".join(f"{i} ({ratio:.0f}x)" for i, ratio in list(outliers.items())[:4])
-        text += f"  outlier dimensions {shown}" + (f" and {len(outliers) - 4} more" if len(outliers) > 4 else "")
-    return text
-
-
-def _first_words(error: Exception) -> str:
-    """The part of a TensorStore error that people need."""
-    text = str(error).split("[tensorstore_spec", 1)[0].split("[source locations", 1)[0].strip()
-    return json.dumps(text[-160:])[1:-1]

@@ -8,9 +8,11 @@ short, but a bit that flipped in an array of some size it hands on as it is.
 
 import dataclasses
 import json
+import os
 import time
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ class Checkpoints:
 
     def __init__(self, directory: Path, keep: int = 2):
         orbax_errors.hide()
+        orbax_errors.forget()  # those of another run in this process
         self.directory = Path(directory).absolute()
         self._saver = _open(
             self.directory,
@@ -54,12 +57,8 @@ class Checkpoints:
     def __exit__(self, kind, error, trace) -> None:
         if processes.breaks_off(error):
             return  # Orbax would wait for the others, who wait for this process
-        try:
+        with suppress(Exception) if error else self._writing():  # the first error is the one to show
             self._saver.close()
-        except Exception as closing:
-            if error is None:  # otherwise the first error is the one to show
-                reraise_if_disk_full(closing, str(self.directory))
-                raise
 
     @property
     def latest(self) -> int | None:
@@ -79,20 +78,29 @@ class Checkpoints:
         """
         if self.latest == step:
             return
-        try:
+        with self._writing():
             self._finish()
             processes.beat(f"saving step {step}")
             parts = _split(state)
             described = _sealed({"format": FORMAT, **metadata, "sums": sums_of_bits(parts)})
             self._saver.save_checkpointables_async(step, parts, force=True, custom_metadata=described)
-        except Exception as error:
-            reraise_if_disk_full(error, str(self.directory))
-            raise
 
     def wait(self) -> None:
         """Returns when the last save is on disk."""
-        try:
+        with self._writing():
             self._finish()
+
+    def check(self) -> None:
+        """Raises what the save in the background has failed of, as soon as that is known; costs nothing."""
+        if error := orbax_errors.of_save():
+            with self._writing():
+                raise error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Says in one line that the disk is full, where it is."""
+        try:
+            yield
         except Exception as error:
             reraise_if_disk_full(error, str(self.directory))
             raise
@@ -118,9 +126,10 @@ class Checkpoints:
     def _bytes(self) -> int:
         """Of all files of all checkpoints: what changes them is a save that goes on."""
         total = 0
-        for path in self.directory.rglob("*"):
-            with suppress(OSError):  # renamed or removed meanwhile
-                total += path.stat().st_size
+        for folder, _, names in os.walk(self.directory):  # which, unlike rglob, goes on where a folder is removed
+            for name in names:
+                with suppress(OSError):  # renamed or removed meanwhile
+                    total += os.stat(os.path.join(folder, name)).st_size
         return total
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:

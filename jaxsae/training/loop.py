@@ -1,6 +1,5 @@
 """The loop: dispatch step n, then look at step n - 1, so that the device never waits for the log."""
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from jaxsae import processes
 from jaxsae.config import to_dict
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError, Preempted, reraise_if_disk_full
+from jaxsae.files import write_json
 from jaxsae.preemption import AGAIN, StopAtStep
 from jaxsae.progress import Progress, is_first_process, say
 from jaxsae.store import iterate
@@ -110,6 +110,7 @@ def _run(
         previous = None
         taken = done
         for index, x in _batches(setup, done, preemption):
+            checkpoints.check()  # steps after a save that failed would be lost
             state, metrics = step(state, x)
             if previous is not None:
                 watch(index, previous)
@@ -221,4 +222,4 @@ def _write_summary(workdir: Path, setup: Setup, seconds: float, steps: int) -> N
         "rows_in_store": setup.rows,
         "rows_held_out": setup.holdout,
     }
-    (workdir / "run.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_json(workdir / "run.json", summary)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from jaxsae.errors import is_disk_full, reraise_if_disk_full
+from jaxsae.files import write_text
 from jaxsae.progress import is_first_process
 
 
@@ -23,10 +24,7 @@ class MetricsLog:
             return
         path = workdir / "metrics.jsonl"
         kept = [line for line in read_metrics(path) if line["step"] <= first_step]
-        # Written whole beside the old file and moved over it: a kill in between loses nothing.
-        fresh = path.with_suffix(".tmp")
-        fresh.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        fresh.replace(path)
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))  # a kill in between loses nothing
         self._file = path.open("a")
         # The queue must never be full: once the writer's thread has died of a full disk, a full queue holds the run for ever.
         self._board = _summary_writer()(

@@ -2,8 +2,11 @@
 
 import json
 
+import pytest
+
 from jaxsae.benchmark import BenchmarkConfig, benchmark
 from jaxsae.dictionary import MethodConfig
+from jaxsae.errors import InputError
 
 
 def test_it_times_both_readings_of_one_store_and_removes_it(tmp_path):
@@ -15,3 +18,12 @@ def test_it_times_both_readings_of_one_store_and_removes_it(tmp_path):
     assert json.loads(out.read_text()) == figures
     assert figures["rows"] == 2**20 // 64 and figures["bytes"] > 2**20
     assert figures["loader_over_raw"] > 0 and not list(place.iterdir())
+    for place in ("disk", "page_cache"):
+        assert len(figures[place]["ratios"]) == 1 and figures[place]["loader_bytes_per_second"] > 0
+
+
+def test_a_store_of_less_than_a_batch_is_refused(tmp_path):
+    sizes = {"loader_bytes": 2**16, "loader_dir": str(tmp_path)}
+    with pytest.raises(InputError, match=r"--loader_bytes=65536: give at least \d+"):
+        benchmark(BenchmarkConfig(d_model=32, what="loader", **sizes))
+    assert not list(tmp_path.iterdir())

@@ -76,11 +76,30 @@ def test_iterates_from_any_step_with_any_threads(write, threads, prefetch):
 def test_threads_share_blocks(write):
     store = open_store(write())
     batches = Batches(store, SITE, 48, seed=3, block_bytes=SMALL_BLOCK)
-    reads, read_ranges = [], store.read_ranges
-    store.read_ranges = lambda *args: reads.append(args) or read_ranges(*args)
+    reads, stream = [], store.stream
+    store.stream = lambda path, ranges: reads.extend(ranges) or stream(path, ranges)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(batches.read, [0, 1, 2, 3] * 10))
-    assert batches.order.blocks_per_epoch == 5 and len(reads) <= 2  # the block, and the next one ahead
+    blocks = [batches.order.stretch(block, 0, batches.lanes).ranges for block in (0, 1)]
+    assert batches.order.blocks_per_epoch == 5 and sorted(reads) == sorted(blocks[0] + blocks[1])  # the next one ahead
+
+
+def test_memory_is_used_again_once_no_batch_of_it_is_held(write):
+    batches = Batches(open_store(write()), SITE, 40, seed=3, block_bytes=SMALL_BLOCK)
+    mesh = Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("data", "model"))
+    sharding = NamedSharding(mesh, PartitionSpec("data", None))
+    held = {step: (batches.read(step, 3, 17), local_batch(batches, step, sharding)) for step in range(0, 50, 7)}
+    copies = {step: batches[step].copy() for step in held}
+    for step in range(300):  # many blocks over the memory of those that nobody holds
+        batches[step]
+    for step, (part, array) in held.items():
+        np.testing.assert_array_equal(part, copies[step][3:17])
+        np.testing.assert_array_equal(array, copies[step])
+    assert not batches[0].flags.writeable  # it is what other readers of the step see
+    del part, array
+    held.clear()
+    places = {batches[step].__array_interface__["data"][0] for step in range(1000)}
+    assert len(places) <= 16 * batches.order.most_steps  # of 200 blocks
 
 
 def test_parts_of_a_batch(write):

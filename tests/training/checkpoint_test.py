@@ -141,6 +141,22 @@ def test_a_save_that_failed_here_is_raised_though_orbax_waits_for_the_others(tmp
         assert orbax_errors.of_save() is None
 
 
+def test_a_save_that_failed_ends_the_run_at_the_next_step_not_at_the_next_save(configure, metrics, monkeypatch):
+    config, save = configure(steps=80, checkpoint_every=40), Checkpoints.save
+
+    def without_room(checkpoints, *args):
+        save(checkpoints, *args)
+        with pytest.raises(OSError):
+            CommitFuture(_without_room(), name="write").result()
+
+    with monkeypatch.context() as patch, pytest.raises(DiskFullError, match="the disk is full"):
+        patch.setattr(Checkpoints, "save", without_room)
+        train(config)
+    assert metrics(config)[-1]["step"] == 40
+    train(config)  # from what was saved; the error is that of the run before
+    assert metrics(config)[-1]["step"] == 80
+
+
 async def _without_room():
     raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -3,10 +3,12 @@
 import json
 import random
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -109,6 +111,51 @@ def test_killed_three_times_and_resumed_as_2_1_and_4_processes_it_ends_with_the_
         assert len(set(read)) == len(read) == 64 * len(steps)
 
 
+def test_two_processes_have_the_bits_of_one_and_other_meshes_the_same_numbers(configure, newest_state, tmp_path):
+    steps = {"steps": 60, "checkpoint_every": 60}
+    two, one = configure("two", mesh=(2, 2), **steps), configure("one", mesh=(2, 2), **steps)
+    with start(two, tmp_path, "started", count=2, devices=2) as run:
+        assert run.wait() == [0, 0], run.output(0)
+    train(one)
+    assert bits(two) == bits(one)
+    expected = newest_state(one)[1].params
+    for mesh in ((1, 1), (4, 1), (1, 4)):
+        other = configure(f"mesh-{mesh}", mesh=mesh, **steps)
+        train(other)
+        found = newest_state(other)[1].params
+        for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+            assert np.abs(a - b).max() <= 1e-5 * np.abs(a).max()
+
+
+# Process 1 has another file system where the run is to lie, as a host has that does not share it.
+APART = """
+import ctypes, os, subprocess, sys
+from jaxsae import cli
+
+if "--process_id=1" in sys.argv:
+    if ctypes.CDLL(None).unshare(0x20000):  # a mount namespace of its own
+        sys.exit(77)
+    for command in (["--make-rprivate", "/"], ["-t", "tmpfs", "tmpfs", sys.argv[1]]):
+        if subprocess.run(["mount", *command], capture_output=True).returncode:
+            sys.exit(77)
+sys.exit(cli.run(sys.argv[2:]))
+"""
+
+
+def test_a_workdir_that_the_hosts_do_not_share_is_told(configure, tmp_path):
+    place = tmp_path / "place"
+    place.mkdir()
+    config, script = configure(workdir=str(place / "run"), **LONG), tmp_path / "apart.py"
+    script.write_text(APART)
+    with Children(tmp_path / "two", [str(script), str(place), "train", *to_flag_lines(config)], 2, 2) as two:
+        found = two.wait(60)
+        if 77 in found:
+            pytest.skip("a mount namespace is not permitted here")
+        assert found == [2, 2], two.output(0)
+    said = f"--workdir={place / 'run'}: {socket.gethostname()} does not see what process 0 has just written there"
+    assert said in two.output(0) and said in two.output(1) and "under the same path" in two.output(1)
+
+
 def test_a_disk_that_fills_ends_both_processes_with_one_message_and_older_checkpoints_stay(configure, tmp_path):
     """Each process fails in another array: in Orbax one waits for what the other will not write."""
     small = tmp_path / "small"
@@ -166,7 +213,8 @@ import json, sys
 from pathlib import Path
 import jax, numpy as np
 from jaxsae.parallel import batch_sharding, make_mesh
-from jaxsae.processes import JoinConfig, joined
+from jaxsae.joining import JoinConfig
+from jaxsae.processes import joined
 from jaxsae.faults.children import Children
 from jaxsae.store import Batches, loader, local_batch, open_store
 
