@@ -11,13 +11,12 @@ from jaxsae.benchmark.clock import time_in_turn
 from jaxsae.benchmark.config import BenchmarkConfig
 from jaxsae.config import to_dict
 from jaxsae.files import write_json
-from jaxsae.harvest.hf import check_vocabulary
+from jaxsae.harvest.corpus import Corpus, check_context, open_corpus
 from jaxsae.harvest.pipeline import write_shards
-from jaxsae.harvest.sequences import Sequences, make_sequences
-from jaxsae.harvest.text import Documents
+from jaxsae.harvest.sequences import Sequences
 from jaxsae.harvest.text_config import TextConfig
 from jaxsae.harvest.text_source import TextSource
-from jaxsae.harvest.tokenizer import load_tokenizer
+from jaxsae.lm import load_torch
 from jaxsae.lm.torch_lm import TorchLM
 from jaxsae.progress import say
 from jaxsae.store import Plan, StoreWriter
@@ -34,11 +33,15 @@ def benchmark_harvest(config: BenchmarkConfig) -> dict[str, Any]:
     Raises:
       InputError: no such model, site or text.
     """
-    lm = TorchLM(config.model, config.torch)
+    checkpoint = load_torch.find(config.model, config.torch)
+    check_context(config.context, checkpoint.context)
+    reading = TextConfig(text=config.text, context=config.context)
+    corpus = open_corpus(reading, checkpoint.name, config.torch).within(checkpoint.context) if config.text else None
+    lm = TorchLM(checkpoint)
     sites = config.sites or (f"resid_post.{lm.layers // 2}",)
     widths = lm.widths(sites)
-    sequences, seconds = _sequences(config, lm)
-    tokens = sum(len(sequences.batch(n)[0]) * sequences.batch(n)[0].shape[1] for n in range(sequences.batches))
+    sequences, seconds = _sequences(config, lm, corpus)
+    tokens = sum(sequences.batch(number)[0].size for number in range(sequences.batches))
     with tempfile.TemporaryDirectory(prefix="jaxsae-benchmark-") as directory:
         harvests = {HARVEST: sites} | ({f"{HARVEST}, {sites[0]} alone": sites[:1]} if len(sites) > 1 else {})
         calls: dict[str, Callable[[int], Any]] = {
@@ -72,15 +75,11 @@ def benchmark_harvest(config: BenchmarkConfig) -> dict[str, Any]:
     return figures
 
 
-def _sequences(config: BenchmarkConfig, lm: TorchLM) -> tuple[Sequences, float]:
+def _sequences(config: BenchmarkConfig, lm: TorchLM, corpus: Corpus | None) -> tuple[Sequences, float]:
     """The text of `--text`, or random token ids; and the seconds that tokenising took."""
-    if config.text:
-        reading = TextConfig(text=config.text, context=config.context)
+    if corpus:
         began = time.perf_counter()
-        tokenizer = load_tokenizer(lm.name, reading, config.torch.trust_remote_code)
-        check_vocabulary(tokenizer, lm.vocabulary, lm.name)
-        documents = Documents(reading)
-        made = make_sequences(documents, tokenizer, config.context, config.rows_of_a_batch, config.tokens, fewer=True)
+        made = corpus.sequences(lm.vocabulary, config.rows_of_a_batch, config.tokens, fewer=True)
         return made, time.perf_counter() - began
     made = Sequences(config.context, config.rows_of_a_batch, np.zeros(lm.vocabulary, bool), 0)
     rng = np.random.default_rng(config.seed)

@@ -35,11 +35,17 @@ class EvaluateConfig:
     text: tuple[str, ...] = option(
         (), "splice: what a language model reads, as for harvest; default: the text that was harvested, after its end"
     )
+    text_field: str = option("", "splice: the field of --text that holds the text; default: as harvested")
+    text_split: str = option(
+        "", "splice: the split of --text where that is a data set; default: train, or the only one"
+    )
     documents: str = option("", "splice: which documents of the text, FIRST:END, such as -100: for the last 100")
     text_tokens: int = option(200_000, "splice: tokens of text, at most")
     sequences_per_batch: int = option(8, "splice: sequences of text in a forward pass")
     splice_with: tuple[str, ...] = option(
-        (), "splice: other runs on the same language model, spliced in at their own sites at the same time"
+        (),
+        "splice: other runs on the same language model, spliced in at their own sites at the same time; figures go to "
+        "eval/splice_with_SITES.json, beside those of this run alone",
     )
     scaling_curve: tuple[str, ...] = option(
         ("hoffmann", "epoch"),

@@ -25,6 +25,7 @@ from jaxsae.evaluate.context import Context, load_dictionary
 from jaxsae.evaluate.coverage import board_f1, both_halves, coverage, f1_of_boards
 from jaxsae.evaluate.reconstruction import Errors
 from jaxsae.evaluate.run import number
+from jaxsae.evaluate.text_model import reads_text
 from jaxsae.lm.othello import Games, bits
 from jaxsae.lm.weights import RANDOM
 from jaxsae.progress import Progress, say
@@ -37,6 +38,15 @@ DEFINITION = (
     "count with their positive direction, raw and pca units with either. best_auroc and best_latent: empty at squares "
     "0 to 63 (8 * row + column), then mine, then theirs; null and -1 where a state never or always holds."
 )
+
+
+def check(context: Context) -> None:
+    """Raises `InputError` where the dictionary is of no Othello model."""
+    if reads_text(context):
+        raise InputError(
+            f"--suite=othello: is for dictionaries of the Othello GPT, and {context.config.run} is of a language model that "
+            "reads text. Leave it out of --suite."
+        )
 
 
 def evaluate(context: Context) -> dict[str, Any]:

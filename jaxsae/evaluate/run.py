@@ -1,6 +1,7 @@
 """Runs suites over a dictionary, and writes and prints what they find.
 
-A suite is a module with `evaluate(context) -> dict`, its figures, and `table(results) -> list of lines`.
+A suite is a module with `evaluate(context) -> dict`, its figures, `table(results) -> list of lines`, and perhaps
+`check(context)`, which refuses before any suite has begun what this one cannot judge.
 """
 
 import importlib
@@ -19,6 +20,7 @@ from jaxsae.evaluate.context import Context, load_dictionary
 from jaxsae.progress import is_first_process, say
 
 ARRAYS = "_arrays"  # key of a suite's results that go to a .npz file instead of the JSON
+FILE = "_file"  # key under which a suite names its JSON where that is not the suite's name
 
 
 def evaluate(config: EvaluateConfig, dictionary: Dictionary | None = None) -> dict[str, dict[str, Any]]:
@@ -39,13 +41,16 @@ def evaluate(config: EvaluateConfig, dictionary: Dictionary | None = None) -> di
     context = Context(config, dictionary)
     directory = Path(config.run) / "eval"
     results = {}
-    for name in dict.fromkeys(config.suite):
-        suite = importlib.import_module(f"jaxsae.evaluate.{name}")
+    suites = {name: importlib.import_module(f"jaxsae.evaluate.{name}") for name in config.suite}
+    for suite in suites.values():
+        if hasattr(suite, "check"):
+            suite.check(context)
+    for name, suite in suites.items():
         found = suite.evaluate(context)
-        arrays = found.pop(ARRAYS, {})
+        arrays, file = found.pop(ARRAYS, {}), found.pop(FILE, name)
         results[name] = plain(origin(context) | found)
-        write(directory, name, results[name], arrays)
-        say(f"{name}  ({directory / name}.json)", *(f"  {line}" for line in suite.table(results[name])))
+        write(directory, file, results[name], arrays)
+        say(f"{name}  ({directory / file}.json)", *(f"  {line}" for line in suite.table(results[name])))
     return results
 
 
@@ -63,16 +68,16 @@ def origin(context: Context) -> dict[str, Any]:
     }
 
 
-def write(directory: Path, suite: str, results: dict[str, Any], arrays: dict[str, dict[str, np.ndarray]]) -> None:
-    """Writes `suite`.json, and NAME.npz for each of `arrays`; process 0 does, the others do nothing."""
+def write(directory: Path, name: str, results: dict[str, Any], arrays: dict[str, dict[str, np.ndarray]]) -> None:
+    """Writes `name`.json, and a .npz file for each of `arrays`; process 0 does, the others do nothing."""
     if not is_first_process():
         return
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for name, columns in arrays.items():
-            _replace(directory / f"{name}.npz", lambda file, columns=columns: np.savez(file, **columns))
+        for table, columns in arrays.items():
+            _replace(directory / f"{table}.npz", lambda file, columns=columns: np.savez(file, **columns))
         text = json.dumps(results, indent=2, allow_nan=False) + "\n"
-        _replace(directory / f"{suite}.json", lambda file: file.write(text.encode()))
+        _replace(directory / f"{name}.json", lambda file: file.write(text.encode()))
     except OSError as error:
         reraise_if_disk_full(error, str(directory))
         raise

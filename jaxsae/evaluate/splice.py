@@ -16,11 +16,9 @@ from jaxsae.evaluate import games as play
 from jaxsae.evaluate import splice_text
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.run import number
+from jaxsae.evaluate.splice_figures import STAND_INS, interval, loss_recovered, with_interval
 from jaxsae.lm.othello import CONTEXT, Games, loss_floor
 from jaxsae.progress import Progress
-
-STAND_INS = ("spliced", "zero", "mean")
-Z_95 = 1.959964
 
 
 def evaluate(context: Context) -> dict[str, Any]:
@@ -104,19 +102,6 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
-def loss_recovered(ce: float, ce_spliced: float, ce_zero: float) -> float | None:
-    """Share of the loss of zero-ablation that is avoided; None where zeros cost nothing."""
-    return 1 - (ce_spliced - ce) / (ce_zero - ce) if ce_zero > ce else None
-
-
-def interval(by_game: np.ndarray) -> list[float] | None:
-    """95% normal interval of the mean over games, None for one game."""
-    if len(by_game) < 2:
-        return None
-    half = Z_95 * by_game.std(ddof=1) / np.sqrt(len(by_game))
-    return [by_game.mean() - half, by_game.mean() + half]
-
-
 def _ends(positions: slice) -> list[int]:
     return [positions.start, positions.stop - 1]
 
@@ -125,12 +110,11 @@ def table(results: dict[str, Any]) -> list[str]:
     """The figures in a few lines."""
     if "games" not in results:
         return splice_text.table(results)
-    low, high = results["delta_ce_interval"]
     top1 = results["legal_top1"]
     return [
         f"ce {results['ce']:.4f}   spliced {results['ce_spliced']:.4f}   zero {results['ce_zero']:.4f}   "
         f"mean {results['ce_mean']:.4f}   floor {results['floor']:.4f}   ({results['tokens']:,} moves)",
-        f"delta_ce {results['delta_ce']:.4f} [{low:.4f}, {high:.4f}]   kl {results['kl']:.4f}   "
+        f"delta_ce {with_interval(results, 'delta_ce')}   kl {results['kl']:.4f}   "
         f"loss recovered {number(results['loss_recovered'])}",
         f"legal top-1 {top1['original']:.4f}   spliced {top1['spliced']:.4f}   zero {top1['zero']:.4f}",
         f"all positions: delta_ce {results['all_positions']['delta_ce']:.4f}   kl {results['all_positions']['kl']:.4f}",

@@ -14,14 +14,13 @@ import numpy as np
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError
 from jaxsae.evaluate.context import Context, load_dictionary
-from jaxsae.evaluate.run import number
+from jaxsae.evaluate.run import FILE, number
+from jaxsae.evaluate.splice_figures import STAND_INS, interval, loss_recovered, with_interval
 from jaxsae.evaluate.text_model import Batch, TextModel, open_text, reads_text
 from jaxsae.progress import Progress
 from jaxsae.store import open_store
 
 __all__ = ["evaluate", "reads_text", "table"]
-STAND_INS = ("spliced", "zero", "mean")
-Z_95 = 1.959964
 _POSITIONS_AT_ONCE = 256  # of which logits stand in float64
 Replace = Mapping[str, Callable[[np.ndarray], np.ndarray]]
 
@@ -32,7 +31,8 @@ def evaluate(context: Context) -> dict[str, Any]:
     Returns:
       `tokens` (predictions), `sequences`, `ce`, `ce_spliced`, `ce_zero`, `ce_mean`, `delta_ce` with `delta_ce_interval`
       (95%), `kl` of original || spliced with its interval, `kl_zero`, `kl_mean`, `loss_recovered`,
-      `next_token_agreement`, and where there are several sites `each`: the same of each alone. Nats a token.
+      `next_token_agreement`, and where there are several sites `each`: the same of each alone. Nats a token. What several
+      sites cost goes to a file of its own, `splice_with_SITES.json`.
     """
     text, runs = open_text(context), _runs(context)
     widths = text.lm.widths(tuple(runs))
@@ -61,8 +61,17 @@ def evaluate(context: Context) -> dict[str, Any]:
         "held_out": text.held_out,
         "sites": list(runs),
     }
-    each = {name: found for name, found in figures.items() if name != "all"}
-    return about | figures["all"] | ({"each": each} if each else {})
+    if len(runs) == 1:
+        return about | figures["all"]
+    # Beside splice.json, which holds what this dictionary costs alone.
+    others = "+".join(site for site in runs if site != context.site)
+    each = {site: figures[site] for site in runs}
+    return (
+        about
+        | {FILE: f"splice_with_{others}", "splice_with": list(context.config.splice_with)}
+        | figures["all"]
+        | {"each": each}
+    )
 
 
 def _runs(context: Context) -> dict[str, tuple[Dictionary, np.ndarray]]:
@@ -146,30 +155,19 @@ def compare(columns: Mapping[Any, np.ndarray], name: str) -> dict[str, Any]:
         "kl_interval": interval(columns["kl", name, "spliced"], count),
         "kl_zero": mean("kl", name, "zero"),
         "kl_mean": mean("kl", name, "mean"),
-        "loss_recovered": 1 - (spliced - ce) / (zero - ce) if zero > ce else None,
+        "loss_recovered": loss_recovered(ce, spliced, zero),
         "next_token_agreement": {stand_in: mean("same", name, stand_in) for stand_in in STAND_INS},
     }
 
 
-def interval(sums: np.ndarray, counts: np.ndarray) -> list[float] | None:
-    """95% normal interval of sum(sums) / sum(counts) over independent sequences; None for one sequence."""
-    if len(sums) < 2:
-        return None
-    ratio = sums.sum() / counts.sum()
-    rest = sums - ratio * counts
-    half = Z_95 * np.sqrt(len(sums) / (len(sums) - 1) * np.square(rest).sum()) / counts.sum()
-    return [ratio - half, ratio + half]
-
-
 def table(results: dict[str, Any]) -> list[str]:
     """The figures in a few lines."""
-    low, high = results["delta_ce_interval"] or (np.nan, np.nan)
     same = results["next_token_agreement"]
     held = "" if results["held_out"] else ", NOT held out"
     lines = [
         f"ce {results['ce']:.4f}   spliced {results['ce_spliced']:.4f}   zero {results['ce_zero']:.4f}   "
         f"mean {results['ce_mean']:.4f}   ({results['tokens']:,} predictions, documents {results['documents']}{held})",
-        f"delta_ce {results['delta_ce']:.4f} [{low:.4f}, {high:.4f}]   loss recovered {number(results['loss_recovered'])}",
+        f"delta_ce {with_interval(results, 'delta_ce')}   loss recovered {number(results['loss_recovered'])}",
         f"kl {results['kl']:.4f}   zero {results['kl_zero']:.4f}   mean {results['kl_mean']:.4f}   same next token "
         f"{same['spliced']:.4f}   zero {same['zero']:.4f}   mean {same['mean']:.4f}",
     ]

@@ -7,14 +7,20 @@ from typing import Any
 import numpy as np
 
 from jaxsae.errors import InputError
+from jaxsae.evaluate.config import EvaluateConfig
 from jaxsae.evaluate.context import Context
-from jaxsae.harvest.hf import check_vocabulary, place, reading_of
-from jaxsae.harvest.sequences import Sequences, make_sequences
+from jaxsae.harvest.corpus import Corpus, open_corpus
+from jaxsae.harvest.hf import reading_of
+from jaxsae.harvest.sequences import Sequences
 from jaxsae.harvest.text import Documents
 from jaxsae.harvest.text_config import TextConfig
-from jaxsae.harvest.tokenizer import Tokenizer, load_tokenizer
+from jaxsae.harvest.tokenizer import Tokenizer
+from jaxsae.lm import load_torch
+from jaxsae.lm.load_torch import Checkpoint
 from jaxsae.lm.torch_lm import TorchLM
+from jaxsae.paths import absolute
 from jaxsae.progress import say
+from jaxsae.store import Store
 
 MASKED_SHARE = 0.15  # of the tokens of a text, as BERT was trained
 _MASK_KEY = 0x3A5C
@@ -82,7 +88,7 @@ def _settings(context: Context) -> dict[str, Any]:
 
 
 def open_text(context: Context) -> TextModel:
-    """The model and the text.
+    """The model and the text; what can be refused without the model's weights is, before they are read.
 
     Raises:
       InputError: no such model or text; a model that has changed; nothing that was not harvested.
@@ -97,38 +103,73 @@ def open_text(context: Context) -> TextModel:
     options = config.torch
     if options.model_dtype == "auto":
         options = dataclasses.replace(options, model_dtype=settings["model_dtype"])
-    lm = TorchLM(config.model or attributes["model"], options)
-    if not config.model and lm.dtype == settings["model_dtype"] and lm.fingerprint() != settings["weights"]:
-        raise InputError(f"--model={lm.name}: its weights have changed since the store was harvested. Harvest again.")
-    if (config.text or reading_of(attributes).text)[0].endswith(".npy"):
-        raise InputError("--text: give text, such as a .txt or .jsonl file, not token ids.")
-    reading, held_out = _reading(context, attributes)
-    tokenizer = load_tokenizer(reading.tokenizer or lm.name, reading, options.trust_remote_code)
-    check_vocabulary(tokenizer, lm.vocabulary, reading.tokenizer or lm.name)
-    if lm.kind == "masked" and tokenizer.mask is None:
-        raise InputError(f"--model={lm.name}: predicts masked tokens, and its tokenizer has no mask token.")
+    checkpoint = load_torch.find(config.model or attributes["model"], options)
+    corpus, held_out = _corpus(context, attributes, checkpoint)
+    if checkpoint.kind == "masked" and corpus.tokenizer.mask is None:
+        raise InputError(f"--model={checkpoint.name}: predicts masked tokens, and its tokenizer has no mask token.")
     if not held_out:
         say("splice: some of these documents were harvested, so they are not held out.")
-    sequences = make_sequences(
-        Documents(reading), tokenizer, reading.context, config.sequences_per_batch, config.text_tokens,
-        reading.packing, reading.skip_positions, fewer=True,
-    )  # fmt: skip
-    return TextModel(lm, sequences, tokenizer, reading, held_out, config.seed)
+    if checkpoint.fingerprint != settings["weights"]:
+        if not config.model:
+            raise InputError(
+                f"--model={checkpoint.name}: its weights have changed since the store was harvested. Harvest again, or name "
+                "the model that was harvested."
+            )
+        say(f"splice: --model={checkpoint.name} is not the model that was harvested.")
+    lm = TorchLM(checkpoint)
+    sequences = corpus.sequences(lm.vocabulary, config.sequences_per_batch, config.text_tokens, fewer=True)
+    return TextModel(lm, sequences, corpus.tokenizer, corpus.reading, held_out, config.seed)
 
 
-def _reading(context: Context, attributes: dict[str, Any]) -> tuple[TextConfig, bool]:
+def _corpus(context: Context, attributes: dict[str, Any], checkpoint: Checkpoint) -> tuple[Corpus, bool]:
     """What to read and how, and whether none of it was harvested."""
     config, harvested = context.config, reading_of(attributes)
+    if (config.text or harvested.text)[0].endswith(".npy"):
+        raise InputError("--text: give text, such as a .txt or .jsonl file, not token ids.")
+    if harvested.tokenizer == attributes["model"]:  # the model's own, which may lie elsewhere now
+        harvested = dataclasses.replace(harvested, tokenizer="")
+    reading = _given(config, harvested)
+    open_ = lambda what: open_corpus(what, checkpoint.name, checkpoint.options).within(checkpoint.context)
     first, end = (int(n) for n in attributes["settings"]["documents_read"].split(":"))
-    documents = config.documents if config.text or config.documents else f"{end}:"
-    reading = dataclasses.replace(harvested, text=config.text or harvested.text, documents=documents)
-    if not config.text and not config.documents:
+    corpus = open_(dataclasses.replace(reading, documents=""))
+    if (was := attributes["settings"]["tokenizer_sha256"]) and corpus.tokenizer.fingerprint() != was:
+        raise InputError(
+            f"--model={checkpoint.name}: {corpus.tokenizer_name} holds another tokenizer than the one that the store was "
+            "harvested with."
+        )
+    same = tuple(map(absolute, reading.text)) == harvested.text or _begins_alike(context.store, corpus, first, end)
+    if same and not config.documents:
+        reading = dataclasses.replace(reading, documents=f"{end}:")
         if next(iter(Documents(reading)), None) is None:
             raise InputError(
-                f"--text: all documents of {', '.join(harvested.text)} were harvested, so none is held out. "
+                f"--text: all documents of {', '.join(reading.text)} were harvested, so none is held out. "
                 "Give other text with --text, or harvest with --documents=0:N."
             )
-        return reading, True
-    absolute = Documents(reading)
-    same = tuple(place(t) for t in reading.text) == tuple(harvested.text)
-    return reading, not same or absolute.first >= end or (absolute.end is not None and absolute.end <= first)
+    corpus = open_(reading)
+    taken = corpus.source
+    return corpus, not same or taken.first >= end or (taken.end is not None and taken.end <= first)
+
+
+def _given(config: EvaluateConfig, harvested: TextConfig) -> TextConfig:
+    """The text to read by the flags of `evaluate`, and how by those of the harvest."""
+    if not config.text:
+        return dataclasses.replace(harvested, documents=config.documents)
+    own = {"text_split": config.text_split, "text_name": "", "text_field": config.text_field or harvested.text_field}
+    return dataclasses.replace(harvested, text=config.text, documents=config.documents, **own)
+
+
+def _begins_alike(store: Store, corpus: Corpus, first: int, end: int) -> bool:
+    """Whether a text is the one that was harvested, by the tokens of the store's first rows: files may be moved."""
+    rows = min(store.rows, 4 * corpus.context)
+    if not store.available or store.available[0][0] or store.available[0][1] < rows:
+        return False
+    part = dataclasses.replace(corpus.reading, documents=f"{first}:{end}")
+    try:
+        begin = dataclasses.replace(corpus, source=Documents(part)).sequences(
+            corpus.tokenizer.size, rows, rows, fewer=True
+        )
+    except InputError:  # it has no such documents
+        return False
+    tokens, _, kept = begin.batch(0)
+    mine = begin.columns(0, tokens, kept)["tokens"][:rows]
+    return np.array_equal(mine, store.column("tokens", 0, len(mine)))

@@ -28,7 +28,9 @@ def open_array(path: str, tensor: str | None = None) -> np.ndarray:
       InputError: no such file, another format, not two-dimensional, empty, not floats.
     """
     if not Path(path).is_file():
-        raise InputError(f"--input={path}: no such file")
+        raise InputError(
+            f"--input={path}: no such file. Name a .npy or .safetensors file of activations [rows, d_model]"
+        )
     if Path(path).suffix == ".npy":
         array = _open_npy(path)
     elif Path(path).suffix == ".safetensors":

@@ -6,7 +6,6 @@ written first, last, or again, by any process.
 
 import hashlib
 import math
-import os
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from jaxsae.errors import InputError
 from jaxsae.harvest.config import DEFAULT_SITE, HarvestConfig
 from jaxsae.lm import othello, weights
 from jaxsae.lm.gpt import GPT, check_sites
+from jaxsae.paths import absolute
 from jaxsae.store import Plan
 
 _GAMES_KEY = 0x4A5A  # apart from the games that the GPT was trained on
@@ -41,7 +41,7 @@ class OthelloSource:
             rows=config.tokens,
             sites=dict.fromkeys(self._sites, shape.d_model),
             dtype=config.dtype,
-            model=os.path.abspath(config.model) if os.path.isfile(config.model) else config.model,
+            model=config.model if config.model == weights.SHIPPED else absolute(config.model),
             tokenizer="othello",
             vocabulary=shape.vocabulary,
             context=shape.context,

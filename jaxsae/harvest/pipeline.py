@@ -54,7 +54,8 @@ def harvest(config: HarvestConfig) -> Store:
       Preempted: SIGTERM came; the shards written so far are kept.
     """
     with StopRequest() as stop:
-        source = open_source(config)
+        with processes.busy("opening the source"):  # a large model, or a long text to tokenise
+            source = open_source(config)
         plan = source.plan
         _check_processes(plan)
         processes.from_first("create the store", lambda: StoreWriter(config.store, plan) and None)

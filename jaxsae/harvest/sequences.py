@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxsae.errors import InputError
+from jaxsae.harvest.text import Documents
 from jaxsae.harvest.tokenizer import Tokenizer
 from jaxsae.progress import Progress
 
@@ -28,6 +29,7 @@ class Sequences:
       first_rows: int64 [S + 1], the first row of each sequence, and the number of rows.
       beyond_context: tokens of documents that were cut, which no sequence has.
       documents: (first, end) numbers of the documents read.
+      skip_positions: positions at the start of a sequence that are not kept.
     """
 
     def __init__(self, context: int, batch_size: int, dropped: np.ndarray, skip_positions: int):
@@ -38,7 +40,7 @@ class Sequences:
           skip_positions: positions at the start of a sequence that are not kept.
         """
         self.context, self.batch_size = context, batch_size
-        self._dropped, self._skip = dropped, skip_positions
+        self._dropped, self.skip_positions = dropped, skip_positions
         self._file = tempfile.TemporaryFile(prefix="jaxsae-tokens-")  # noqa: SIM115  as long as this object
         self._starts, self._numbers, self._kept = [0], [], []
         self.rows, self.beyond_context, self.documents = 0, 0, (0, 0)
@@ -46,7 +48,7 @@ class Sequences:
     def add(self, tokens: np.ndarray, number: int) -> None:
         """Takes in one sequence."""
         self._file.write(np.ascontiguousarray(tokens, np.int32).tobytes())
-        kept = int((~self._dropped[tokens[self._skip :]]).sum())
+        kept = int((~self._dropped[tokens[self.skip_positions :]]).sum())
         self._starts.append(self._starts[-1] + len(tokens))
         self._numbers.append(number)
         self._kept.append(kept)
@@ -65,6 +67,11 @@ class Sequences:
         return len(self._kept)
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence."""
+        return int(np.diff(self._starts).max(initial=0))
+
+    @property
     def batches(self) -> int:
         """Number of batches, the last of which may be short."""
         return -(-len(self) // self.batch_size)
@@ -80,7 +87,7 @@ class Sequences:
             row[: len(part)] = part
         there = tokens >= 0
         kept = there & ~self._dropped[np.where(there, tokens, 0)]
-        kept[:, : self._skip] = False
+        kept[:, : self.skip_positions] = False
         return tokens, there, kept
 
     def batch_rows(self, number: int) -> tuple[int, int]:
@@ -93,9 +100,8 @@ class Sequences:
         first, last = np.searchsorted(self.first_rows, [start, stop - 1], side="right") - 1
         return range(int(first) // self.batch_size, int(last) // self.batch_size + 1)
 
-    def columns(self, number: int) -> dict[str, np.ndarray]:
-        """tokens, sequence and position, int32, of the rows of a batch."""
-        tokens, _, kept = self.batch(number)
+    def columns(self, number: int, tokens: np.ndarray, kept: np.ndarray) -> dict[str, np.ndarray]:
+        """tokens, sequence and position, int32, of the rows of a batch, whose `tokens` and `kept` are those of `batch`."""
         rows, positions = np.nonzero(kept)
         sequence = self.numbers[number * self.batch_size + rows]
         return {"tokens": tokens[kept], "sequence": sequence.astype(np.int32), "position": positions.astype(np.int32)}
@@ -143,15 +149,14 @@ def make_sequences(
 
     Args:
       documents: (number, text); empty ones give nothing.
+      context: tokens of a sequence; more than the tokenizer sets around a text.
       fewer: whether a text that gives fewer than `rows` will do.
       packing: fill each sequence with documents end to end, the last one shorter; else one document each.
 
     Raises:
-      InputError: a context without room for a token, no text, fewer rows than asked.
+      InputError: no text, fewer rows than asked.
     """
     room = context - len(tokenizer.prefix) - len(tokenizer.suffix)
-    if room < 1:
-        raise InputError(f"--context={context}: has no room for text beside the tokenizer's special tokens.")
     dropped = np.zeros(tokenizer.size, bool)
     dropped[[i for i in tokenizer.special if i < tokenizer.size]] = True
     out = Sequences(context, batch_size, dropped, skip_positions)
@@ -164,46 +169,34 @@ def make_sequences(
             bar.advance(out.rows - before)
             if rows is not None and out.rows >= rows:
                 break
-    return _checked(out, None if fewer else rows).close()
+    return checked(out, None if fewer else rows, "" if out.rows else _why_empty(out, documents)).close()
 
 
-def sequences_of_ids(
-    path: str, vocabulary: int, context: int | None, batch_size: int, rows: int | None, skip_positions: int = 0
-) -> Sequences:
-    """Sequences out of a `.npy` file of token ids, integers [sequences, context]; negative ones are padding at the end.
-
-    Raises:
-      InputError: not such a file, ids outside the vocabulary, longer than `context`, fewer rows than asked.
-    """
-    try:
-        ids = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"--text={path}: not a .npy file of token ids ({error}).") from None
-    if ids.ndim != 2 or ids.dtype.kind not in "iu" or not ids.size:
-        raise InputError(f"--text={path}: holds {ids.dtype} {list(ids.shape)}; give integers [sequences, context].")
-    if context is not None and ids.shape[1] > context:
-        raise InputError(f"--text={path}: sequences of {ids.shape[1]} tokens, longer than --context={context}.")
-    out = Sequences(ids.shape[1], batch_size, np.zeros(vocabulary, bool), skip_positions)
-    for number, row in enumerate(ids):
-        row = row[: len(row) - int(np.argmax(row[::-1] >= 0))] if (row >= 0).any() else row[:0]
-        if len(row) and (row.min() < 0 or row.max() >= vocabulary):
-            raise InputError(f"--text={path}: sequence {number} holds ids outside 0:{vocabulary}.")
-        if len(row):
-            out.add(row, number)
-        if rows is not None and out.rows >= rows:
-            break
-    out.documents = (0, number + 1)
-    return _checked(out, rows).close()
-
-
-def _checked(out: Sequences, rows: int | None) -> Sequences:
+def checked(out: Sequences, rows: int | None, why_empty: str) -> Sequences:
+    """The same; raises `InputError` where it has no rows, or fewer than `rows`."""
     if not out.rows:
-        raise InputError("--text: holds no text: there is no document in it, or all are empty.")
+        raise InputError(why_empty)
     if rows is not None and out.rows < rows:
         raise InputError(
             f"--tokens={rows}: the text gives {out.rows:,} rows. Leave --tokens out to take them all, or give more text."
         )
     return out
+
+
+def _why_empty(out: Sequences, documents: Iterable[tuple[int, str]]) -> str:
+    """What a text that gave no row lacks."""
+    if len(out) and not out.skip_positions:
+        return "--text: holds no text: its documents are special tokens alone."
+    if len(out):
+        return (
+            f"--skip_positions={out.skip_positions}: leaves no row of the text: its sequences have "
+            f"{out.longest} tokens at most, special ones with them."
+        )
+    if out.documents == (0, 0) and isinstance(documents, Documents):
+        return documents.why_none()
+    return "--text: holds no text: " + (
+        "all its documents are empty." if out.documents[1] else "there is no document in it."
+    )
 
 
 def _tokenised(

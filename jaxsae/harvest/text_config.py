@@ -19,7 +19,7 @@ class TextConfig:
         "`datasets` wrote, or the hub id of a data set; several follow each other",
     )
     text_field: str = option("text", "the field of a .jsonl file or a data set that holds the text")
-    text_split: str = option("train", "the split of a data set")
+    text_split: str = option("", "the split of a data set; default: train, or the only one there is")
     text_name: str = option("", "the configuration of a data set that has several")
     text_unit: Literal["file", "paragraph", "line"] = option(
         "file", "what a document is in a .txt file; paragraphs are set apart by empty lines"

@@ -8,7 +8,8 @@ from jaxsae.harvest.sequences import Sequences
 from jaxsae.store import Plan, schema
 
 # Tokens [B, T] (-1 where there is none), which are kept [B, T] -> {site: [rows kept, d_model]}
-Read = Callable[[np.ndarray, np.ndarray], Mapping[str, np.ndarray]]
+Rows = Mapping[str, np.ndarray]
+Read = Callable[[np.ndarray, np.ndarray], Rows]
 
 
 class TextSource:
@@ -21,7 +22,7 @@ class TextSource:
     def __init__(self, plan: Plan, sequences: Sequences, read: Read):
         self.plan, self.sequences, self._read = plan, sequences, read
         self._dtype = schema.numpy_dtype(plan.dtype)
-        self._last: tuple[int, Mapping[str, np.ndarray]] | None = None
+        self._last: tuple[int, tuple[Rows, Rows]] | None = None
 
     def shard(self, shard: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Activations {site: [n, d_model]} and columns {name: int32 [n]} of one shard.
@@ -36,15 +37,16 @@ class TextSource:
             first, end = self.sequences.batch_rows(batch)
             low, high = max(first, start), min(end, stop)
             here, there = slice(low - start, high - start), slice(low - first, high - first)
-            found = self._batch(batch)
+            read, told = self._batch(batch)
             for site, x in activations.items():
-                x[here] = found[site][there]
-            for name, column in self.sequences.columns(batch).items():
-                columns[name][here] = column[there]
+                x[here] = read[site][there]
+            for name, column in columns.items():
+                column[here] = told[name][there]
         return activations, columns
 
-    def _batch(self, number: int) -> Mapping[str, np.ndarray]:
+    def _batch(self, number: int) -> tuple[Rows, Rows]:
+        """Activations and columns of a batch's rows."""
         if self._last is None or self._last[0] != number:
             tokens, _, kept = self.sequences.batch(number)
-            self._last = number, self._read(tokens, kept)
+            self._last = number, (self._read(tokens, kept), self.sequences.columns(number, tokens, kept))
         return self._last[1]

@@ -11,6 +11,7 @@ import numpy as np
 from jaxsae.errors import InputError
 from jaxsae.harvest.text_config import TextConfig
 from jaxsae.lm import libraries
+from jaxsae.paths import absolute
 
 
 class Tokenizer:
@@ -82,20 +83,34 @@ def _special(tokenizer: Any) -> dict[int, str]:
     return {i: str(tokenizer.convert_ids_to_tokens(i)) for i in ids}
 
 
-def load_tokenizer(name: str, config: TextConfig, trust_remote_code: bool = False) -> Tokenizer:
-    """The tokenizer of a hub id or a directory.
+def load_tokenizer(name: str, model: str, config: TextConfig, options: Any = None) -> Tokenizer:
+    """A tokenizer.
+
+    Args:
+      name: a hub id or a directory; empty: that of `model`, in its revision.
+      options: the `TorchConfig` of the model, where it has one.
 
     Raises:
       InputError: it cannot be found, or needs code of its own.
     """
     transformers = libraries.import_transformers()
-    tried = "" if Path(name).is_dir() else libraries.reach_hub()
+    own, name = not name, absolute(name or model)
+    local = Path(name).is_dir()
+    if not local and libraries.looks_like_a_path(name):
+        raise InputError(f"--tokenizer={name}: no such directory. Name one with tokenizer.json, or a hub id.")
+    tried = "" if local else libraries.reach_hub()
+    how = {"trust_remote_code": bool(options and options.trust_remote_code)}
+    how |= {"revision": options.revision} if own and options and options.revision else {}
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **how)
     except Exception as error:  # the library raises a dozen kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" :")
+        what = (
+            f"--model={name}: brings no tokenizer that could be loaded" if own else f"--tokenizer={name}: no tokenizer"
+        )
         raise InputError(
-            f"--tokenizer={name}: no tokenizer could be loaded ({str(error).strip().splitlines()[0]}). "
+            f"{what} ({reason}). "
             + (f"Tried: no directory of that name here; {tried}. " if tried else "")
-            + "Name a directory with tokenizer.json (`tokenizer.save_pretrained(DIR)` writes it)."
+            + "Name a directory with tokenizer.json by --tokenizer (`tokenizer.save_pretrained(DIR)` writes it)."
         ) from None
     return Tokenizer(tokenizer, config.bos, config.packing)

@@ -1,6 +1,7 @@
 """torch, transformers and datasets, imported where they are used: those who only train need none of them."""
 
 import importlib
+import logging
 import os
 import socket
 import sys
@@ -32,7 +33,7 @@ def import_transformers() -> ModuleType:
 def import_datasets() -> ModuleType:
     """datasets, quiet, or an `InputError` that says how to install it."""
     datasets = _import("datasets")
-    datasets.utils.logging.set_verbosity_error()
+    datasets.utils.logging.set_verbosity(logging.CRITICAL)  # it logs what it then raises
     datasets.disable_progress_bars()
     return datasets
 
@@ -81,3 +82,8 @@ def _go_offline(constants: ModuleType) -> None:
     constants.HF_HUB_OFFLINE = True
     if "datasets" in sys.modules:
         sys.modules["datasets"].config.HF_HUB_OFFLINE = True
+
+
+def looks_like_a_path(name: str) -> bool:
+    """Whether a name that is no directory here cannot be a hub id either."""
+    return name.startswith(("/", ".", "~")) or name.count("/") > 1 or "\\" in name

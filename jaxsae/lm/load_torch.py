@@ -1,14 +1,65 @@
-"""Loads a Hugging Face model: safetensors alone, no code but the library's unless a flag allows it."""
+"""Finds and loads a Hugging Face model: safetensors alone, no code but the library's unless a flag allows it."""
 
+import dataclasses
 import os
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from jaxsae.errors import InputError
-from jaxsae.lm import libraries
+from jaxsae.lm import fingerprint, libraries
+from jaxsae.paths import absolute
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+_WHOLE, _PARTS = "model.safetensors", "model.safetensors.index.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A model that was found, before its weights are read.
+
+    Attributes:
+      name: as it was asked for, a directory from the root.
+      options: a `TorchConfig`.
+      config: what config.json says, by the library.
+      kind: "causal" predicts the next token, "masked" tokens that were masked.
+      tried: why the hub was not asked, empty where it was or need not be.
+    """
+
+    name: str
+    options: Any
+    config: Any
+    kind: str
+    tried: str
+
+    @property
+    def context(self) -> int | None:
+        """The most positions that the model takes, None where there is no limit."""
+        return getattr(self.config.get_text_config(), "max_position_embeddings", None)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells weights and settings from any others; see `fingerprint.of_checkpoint`.
+
+        Raises:
+          InputError: the files are not where the library looks for them.
+        """
+        whole = self._file(getattr(self.config, "transformers_weights", None) or _WHOLE) or self._file(_PARTS)
+        if whole is None:
+            raise InputError(f"--model={self.name}: neither {_WHOLE} nor {_PARTS} is there.")
+        files = [whole]
+        if whole.suffix == ".json":
+            hub = libraries.import_transformers().utils.hub
+            parts, _ = hub.get_checkpoint_shard_files(self.name, str(whole), **_revision(self.options))
+            files = [Path(part) for part in parts]
+        return fingerprint.of_checkpoint(files, self._file("config.json"))
+
+    def _file(self, name: str) -> Path | None:
+        cached_file = libraries.import_transformers().utils.cached_file
+        quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+        found = cached_file(self.name, name, **quiet, **_revision(self.options))
+        return None if found is None else Path(found)
 
 
 def torch() -> ModuleType:
@@ -16,49 +67,73 @@ def torch() -> ModuleType:
     return libraries.import_torch()
 
 
-def absolute(name: str) -> str:
-    """A directory from the root, a hub id as it is."""
-    return os.path.abspath(name) if os.path.isdir(name) else name
-
-
-def load(name: str, options: Any) -> tuple[Any, str]:
-    """The model, and whether it is "causal" or "masked".
+def find(name: str, options: Any) -> Checkpoint:
+    """The model of a hub id or a directory; of its weights only that they are there.
 
     Args:
-      name: a hub id or a directory. options: a `TorchConfig`.
+      options: a `TorchConfig`.
 
     Raises:
-      InputError: it cannot be found, its weights are pickles or incomplete, it brings code, there is no such device.
+      InputError: it cannot be found, its weights are pickles, it brings code, there is no such device.
     """
     transformers = libraries.import_transformers()
-    device = _device(options.device)
+    _device(options.device)
+    name = absolute(name)
     local = Path(name).is_dir()
-    if not local and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
-        raise InputError(f"--model={name}: no such directory.")
+    if not local and libraries.looks_like_a_path(name):
+        raise InputError(
+            f"--model={name}: no such directory. Name one with config.json and *.safetensors, or a hub id."
+        )
     if local:
         _check_directory(Path(name))
     tried = "" if local else libraries.reach_hub()
-    common = {"trust_remote_code": options.trust_remote_code}
-    common |= {"revision": options.revision} if options.revision else {}
-    dtype = options.model_dtype if options.model_dtype == "auto" else getattr(torch(), options.model_dtype)
     try:
-        config = transformers.AutoConfig.from_pretrained(name, **common)
-        kind = _kind(config, transformers)
-        auto = transformers.AutoModelForCausalLM if kind == "causal" else transformers.AutoModelForMaskedLM
-        if not local and not tried:  # a download shows how far it is
-            transformers.utils.logging.enable_progress_bar()
-        model, info = auto.from_pretrained(
-            name, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **common
-        )
+        config = transformers.AutoConfig.from_pretrained(name, **_common(options))
+        return Checkpoint(name, options, config, _kind(config, transformers), tried)
     except InputError:
         raise
     except Exception as error:  # the library raises a dozen kinds
         raise InputError(_explained(name, error, tried)) from None
+
+
+def load(checkpoint: Checkpoint) -> Any:
+    """The model with its weights, in evaluation mode.
+
+    Raises:
+      InputError: the weights are damaged or incomplete, or cannot be had.
+    """
+    transformers, name, options = libraries.import_transformers(), checkpoint.name, checkpoint.options
+    dtype = options.model_dtype if options.model_dtype == "auto" else getattr(torch(), options.model_dtype)
+    causal = checkpoint.kind == "causal"
+    auto = transformers.AutoModelForCausalLM if causal else transformers.AutoModelForMaskedLM
+    # The library would have the hub convert pickles, and load what nobody has named.
+    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
+    try:
+        if not Path(name).is_dir() and not checkpoint.tried:  # a download shows how far it is
+            transformers.utils.logging.enable_progress_bar()
+        model, info = auto.from_pretrained(
+            name,
+            config=checkpoint.config,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            **_common(options),
+        )
+    except Exception as error:
+        raise InputError(_explained(name, error, checkpoint.tried)) from None
     finally:
         transformers.utils.logging.disable_progress_bar()
     if missing := sorted(info["missing_keys"]):
         raise InputError(f"--model={name}: its files lack weights, {missing[0]} among {len(missing)}. Get them whole.")
-    return model.eval().requires_grad_(False).to(device), kind
+    return model.eval().requires_grad_(False).to(_device(options.device))
+
+
+def _common(options: Any) -> dict[str, Any]:
+    return {"trust_remote_code": options.trust_remote_code} | _revision(options)
+
+
+def _revision(options: Any) -> dict[str, str]:
+    return {"revision": options.revision} if options.revision else {}
 
 
 def _device(name: str) -> str:
@@ -107,7 +182,15 @@ def _explained(name: str, error: Exception, tried: str) -> str:
             "--trust_remote_code; otherwise take a model that transformers knows."
         )
     if "safetensors" in text and "does not appear" in text:
-        return f"--model={name}: has no safetensors, and other formats may run code when read. Ask for a converted one."
+        return (
+            f"--model={name}: has no safetensors, and other formats may run code when read. Ask for a converted one, or "
+            "name a revision that has them with --revision."
+        )
+    if type(error).__name__ == "SafetensorError":
+        return (
+            f"--model={name}: its *.safetensors are damaged or cut short ({text}). Get them anew: download the model "
+            "again, or model.save_pretrained(DIR) where it is whole."
+        )
     reason = text.splitlines()[0] if text else type(error).__name__
     tried = f" Tried: no directory of that name here; {tried}." if tried else ""
     return (

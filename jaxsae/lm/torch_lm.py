@@ -1,7 +1,6 @@
 """Hugging Face language models in torch: their activations read, and replaced, where they have names."""
 
 import dataclasses
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,9 +12,8 @@ import numpy as np
 from jaxsae.config import option
 from jaxsae.errors import InputError
 from jaxsae.lm import load_torch, sites
+from jaxsae.lm.load_torch import Checkpoint
 from jaxsae.lm.sites import Place
-
-_SAMPLE = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,17 +42,22 @@ class TorchLM:
       context: the most positions that it takes, None where there is no limit.
     """
 
-    def __init__(self, name: str, config: TorchConfig):
+    def __init__(self, checkpoint: Checkpoint):
         """Loads the model; raises `InputError` as `load_torch.load` does."""
-        self.model, self.kind = load_torch.load(name, config)
-        self.name, self._found = load_torch.absolute(name), {}
+        self.checkpoint, self.model = checkpoint, load_torch.load(checkpoint)
+        self.name, self.kind, self.context = checkpoint.name, checkpoint.kind, checkpoint.context
+        self._found: dict[str, Place] = {}
         self.torch = load_torch.torch()
         self.device = next(self.model.parameters()).device
         text = self.model.config.get_text_config()
         self.vocabulary = self.model.get_input_embeddings().weight.shape[0]
-        self.context = getattr(text, "max_position_embeddings", None)
         self.layers = getattr(text, "num_hidden_layers", 0)
         self.dtype = str(self.model.dtype).removeprefix("torch.")
+
+    @classmethod
+    def of(cls, name: str, config: TorchConfig) -> "TorchLM":
+        """The model of a hub id or a directory; raises `InputError` as `load_torch` does."""
+        return cls(load_torch.find(name, config))
 
     def widths(self, names: tuple[str, ...]) -> dict[str, int]:
         """d_model of each site, from a pass over two tokens.
@@ -141,16 +144,6 @@ class TorchLM:
             out["use_cache"] = False
         return out
 
-    def fingerprint(self) -> str:
-        """Tells weights apart, by their names, shapes and a sample of each."""
-        digest = hashlib.sha256()
-        for name, parameter in self.model.named_parameters():
-            flat = parameter.detach().reshape(-1)
-            index = self.torch.linspace(0, len(flat) - 1, min(len(flat), _SAMPLE), dtype=self.torch.float64)
-            sample = flat[index.long().to(flat.device)].float().cpu().numpy()
-            digest.update(f"{name} {list(parameter.shape)}".encode() + sample.tobytes())
-        return digest.hexdigest()[:16]
-
     def _places(self, names: tuple[str, ...], flag: str = "sites") -> dict[str, Place]:
         for name in names:
             if name not in self._found:
@@ -206,11 +199,11 @@ class TorchLM:
             largest = float(rows.abs().max())
             raise InputError(
                 f"{where}: values up to {largest:.3g} overflow the store's float16, which ends at 65,504. "
-                "Take --dtype=bfloat16 or --dtype=float32, and another --store or none there: this one was begun in float16."
+                "Take --dtype=bfloat16 or --dtype=float32 (and another --store, where shards of this one are complete)."
             )
         raise InputError(
             f"{where}: Inf or NaN in the model's {self.dtype} activations. Let the model compute in another type: "
-            "--model_dtype=bfloat16 or --model_dtype=float32, and another --store or none there."
+            "--model_dtype=bfloat16 or --model_dtype=float32 (and another --store, where shards of this one are complete)."
         )
 
 

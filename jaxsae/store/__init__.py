@@ -2,7 +2,7 @@
 
 from jaxsae.store.follow import Shards, open_growing
 from jaxsae.store.loader import Batches, grain_dataset, iterate, local_batch
-from jaxsae.store.location import absolute, same_place
+from jaxsae.store.location import same_place
 from jaxsae.store.reader import Store, open_store
 from jaxsae.store.schema import Plan
 from jaxsae.store.statistics import Statistics
@@ -15,7 +15,6 @@ __all__ = [
     "Statistics",
     "Store",
     "StoreWriter",
-    "absolute",
     "grain_dataset",
     "iterate",
     "local_batch",

@@ -7,6 +7,7 @@ from typing import Any
 import tensorstore as ts
 
 from jaxsae.errors import InputError
+from jaxsae.paths import absolute
 
 # One context for the whole process: shared thread and cache limits, and one `memory://` for tests.
 CONTEXT = ts.Context()
@@ -24,7 +25,7 @@ def kvstore_spec(url: str | os.PathLike, below: str = "") -> dict[str, Any]:
     if not text:
         raise InputError("--store= is empty: give a directory, or a file://, gs:// or s3:// URL.")
     if "://" not in text:
-        spec = {"driver": "file", "path": absolute(text)}
+        spec = {"driver": "file", "path": absolute(text, new=True)}
     else:
         try:
             spec = ts.KvStore.Spec(text).to_json()
@@ -57,11 +58,6 @@ def _s3_from_environment() -> dict[str, Any]:
 def same_place(one: str, other: str) -> bool:
     """Whether two ways to write a store mean the same one: relative, absolute, with a slash at the end."""
     return one == other or (bool(one and other) and kvstore_spec(one) == kvstore_spec(other))
-
-
-def absolute(url: str) -> str:
-    """A local path from the root, so that it means the same from any working directory; a URL as it is."""
-    return url if "://" in url else os.path.abspath(os.path.expanduser(url))
 
 
 def open_kvstore(url: str | os.PathLike) -> ts.KvStore:

@@ -156,6 +156,11 @@ def consumed_shards(keys: list[str]) -> set[int]:
     return {int(key.split("/")[1]) for key in keys if re.fullmatch(r"consumed/\d+", key)}
 
 
+def is_own(key: str) -> bool:
+    """Whether a key holds metadata, a shard or statistics of a site or a column, which a harvest can make again."""
+    return bool(_ARRAY_KEY.fullmatch(key) or re.fullmatch(r"stats/\d+\.json|sites/([^/]+/)?zarr\.json", key))
+
+
 def numpy_dtype(name: str) -> np.dtype:
     """The NumPy dtype of "float32", "bfloat16" or "float16"."""
     return ts.dtype(name).numpy_dtype

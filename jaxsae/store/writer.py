@@ -10,15 +10,18 @@ import numpy as np
 import tensorstore as ts
 
 from jaxsae.errors import InputError, reraise_if_disk_full
+from jaxsae.progress import say
 from jaxsae.store import location, schema
 from jaxsae.store.schema import COLUMNS, Plan
+from jaxsae.store.settings import differences
 from jaxsae.store.statistics import Moments, Statistics
 
 
 class StoreWriter:
     """Creates the store of a plan, or continues it.
 
-    Any number of processes may write to one store as long as each shard has one writer.
+    Any number of processes may write to one store as long as each shard has one writer. One that has no complete
+    shard can be begun anew with other settings; whoever still writes by the old ones is then stopped.
     """
 
     def __init__(self, url: str | os.PathLike, plan: Plan):
@@ -31,7 +34,8 @@ class StoreWriter:
         location.check_usable(url)
         self._kvstore = location.open_kvstore(url)
         with self._writing():
-            self._check_same_settings()
+            if differing := self._differing():
+                self._begin_anew(differing)
             self._create()
 
     def completed_shards(self) -> set[int]:
@@ -68,7 +72,8 @@ class StoreWriter:
           Bytes of activations written.
 
         Raises:
-          InputError: arrays of another shape; NaN or Inf, naming site and row; a full disk.
+          InputError: arrays of another shape; NaN or Inf, naming site and row; a full disk; the store was begun anew
+            with other settings by someone else.
         """
         start, stop = self.plan.shard_range(shard)
         dtype = schema.numpy_dtype(self.plan.dtype)
@@ -81,8 +86,10 @@ class StoreWriter:
             self._check_shape(name, columns[name], (stop - start,))
         moments = {site: Moments.of(x).to_json() for site, x in values.items()}
         with self._writing():
+            self._check_still_ours()
             self._write_rows(start, {schema.site_path(site): x for site, x in values.items()})
             self._kvstore.write(schema.stats_path(shard), json.dumps(moments)).result()
+            self._check_still_ours()  # the columns make the shard count
             self._write_rows(start, {name: np.asarray(columns[name], np.int32) for name in COLUMNS})
         return sum(x.nbytes for x in values.values())
 
@@ -127,23 +134,48 @@ class StoreWriter:
     def _metadata(self, path: str) -> dict[str, Any]:
         return json.loads(self._kvstore.read(f"{path}/zarr.json").result().value)
 
-    def _check_same_settings(self) -> None:
-        """Compares the metadata there are with the plan's, array by array."""
+    def _differing(self) -> list[str]:
+        """In what the metadata there are differ from the plan's; empty where they do not."""
         arrays, _ = schema.inventory(list_keys(self._kvstore, self.url))
         planned = self.plan.arrays()
         for path in arrays:
             try:
                 wanted = self.plan.metadata(path if path in planned else COLUMNS[0])
-                differing = _differences(self._metadata(path), wanted)
+                differing = differences(self._metadata(path), wanted)
             except (ValueError, KeyError, IndexError, TypeError):
                 raise InputError(
                     f"{self.url}: {path}/zarr.json is damaged. Delete that file and run this again."
                 ) from None
             if differing:
-                raise InputError(
-                    f"--store={self.url} was begun with other settings: {'; '.join(differing)}. "
-                    "Give the same settings to continue it, or another --store."
-                )
+                return differing
+        return []
+
+    def _begin_anew(self, differing: list[str]) -> None:
+        """Removes what was begun with other settings, where no shard of it is complete."""
+        keys = list_keys(self._kvstore, self.url)
+        arrays, stats = schema.inventory(keys)
+        complete = stats.intersection(*(arrays.get(path, set()) for path in {*arrays, *COLUMNS}))
+        if complete | schema.consumed_shards(keys):
+            raise InputError(
+                f"--store={self.url} was begun with other settings: {'; '.join(differing)}. "
+                "Give the same settings to continue it, or another --store."
+            )
+        # The metadata last: cut short, this is done again.
+        own = sorted((key for key in keys if schema.is_own(key)), key=lambda key: key.endswith("zarr.json"))
+        for key in own:
+            self._kvstore.write(key, None).result()
+        say(f"{self.url}: begun with other settings ({'; '.join(differing)}), and no shard was complete: begun anew.")
+
+    def _check_still_ours(self) -> None:
+        try:
+            theirs = differences(self._metadata(COLUMNS[0]), self.plan.metadata(COLUMNS[0]))
+        except (ValueError, KeyError, IndexError, TypeError):
+            theirs = ["its metadata are gone"]
+        if theirs:
+            raise InputError(
+                f"--store={self.url}: was begun anew by another harvest while this one ran ({'; '.join(theirs)}). "
+                "Give each its own --store."
+            )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -193,27 +225,3 @@ def merged_statistics(kvstore: ts.KvStore, shards: list[int], sites: list[str]) 
     reads = [kvstore.read(schema.stats_path(shard)) for shard in shards]
     parts = [json.loads(read.result().value) for read in reads]
     return {s: Statistics.of(Moments.merged(Moments.from_json(part[s]) for part in parts)) for s in sites}
-
-
-def _flat(metadata: dict[str, Any]) -> dict[str, Any]:
-    """What must agree between two harvests, under the names that people know."""
-    attributes = metadata["attributes"]
-    names = ("model", "tokenizer", "vocabulary", "context", "sites", "rows")
-    values = {name: attributes.get(name) for name in names} | attributes.get("settings", {})
-    sharding = metadata["codecs"][0].get("configuration", {})
-    return values | {
-        "site": attributes.get("site"),
-        "width": metadata["shape"][1:],
-        "dtype": metadata["data_type"],
-        "shard_rows": metadata["chunk_grid"]["configuration"]["chunk_shape"][0],
-        "chunk_rows": sharding.get("chunk_shape", [None])[0],
-    }
-
-
-def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """One phrase for each setting that differs; the sites' names alone where those differ."""
-    there, asked = _flat(found), _flat(wanted)
-    if there["sites"] != asked["sites"]:
-        return [f"sites {there['sites']} in the store, {asked['sites']} asked"]
-    names = [name for name in {**there, **asked} if there.get(name) != asked.get(name)]
-    return [f"{name} {there.get(name)} in the store, {asked.get(name)} asked" for name in names]

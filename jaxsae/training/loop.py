@@ -128,7 +128,11 @@ def _run(
             _save(checkpoints, taken, state, setup, wait=True)
         if taken < config.steps:
             raise Preempted(f"stopped by SIGTERM; step {taken} of {config.steps} is saved. {AGAIN}")
-    _write_summary(workdir, setup, time.perf_counter() - started, config.steps - done)
+    seconds = time.perf_counter() - started
+    _write_summary(workdir, setup, seconds, config.steps - done)
+    say(
+        f"{workdir}: {config.steps} steps in {seconds:,.1f} s{watch.closing()}. `jaxsae evaluate --run={workdir}` judges it."
+    )
 
 
 def _save(checkpoints: Checkpoints, step: int, state: TrainState, setup: Setup, wait: bool = False) -> None:
@@ -161,6 +165,7 @@ class _Watch:
     def __init__(self, setup: Setup, log: MetricsLog, bar: Progress, done: int, skipped: int):
         self._setup, self._log, self._bar = setup, log, bar
         self._speed, self._first, self._skipped = Speed(), done, skipped
+        self._last: dict[str, float] = {}
 
     def __call__(self, step: int, metrics: StepMetrics) -> None:
         """Takes the metrics of the `step`-th step, counted from 1."""
@@ -185,8 +190,16 @@ class _Watch:
             "tokens_per_second": self._speed(tokens - self._first * config.batch_size),
         }
         self._log.write(figures)
+        self._last = figures
         shown = {name: f"{figures[name]:.4g}" for name in ("loss", "fvu", "l0")}
         self._bar.advance(config.batch_size, **shown, dead=f"{figures['dead_fraction']:.1%}")
+
+    def closing(self) -> str:
+        """The last figures that were logged, for the line that ends a run."""
+        if not self._last:
+            return ""
+        shown = ", ".join(f"{name} {self._last[name]:.4g}" for name in ("loss", "fvu", "l0"))
+        return f", {self._last['tokens']:,} tokens: {shown}, dead {self._last['dead_fraction']:.1%}"
 
     def _not_finite(self, step: int) -> None:
         self._skipped += 1

@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 from jaxsae.dictionary import Method, Normalization, make_method
 from jaxsae.errors import InputError
 from jaxsae.parallel import batch_sharding, check_divides, make_mesh
-from jaxsae.store import Batches, Shards, Store, absolute, open_growing, open_store
+from jaxsae.paths import absolute
+from jaxsae.store import Batches, Shards, Store, open_growing, open_store
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.memory import MemoryPlan, available_bytes, check_fits, with_workspace
 from jaxsae.training.program import Program
@@ -174,7 +175,7 @@ class Setup:
         attributes = self.store.metadata(self.site)
         settings = attributes.get("settings", {})
         about = {
-            "store": absolute(self.config.store),
+            "store": absolute(self.config.store, new=True),
             "site": self.site,
             "fingerprint": attributes.get("fingerprint", ""),
             "store_rows": self.rows,

@@ -7,7 +7,7 @@ import pytest
 from jaxsae.dictionary import Dictionary, MethodConfig, Params
 from jaxsae.evaluate import EvaluateConfig, evaluate
 from jaxsae.evaluate import games as play
-from jaxsae.evaluate.splice import loss_recovered
+from jaxsae.evaluate.splice_figures import loss_recovered
 from jaxsae.lm import train
 from jaxsae.store import open_store
 

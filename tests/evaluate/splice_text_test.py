@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from jaxsae.errors import InputError
 from jaxsae.evaluate import EvaluateConfig, evaluate
-from jaxsae.evaluate.splice_text import interval
+from jaxsae.evaluate.splice_figures import interval
 from jaxsae.exchange import ExportConfig, export
 from jaxsae.harvest import harvest
 from jaxsae.training import save_dictionary
@@ -47,6 +48,10 @@ def splice(tmp_path):
         return evaluate(config, dictionary)["splice"]
 
     return run
+
+
+def read_eval(tmp_path, name):
+    return json.loads((tmp_path / "run" / "eval" / f"{name}.json").read_text())
 
 
 def log_probabilities(model, family, sequence, replacements, kept):
@@ -154,14 +159,15 @@ def test_several_sites(prepared, splice, dense, transformers, make_model, tmp_pa
 
     _, (first, second) = prepared("llama", (SITE, OTHER))
     save_dictionary(tmp_path / "other", second)
+    alone = splice(first)
     found = splice(first, splice_with=(str(tmp_path / "other"),))
+    assert read_eval(tmp_path, "splice") == alone and read_eval(tmp_path, f"splice_with_{OTHER}") == found
     table = open_hf(configure(make_model("llama"), {"documents": "40:62"}, batch_size=3)).sequences
     replacements = {SITE: lambda x: dense(first, x).x_hat, OTHER: lambda x: dense(second, x).x_hat}
     figures = expected(transformers, make_model("llama"), "llama", list(causal(table)), replacements)
     assert found["ce_spliced"] == pytest.approx(figures[2], rel=1e-4) and found["kl"] == pytest.approx(
         figures[3], rel=2e-3
     )
-    alone = splice(first)
     assert found["sites"] == [SITE, OTHER] and found["each"][SITE]["delta_ce"] == pytest.approx(alone["delta_ce"])
     assert found["kl"] != pytest.approx(alone["kl"], rel=1e-3) and found["each"].keys() == {SITE, OTHER}
     with pytest.raises(InputError, match="has a dictionary already"):
@@ -204,6 +210,12 @@ def test_what_is_read(prepared, splice, make_model, text, tmp_path):
     other.write_text("an apple a day keeps the doctor away. " * 5)
     assert splice(dictionary, text=(str(other),))["held_out"]
     assert splice(dictionary, text_tokens=30)["tokens"] < 60
+    gone = tmp_path / "moved.jsonl"
+    shutil.copy(text, gone)  # the text that was harvested, in another place
+    found = splice(dictionary, text=(str(gone),), text_tokens=30)
+    assert found["documents"].startswith("40:") and found["held_out"]
+    with pytest.raises(InputError, match="--suite=othello: is for dictionaries of the Othello GPT.*Leave it out"):
+        evaluate(EvaluateConfig(run=str(tmp_path / "run"), suite=("reconstruction", "othello")), dictionary)
     moved = dataclasses.replace(dictionary, metadata={"site": SITE})  # an import that knows little
     assert splice(moved, store=store.url)["ce"] == splice(dictionary)["ce"]
     with pytest.raises(InputError, match="weights have changed|such directory|width"):

@@ -15,6 +15,7 @@ from jaxsae.harvest import harvest
 from jaxsae.harvest.hf import open_hf
 from jaxsae.harvest.text import Documents
 from jaxsae.harvest.text_config import TextConfig
+from jaxsae.lm import load_torch
 from jaxsae.lm.torch_lm import TorchConfig
 
 
@@ -82,7 +83,7 @@ def test_directories_without_a_safe_model(configure, broken):
     for change, words in [
         (pickled, "pytorch_model.bin, which may run code"),
         (coded, "--trust_remote_code"),
-        (cut, "no model could be loaded"),
+        (cut, "damaged or cut short.*Get them anew"),
         (partial, "lack weights, model.layers.1.mlp.up_proj.weight"),
         (lambda path: (path / "config.json").unlink(), "no config.json"),
         (lambda path: (path / "model.safetensors").unlink(), "no weights"),
@@ -91,7 +92,7 @@ def test_directories_without_a_safe_model(configure, broken):
             open_hf(configure(broken(change)))
     with pytest.raises(InputError, match="no such directory"):
         open_hf(configure("./nowhere"))
-    with pytest.raises(InputError, match="--tokenizer=.*no tokenizer"):
+    with pytest.raises(InputError, match="--model=.*brings no tokenizer.*by --tokenizer"):
         open_hf(configure(broken(lambda path: (path / "tokenizer.json").unlink())))
 
 
@@ -116,10 +117,37 @@ def test_contexts_and_rows(configure, make_model):
         ({"context": 65}, {}, "--context=65: the model takes 64"),
         ({"context": 1}, {}, "--context=1: has no room"),
         ({}, {"tokens": 10**6}, "--tokens=1000000: the text gives"),
-        ({"documents": "900:"}, {}, "holds no text"),
+        ({"documents": "900:"}, {}, "--documents=900:: holds none of the text's 62 documents"),
+        ({"skip_positions": 24}, {}, "--skip_positions=24: leaves no row of sequences of 24 tokens"),
+        (
+            {"skip_positions": 50, "context": 60, "packing": False},
+            {},
+            "--skip_positions=50: leaves no row of the text.* 46 tokens",
+        ),
     ]:
         with pytest.raises(InputError, match=words):
             open_hf(configure(make_model("llama"), reading, **changes))
+
+
+def test_what_needs_no_weights_is_checked_before_they_are_read(configure, make_model, monkeypatch, tmp_path):
+    def load(*_):
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(load_torch, "load", load)
+    (tmp_path / "list.jsonl").write_text('{"story": "x"}\n')
+    for reading, words in [
+        ({"text": (str(tmp_path / "absent.jsonl"),)}, "absent.jsonl: no such file"),
+        ({"text": (str(tmp_path / "absent.npy"),)}, "absent.npy: no such file"),
+        ({"text": (str(tmp_path / "list.jsonl"),)}, "line 1 has no field 'text', it has: story"),
+        ({"text_split": "test"}, "--text_split=test: is for data sets, and --text=.* is a file"),
+        ({"context": 65}, "--context=65"),
+        ({"skip_positions": 24}, "--skip_positions=24"),
+        ({"tokenizer": str(tmp_path / "nope")}, r"--tokenizer=.*nope: no such directory"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            open_hf(configure(make_model("llama"), reading))
+    with pytest.raises(AssertionError, match="weights were read"):
+        open_hf(configure(make_model("llama")))
 
 
 def test_tokenizers(configure, make_model, bare_tokenizer):
@@ -156,11 +184,15 @@ def test_files_of_text(tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"text": "x"}\nnot json\n')
     (tmp_path / "list.jsonl").write_text('{"text": ["x"]}\n')
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "latin.jsonl").write_bytes('{"text": "x"}\n{"text": "\xe9"}\n'.encode("latin-1"))
+    (tmp_path / "marked.txt").write_bytes(b"\xef\xbb\xbfone")
+    assert read(tmp_path / "marked.txt") == [(0, "one")]
     for path, options, words in [
-        ("bad.jsonl", {}, "bad.jsonl: line 2 is not JSON"),
+        ("bad.jsonl", {}, r"bad.jsonl: line 2 is not JSON \(Expecting value at its character 1\)"),
         ("list.jsonl", {}, "line 1: field 'text' holds list"),
         ("list.jsonl", {"text_field": "body"}, "has no field 'body', it has: text"),
-        ("bytes.txt", {}, "not UTF-8"),
+        ("bytes.txt", {}, r"not UTF-8 text \(line 1, byte 1\)"),
+        ("latin.jsonl", {}, r"not UTF-8 text \(line 2, byte 11\)"),
         ("absent.jsonl", {}, "no such file"),
     ]:
         with pytest.raises(InputError, match=words):
@@ -196,6 +228,40 @@ def test_data_sets(tmp_path):
     ]:
         with pytest.raises(InputError, match=words):
             read("files", **options)
+
+
+def test_splits(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    one = datasets.Dataset.from_dict({"text": ["a", "b"]})
+    one.save_to_disk(tmp_path / "one")
+    datasets.Dataset.from_dict({"text": ["v"]}, split="validation").save_to_disk(tmp_path / "named")
+    datasets.DatasetDict({"test": one}).save_to_disk(tmp_path / "single")
+    datasets.DatasetDict({"train": one, "test": one.select([1])}).save_to_disk(tmp_path / "both")
+    datasets.DatasetDict({"left": one, "right": one}).save_to_disk(tmp_path / "neither")
+
+    def read(name, split=""):
+        return [text for _, text in Documents(TextConfig(text=(str(tmp_path / name),), text_split=split))]
+
+    assert read("one") == read("single") == read("both") == read("single", "test") == ["a", "b"]
+    assert read("both", "test") == ["b"] and read("named") == read("named", "validation") == ["v"]
+    for name, split, words in [
+        ("one", "test", "--text_split=test: not in .*without splits"),
+        ("named", "test", "the split validation alone"),
+        ("single", "train", "There are: test"),
+        ("neither", "", "give a split of .*There are: left, right"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            read(name, split)
+
+
+def test_a_damaged_parquet_file_is_told_in_one_line(tmp_path, capfd):
+    datasets = pytest.importorskip("datasets")
+    path = tmp_path / "x.parquet"
+    datasets.Dataset.from_dict({"text": ["a" * 100] * 50}).to_parquet(path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match="x.parquet: no text could be read .*Parquet"):
+        list(Documents(TextConfig(text=(str(path),))))
+    assert capfd.readouterr().err == ""
 
 
 def test_overflow_names_site_and_layer(configure, broken):

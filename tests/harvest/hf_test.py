@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -168,7 +169,7 @@ def test_module_paths(make_model, configure):
 def test_every_family_has_every_name(make_model):
     every = ["embed", *(f"{name}.{layer}" for layer, name in itertools.product(range(LAYERS), sites.NAMES))]
     for family in FAMILIES:
-        assert sites.site_names(TorchLM(make_model(family), TorchConfig()).model) == every
+        assert sites.site_names(TorchLM.of(make_model(family), TorchConfig()).model) == every
 
 
 def test_reading_options(make_model, configure):
@@ -202,15 +203,32 @@ def test_narrow_models_and_stores(dtype, make_model, configure, tmp_path):
 def test_another_model_tokenizer_or_context_is_refused(make_model, configure):
     config = configure(make_model("llama"), tokens=100)
     harvest(config)
-    for change, word in [
-        ({"model": make_model("qwen3")}, "model"),
-        ({"corpus": dataclasses.replace(config.corpus, tokenizer=make_model("gemma2"))}, "tokenizer"),
-        ({"corpus": dataclasses.replace(config.corpus, context=20)}, "context 24 in the store, 20 asked"),
-        ({"corpus": dataclasses.replace(config.corpus, documents="1:")}, "text_sha256"),
-        ({"batch_size": 5}, "batch_size"),
+    for change, words in [
+        ({"model": make_model("qwen3")}, "--model=.* in the store, .* asked. Give"),
+        ({"corpus": dataclasses.replace(config.corpus, tokenizer=make_model("gemma2"))}, "--tokenizer=.* asked. Give"),
+        ({"corpus": dataclasses.replace(config.corpus, context=20)}, "--context=24 in the store, 20 asked. Give"),
+        ({"corpus": dataclasses.replace(config.corpus, documents="1:")}, "--documents= in the store, 1: asked. Give"),
+        ({"batch_size": 5}, "--batch_size=4 in the store, 5 asked. Give"),
     ]:
-        with pytest.raises(InputError, match=f"begun with other settings.*{word}"):
+        with pytest.raises(InputError, match=f"begun with other settings: {words}"):
             harvest(dataclasses.replace(config, **change))
+
+
+def test_moved_models_and_texts_continue_a_store_and_changed_ones_do_not(make_model, configure, text, tmp_path):
+    config = configure(make_model("llama"), tokens=500)
+    harvest(config)
+    (tmp_path / "s/tokens/c/2").unlink()  # one shard is missing
+    moved, other = tmp_path / "moved", tmp_path / "elsewhere.jsonl"
+    shutil.copytree(config.model, moved)
+    shutil.copy(text, other)
+    there = dataclasses.replace(config, model=str(moved), corpus=dataclasses.replace(config.corpus, text=(str(other),)))
+    assert harvest(there).complete
+    weights = moved / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1  # one bit of one weight
+    weights.write_bytes(data)
+    with pytest.raises(InputError, match=f"--model=.* in the store, {moved} asked. Give"):
+        harvest(there)
 
 
 def test_inspect_counts_what_gave_no_row(make_model, configure, stories):

@@ -80,6 +80,50 @@ def test_refuses(module, ids, text, tmp_path):
             harvest(config(tmp_path, **changes))
 
 
+def test_functions_that_give_something_else_are_told_apart(module, ids, tmp_path):
+    model, sites = init(SMALL, 0), ("embed",)
+    whole = lambda model, tokens, sites: model(tokens, read=sites)[1]
+    given = lambda **changes: (
+        lambda: NNXModel(**{"model": model, "read": whole, "sites": sites, "vocabulary": 40} | changes)
+    )
+    flat = lambda model, tokens, sites: {"embed": whole(model, tokens, sites)["embed"].reshape(-1, 16)}
+
+    def needs(config):
+        raise AssertionError
+
+    def fails():
+        raise RuntimeError("no such checkpoint")
+
+    for function, words in [
+        (needs, "needs config; give a function without arguments"),
+        (fails, r"failed: RuntimeError at .*nnx_test.py:\d+: no such checkpoint"),
+        (3, "my_model has no function build"),
+        (given(model=3), r"NNXModel\(model=int\): must be a flax nnx.Module"),
+        (given(read=None), "read=NoneType"),
+        (given(sites="embed"), "sites='embed'.*a tuple of names"),
+        (given(sites=()), "a tuple of names"),
+        (given(vocabulary=0), "vocabulary=0"),
+        (given(context=2.5), "context=2.5"),
+        (given(vocabulary=30), "holds ids outside 0:30"),
+        (given(context=10), "sequences of 20 tokens"),
+        (given(read=lambda *_: {"mlp": 1}), "gives mlp, and not embed"),
+        (given(read=lambda *_: 3), "gives int, not {site"),
+        (given(read=flat), r"reads \[160, 16\] for tokens \[8, 20\]; it needs to be \[B, T, d_model\]"),
+        (given(read=lambda m, tokens, s: {"embed": tokens[..., None]}), "reads int32; activations are floats"),
+        (
+            given(read=lambda m, tokens, s: 1 / 0),
+            r"its read failed on tokens int32 \[8, 20\]: ZeroDivisionError at .*nnx_test",
+        ),
+        (
+            given(read=lambda m, t, s: {"embed": 1e6 * whole(m, t, s)["embed"]}),
+            "Site embed: Inf or NaN .*float16.*bfloat16",
+        ),
+    ]:
+        module.build = function
+        with pytest.raises(InputError, match=words):
+            harvest(config(tmp_path, dtype="float16"))
+
+
 def test_torch_is_not_imported_where_it_is_not_needed():
     parts = "harvest.nnx", "training", "evaluate.splice", "evaluate.reconstruction", "exchange", "inspect", "benchmark"
     code = f"import {', '.join('jaxsae.' + part for part in parts)}, sys\n"

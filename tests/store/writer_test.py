@@ -75,21 +75,48 @@ def test_a_shard_that_one_array_lacks_is_not_complete(write):
     assert open_store(path).completed_shards == [0, 2]
 
 
-def test_refuses_other_settings(tmp_path):
-    StoreWriter(tmp_path / "s", PLAN)
+def test_refuses_other_settings_once_a_shard_is_complete(tmp_path):
+    StoreWriter(tmp_path / "s", PLAN).write_shard(3, *shard_of(PLAN, 3))
     for change, words in [
-        ({"settings": {"seed": 3}}, "seed 0 in the store, 3 asked"),
-        ({"model": "other"}, "model"),
-        ({"rows": 999}, "rows 1000 in the store, 999 asked"),
+        ({"settings": {"seed": 3}}, "--seed=0 in the store, 3 asked"),
+        ({"model": "other"}, "--model= in the store, other asked"),
+        ({"rows": 999}, "--tokens=1000 in the store, 999 asked"),
         ({"sites": {"a": 16}}, "width"),
-        ({"sites": {"b": 8}}, "sites"),
-        ({"dtype": "bfloat16"}, "dtype float32 in the store, bfloat16 asked"),
-        ({"context": 5}, "context"),
-        ({"shard_rows": 64}, "shard_rows"),
-        ({"chunk_rows": 32}, "chunk_rows"),
+        ({"sites": {"b": 8}}, "--sites=a in the store, b asked"),
+        ({"dtype": "bfloat16"}, "--dtype=float32 in the store, bfloat16 asked"),
+        ({"context": 5}, "--context=0 in the store, 5 asked"),
+        ({"shard_rows": 64}, "--shard_rows=128 in the store, 64 asked"),
+        ({"chunk_rows": 32}, "--chunk_rows=16 in the store, 32 asked"),
     ]:
         with pytest.raises(InputError, match=words):
             StoreWriter(tmp_path / "s", dataclasses.replace(PLAN, **change))
+    assert open_store(tmp_path / "s").completed_shards == [3]
+
+
+def test_begun_anew_where_no_shard_is_complete(tmp_path, capsys):
+    first = StoreWriter(tmp_path / "s", dataclasses.replace(PLAN, dtype="float16", sites={"a": 8, "b": 4}))
+    activations = {"a": np.ones((128, 8)), "b": np.ones((128, 4))}
+    first._write_rows(0, {"sites/a/activations": activations["a"].astype(np.float16)})  # killed in its first shard
+    (tmp_path / "s" / "sites" / "notes.txt").write_text("mine")
+    again = StoreWriter(tmp_path / "s", PLAN)
+    assert "no shard was complete: begun anew" in capsys.readouterr().err
+    assert not (tmp_path / "s" / "sites" / "b" / "activations" / "zarr.json").exists()
+    assert (tmp_path / "s" / "sites" / "notes.txt").exists()
+    with pytest.raises(InputError, match="begun anew by another harvest while this one ran"):
+        first.write_shard(1, activations, shard_of(PLAN, 1)[1])
+    for shard in range(PLAN.shards):
+        again.write_shard(shard, *shard_of(PLAN, shard))
+    store = open_store(tmp_path / "s") if again.finish() else None
+    assert store.complete and store.dtype("a") == np.float32 and list(store.sites) == ["a"]
+    np.testing.assert_array_equal(store.read("a", 128, 256), shard_of(PLAN, 1)[0]["a"])
+
+
+def test_removed_shards_count_as_complete(tmp_path):
+    writer = StoreWriter(tmp_path / "s", PLAN)
+    writer.write_shard(0, *shard_of(PLAN, 0))
+    open_store(tmp_path / "s").remove("a", [0])
+    with pytest.raises(InputError, match="begun with other settings"):
+        StoreWriter(tmp_path / "s", dataclasses.replace(PLAN, context=5))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])

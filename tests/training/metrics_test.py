@@ -118,6 +118,12 @@ def test_the_table_says_each_part_and_the_total():
 def test_inspect_tells_a_run_even_where_its_last_line_was_cut(configure, capsys):
     config = configure(steps=4)
     train(config)
+    closing = capsys.readouterr().err.splitlines()[-1]
+    assert (
+        closing.startswith(f"{config.workdir}: 4 steps in ")
+        and "fvu " in closing
+        and "jaxsae evaluate --run=" in closing
+    )
     path = Path(config.workdir, "metrics.jsonl")
     path.write_text(path.read_text() + '{"step": 5, "loss": 0.')
     text = inspect(InspectConfig(path=config.workdir))
