@@ -17,7 +17,7 @@ TARGETS = {"v5e:2x2": SMALL, "v5p:2x2x1": SMALL, "v6e:2x2": SMALL, "h200:4": WID
 
 def need_compiler(topology):
     """Skips the test where the compiler is not installed, unless it has to be."""
-    module, extra = PLUGINS[Topology.of(topology).chip.platform]
+    module, _, extra = PLUGINS[Topology.of(topology).chip.platform]
     if os.environ.get("JAXSAE_REQUIRE_PLAN") != "1" and importlib.util.find_spec(module.split(".")[0]) is None:
         pytest.skip(f"needs jaxsae[{extra}]")
 
