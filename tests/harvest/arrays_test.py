@@ -81,7 +81,7 @@ def test_other_files_are_other_settings(run, tmp_path):
     np.save(tmp_path / "a.npy", X)
     run(str(tmp_path / "a.npy"))
     np.save(tmp_path / "b.npy", X)
-    with pytest.raises(InputError, match="other settings: files"):
+    with pytest.raises(InputError, match="other settings: --input=.*a.npy.*b.npy"):
         run(str(tmp_path / "b.npy"))
 
 
