@@ -17,7 +17,7 @@ import jaxsae
 from jaxsae import processes
 from jaxsae.commands import COMMANDS
 from jaxsae.config import define_flags, from_flags
-from jaxsae.errors import InputError, Preempted
+from jaxsae.errors import InputError, MembersFailed, Preempted
 from jaxsae.joining import JoinConfig
 
 USAGE = "usage: jaxsae <command> [--flagfile=FILE] [--flag=value ...]"
@@ -137,9 +137,9 @@ def run(arguments: list[str]) -> int:
         config_class, function = COMMANDS[name].load()
         if (parsed := _parse(name, config_class, arguments[1:])) is not None:
             _work(name, function, *parsed)
-    except Preempted as stopped:
-        print(f"jaxsae {name}: {stopped}", file=sys.stderr)
-        return Preempted.status
+    except (Preempted, MembersFailed) as ended:
+        print(f"jaxsae {name}: {ended}", file=sys.stderr)
+        return ended.status
     except BaseException as error:
         if processes.is_alone() and not isinstance(error, _EXPECTED):
             raise

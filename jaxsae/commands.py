@@ -48,6 +48,9 @@ COMMANDS = {
     "faults": Command(
         "kill and damage runs on purpose, and see that they come out whole", "jaxsae.faults", "FaultsConfig", "faults"
     ),
+    "sweep": Command(
+        "train a grid of members, resume it, and fit the scaling laws", "jaxsae.sweep", "SweepConfig", "sweep", True
+    ),
     "inspect": Command("what is in a store, a run or an export", "jaxsae.inspect", "InspectConfig", "inspect"),
     "train_lm": Command("train the Othello GPT of the box", "jaxsae.lm.train", "TrainLMConfig", "train"),
 }

@@ -164,15 +164,29 @@ def write_flag_file(path: Path, config: Any, command: str) -> None:
 
 def read_flag_file(path: Path, cls: type[T]) -> T:
     """Builds `cls` from a flag file alone, apart from the process's own flags."""
+    try:
+        return from_flag_lines(cls, [f"--flagfile={path}"])
+    except flags.Error as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def from_flag_lines(cls: type[T], lines: Iterable[str]) -> T:
+    """Builds `cls` from lines such as `--name=value`; the inverse of `to_flag_lines`.
+
+    Raises:
+      InputError: as `from_flags`. absl.flags.Error: a flag that is none, or a value of another type.
+    """
     flag_values = flags.FlagValues()
     define_flags(cls, flag_values)
     flags.DEFINE_string("flagfile", "", "", flag_values=flag_values)
     flag_values.set_gnu_getopt(True)
-    try:
-        flag_values(["jaxsae", f"--flagfile={path}"])
-    except flags.Error as error:
-        raise InputError(f"{path}: {error}") from None
+    flag_values(["jaxsae", *lines])
     return from_flags(cls, flag_values)
+
+
+def leaves(cls: type) -> Iterator[tuple[dataclasses.Field, Any]]:
+    """The flags of `cls`, groups flattened: each field with its type."""
+    yield from _leaves(cls)
 
 
 def check(condition: bool, flag: str, value: Any, fix: str) -> None:

@@ -20,6 +20,13 @@ class Preempted(Exception):
     in_good_order = True
 
 
+class MembersFailed(Exception):
+    """Some members of a sweep failed, and all others are done; what was done is on disk."""
+
+    status = 1
+    in_good_order = True
+
+
 class DiskFullError(InputError):
     """A write that failed because the file system is full; what was on disk stays usable."""
 

@@ -1,4 +1,4 @@
-"""`jaxsae inspect PATH`: what is in a store, a run or an export, in a screen."""
+"""`jaxsae inspect PATH`: what is in a store, a run, a sweep or an export, in a screen."""
 
 import dataclasses
 import json
@@ -13,6 +13,9 @@ from jaxsae.exchange import describe_export
 from jaxsae.progress import Progress
 from jaxsae.store import open_store
 from jaxsae.store.schema import COLUMNS
+from jaxsae.sweep import table
+from jaxsae.sweep.claims import Claims
+from jaxsae.sweep.directory import SWEEP, is_sweep
 from jaxsae.training.checkpoint import read_dictionary, read_metadata
 from jaxsae.training.metrics import read_metrics
 from jaxsae.training.run import CHECKPOINTS, FLAGS, METRICS, load
@@ -22,7 +25,7 @@ from jaxsae.training.run import CHECKPOINTS, FLAGS, METRICS, load
 class InspectConfig:
     """Flags of `jaxsae inspect`."""
 
-    path: str = option(help="a store, a run or an export; `jaxsae inspect PATH` for short")
+    path: str = option(help="a store, a run, a sweep or an export; `jaxsae inspect PATH` for short")
     verify: bool = option(False, "read the whole store, or the run's newest dictionary, against its checksums")
 
 
@@ -41,6 +44,8 @@ def inspect(config: InspectConfig) -> str:
 
 def _verify(path: str) -> str:
     """Reads what has checksums; says what was read."""
+    if is_sweep(Path(path)):
+        raise InputError(f"--verify: {path} is a sweep. Name one of the runs in {path}/members.")
     if _is_run(Path(path)):
         dictionary = load(path)
         return f"verified  the dictionary of step {dictionary.metadata['step']:,}"
@@ -65,6 +70,8 @@ def _is_run(path: Path) -> bool:
 
 def _describe(path: str) -> str:
     local = Path(path)
+    if is_sweep(local):
+        return describe_sweep(local)
     if _is_run(local):
         return describe_run(local)
     if local.is_dir() and (found := describe_export(local)):
@@ -73,8 +80,26 @@ def _describe(path: str) -> str:
         return open_store(path).summary()
     except InputError as error:
         if not local.exists() and "://" not in path:
-            raise InputError(f"{path}: nothing there. Name a store, a run or an export.") from None
+            raise InputError(f"{path}: nothing there. Name a store, a run, a sweep or an export.") from None
         raise InputError(f"{path}: no run and no export here, and as a store: {error}") from None
+
+
+def describe_sweep(sweep: Path) -> str:
+    """A sweep: its grid, and each member with its figures, as sweep.json has them; a worker brings that up to date."""
+    if not (sweep / SWEEP).is_file():
+        return f"sweep     {sweep}\nis        begun, and no member has been started yet"
+    content = json.loads((sweep / SWEEP).read_text())
+    members, claims = content["members"], Claims(sweep, lease=60.0)
+    for member in members:
+        if member["status"] == "running" and claims.holder(member["name"]) is None:
+            member["status"] = "waiting"  # its worker has gone without a word
+    statuses = [m["status"] for m in members]
+    counts = ", ".join(
+        f"{statuses.count(s)} {s}" for s in ("finished", "running", "waiting", "failed") if s in statuses
+    )
+    grid = "  ".join(f"{name} {','.join(map(str, values))}" for name, values in content["grid"].items())
+    lines = [f"sweep     {sweep}", f"store     {content['store']}", f"grid      {grid}", f"members   {counts}"]
+    return "\n".join([*lines, "", *table.lines(members)])
 
 
 def describe_run(run: Path) -> str:

@@ -29,7 +29,12 @@ from jaxsae.config import (
 from jaxsae.errors import InputError
 
 REQUIRED = {str: "something", int: 128}  # values for flags without a default
-NEEDED = {"harvest": {"tokens": 100}, "export": {"format": "saelens"}, "import": {"format": "saelens"}}
+NEEDED = {
+    "sweep": {"width": 128},
+    "harvest": {"tokens": 100},
+    "export": {"format": "saelens"},
+    "import": {"format": "saelens"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,3 +209,15 @@ def test_flag_files_of_whole_jobs_hold_flags_that_there_are(path):
     from_flags(config_class, values)
     first = path.read_text().splitlines()[0]
     assert first.startswith(f"# jaxsae {command} --flagfile=configs/{path.name}") and "NOT RUN" in path.read_text()
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("configs/sweeps/*.flags")), ids=lambda p: p.stem)
+def test_flag_files_of_sweeps_make_members(path):
+    from jaxsae.sweep import SweepConfig
+    from jaxsae.sweep.grid import make_members
+
+    members = make_members(read_flag_file(path, SweepConfig))
+    assert len(members) >= 12 and any(m.held_out for m in members)
+    text = path.read_text()
+    assert text.startswith(f"# jaxsae sweep --flagfile=configs/sweeps/{path.name}\n")
+    assert ("NOT RUN" in text) == (path.stem != "quick") and "# Cost" in text

@@ -13,10 +13,10 @@ from jax.sharding import PartitionSpec as P
 from jaxsae.benchmark.config import BenchmarkConfig
 from jaxsae.dictionary import SPECS, Batch, Normalization, make_method
 from jaxsae.kernels import Request, Selected, decode, encode
-from jaxsae.parallel import AXES, DATA, MODEL, batch_sharding
+from jaxsae.parallel import AXES, DATA, MODEL, batch_sharding, shardings
 from jaxsae.training.optimizer import make_optimizer, schedule
 from jaxsae.training.state import abstract_state, create_state, make_init
-from jaxsae.training.step import StepConfig, loss_and_gradient, make_step, make_update
+from jaxsae.training.step import Pace, StepConfig, loss_and_gradient, make_step, make_update
 
 FRESH_BATCHES = 4
 NEVER_DEAD = 2**29  # rows: dead-latent accounting and AuxK are compiled in, and no latent is dead
@@ -38,13 +38,13 @@ class TimedStep:
         abstract = abstract_state(init, config.d_model, mesh)
         steps = 10**6
         lazy = config.optimization.lazy_rows
-        self.step_config = StepConfig(config.rows_of_a_batch, steps, NEVER_DEAD, config.compute_dtype, lazy_rows=lazy)
+        self.step_config = StepConfig(config.rows_of_a_batch, config.compute_dtype, lazy_rows=lazy)
         self.update = make_update(self.method, optimizer, self.step_config)
-        step = make_step(
-            self.method, optimizer, schedule(config.optimization, 1e-6, steps), self.step_config, abstract, mesh
-        )
+        step = make_step(self.method, optimizer, self.step_config, abstract, mesh)
+        pace = Pace(schedule(config.optimization, 1e-6, steps), np.int32(NEVER_DEAD))
+        self.pace = jax.device_put(pace, shardings(mesh, P()))
         x = jax.ShapeDtypeStruct((config.rows_of_a_batch, config.d_model), jnp.float32, sharding=batch_sharding(mesh))
-        self.compiled = step.lower(abstract, x).compile()
+        self.compiled = step.lower(abstract, x, self.pace).compile()
         self.state = create_state(init, config.seed, Normalization.identity(config.d_model), mesh)
         rng = np.random.default_rng(config.seed)
         draw = lambda: rng.normal(size=x.shape).astype(np.float32)
@@ -99,5 +99,5 @@ class TimedStep:
         }
 
     def _step(self, number: int):
-        self.state, metrics = self.compiled(self.state, self.batches[number % FRESH_BATCHES])
+        self.state, metrics = self.compiled(self.state, self.batches[number % FRESH_BATCHES], self.pace)
         return metrics, self.state.step

@@ -1,7 +1,7 @@
 """A trained dictionary: takes activations as the model has them, gives latents and reconstructions."""
 
 import dataclasses
-from functools import cached_property, partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -88,32 +88,29 @@ class Dictionary:
             raise InputError(f"this dictionary takes activations {wanted}, got {list(x.shape)}")
         return jnp.asarray(x, jnp.float32)
 
-    def _on_mesh(self, function, extra_inputs: int, out_specs):
-        sharded = jax.shard_map(
-            function,
-            mesh=self.mesh,
-            in_specs=(SPECS, *[P()] * extra_inputs),
-            out_specs=out_specs,
-            check_vma=False,
-        )
-        return jax.jit(sharded, in_shardings=(shardings(self.mesh, SPECS), *[None] * extra_inputs))
-
-    @cached_property
-    def _encoders(self) -> dict:
-        return {}
-
     def _encoder(self, k: int):
-        if k not in self._encoders:
-            self._encoders[k] = self._on_mesh(partial(_encode, k=k, pre_bias=self.pre_bias), 1, (P(), P()))
-        return self._encoders[k]
+        return _on_mesh(self.mesh, _encode, 1, (P(), P()), k=k, pre_bias=self.pre_bias)
 
-    @cached_property
+    @property
     def _count(self):
-        return self._on_mesh(partial(_count_active, pre_bias=self.pre_bias), 2, P())
+        return _on_mesh(self.mesh, _count_active, 2, P(), pre_bias=self.pre_bias)
 
-    @cached_property
+    @property
     def _decoder(self):
-        return self._on_mesh(_decode, 2, P())
+        return _on_mesh(self.mesh, _decode, 2, P())
+
+
+@lru_cache(64)
+def _on_mesh(mesh: Mesh, function, extra_inputs: int, out_specs, **settings):
+    """`function` of parameters and further inputs over `mesh`; dictionaries of one shape share what is compiled."""
+    sharded = jax.shard_map(
+        partial(function, **settings),
+        mesh=mesh,
+        in_specs=(SPECS, *[P()] * extra_inputs),
+        out_specs=out_specs,
+        check_vma=False,
+    )
+    return jax.jit(sharded, in_shardings=(shardings(mesh, SPECS), *[None] * extra_inputs))
 
 
 def _input(params: Params, x: jax.Array, pre_bias: bool) -> jax.Array:

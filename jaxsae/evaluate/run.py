@@ -23,12 +23,15 @@ ARRAYS = "_arrays"  # key of a suite's results that go to a .npz file instead of
 FILE = "_file"  # key under which a suite names its JSON where that is not the suite's name
 
 
-def evaluate(config: EvaluateConfig, dictionary: Dictionary | None = None) -> dict[str, dict[str, Any]]:
+def evaluate(
+    config: EvaluateConfig, dictionary: Dictionary | None = None, quiet: bool = False
+) -> dict[str, dict[str, Any]]:
     """Evaluates a dictionary and writes RUN/eval/<suite>.json for each suite, whole or not at all.
 
     Args:
       config: what to measure, and on what.
       dictionary: the one to evaluate; default: the one that `config.run` holds.
+      quiet: print no tables.
 
     Returns:
       {suite: its figures, as they stand in the JSON}.
@@ -50,7 +53,8 @@ def evaluate(config: EvaluateConfig, dictionary: Dictionary | None = None) -> di
         arrays, file = found.pop(ARRAYS, {}), found.pop(FILE, name)
         results[name] = plain(origin(context) | found)
         write(directory, file, results[name], arrays)
-        say(f"{name}  ({directory / file}.json)", *(f"  {line}" for line in suite.table(results[name])))
+        if not quiet:
+            say(f"{name}  ({directory / file}.json)", *(f"  {line}" for line in suite.table(results[name])))
     return results
 
 

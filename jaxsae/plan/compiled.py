@@ -122,7 +122,7 @@ def _arguments(program) -> int:
     """Bytes of state and batch; donated, the state's are those of the result too."""
     from jaxsae.training.memory import local_bytes
 
-    return local_bytes(program.abstract) + local_bytes(program.batch)
+    return sum(map(local_bytes, (program.abstract, program.batch, program.abstract_pace)))
 
 
 def _custom_kernels(text: str) -> list[str]:

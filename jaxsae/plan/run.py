@@ -28,14 +28,19 @@ def plan(config: PlanConfig) -> dict[str, Any]:
       InputError: an unknown topology, a compiler that is not installed, sizes that do not divide over the mesh,
         a file for the figures that cannot be written.
     """
-    topology = Topology.of(config.topology)
-    _check(config, topology)
-    topology.check_plugin()
-    figures = figures_of(config, topology, compile_step(config))
+    figures = figures_of_flags(config)
     print("\n".join(lines(figures)))
     if config.json:
         write_json(config.json, figures)
     return figures
+
+
+def figures_of_flags(config: PlanConfig) -> dict[str, Any]:
+    """The figures of a step as `--json` writes them; compiles it, and raises as `plan` does."""
+    topology = Topology.of(config.topology)
+    _check(config, topology)
+    topology.check_plugin()
+    return figures_of(config, topology, compile_step(config))
 
 
 def _check(config: PlanConfig, topology: Topology) -> None:

@@ -7,6 +7,7 @@ short, but a bit that flipped in an array of some size it hands on as it is.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import time
@@ -183,8 +184,14 @@ def sums_of_bits(parts: Any) -> dict[str, int]:
         a.sharding.mesh for a in jax.tree.leaves(parts) if isinstance(getattr(a, "sharding", None), NamedSharding)
     }
     place = NamedSharding(meshes.pop(), PartitionSpec()) if meshes else None  # so that every process has them all
-    sums = jax.device_get(jax.jit(lambda tree: jax.tree.map(_sum_of_bits, tree), out_shardings=place)(parts))
+    sums = jax.device_get(_summed(place)(parts))
     return {jax.tree_util.keystr(path): int(s) for path, s in jax.tree_util.tree_leaves_with_path(sums)}
+
+
+@functools.lru_cache(8)
+def _summed(place: NamedSharding | None):
+    # Kept, so that each save and each load after the first of a shape finds it compiled.
+    return jax.jit(lambda tree: jax.tree.map(_sum_of_bits, tree), out_shardings=place)
 
 
 def _sum_of_bits(x: jax.Array) -> jax.Array:

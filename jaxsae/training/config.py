@@ -48,7 +48,8 @@ class TrainConfig:
     site: str = option("", "which of the store's sites; default: its only one")
     batch_size: int = option(4096, "rows of a step")
     tokens: int = option(100_000_000, "rows to train on, in all")
-    seed: int = option(0, "of the initial weights and of the order of the rows")
+    seed: int = option(0, "of the initial weights, and of the order of the rows where --data_seed gives none")
+    data_seed: int | None = option(None, "of the order of the rows; default: --seed")
     initialize_from: str = option("", "a run whose weights are the initial ones; default: random")
     normalize: Literal["center_scale", "scale", "none"] = option(
         "center_scale", "what is done to activations before training, with the store's mean and scale"
@@ -88,7 +89,9 @@ class TrainConfig:
             "a run lies in a directory: its log is appended to, and Orbax writes checkpoints to file systems and gs:// "
             "alone. Mount the bucket (gcsfuse, mountpoint-s3) or give a directory that all hosts share; stores may be URLs",
         )
-        check(0 <= self.seed < 2**32, "seed", self.seed, "must be from 0 to 2^32 - 1")
+        for name in ("seed", "data_seed"):
+            value = getattr(self, name)
+            check(value is None or 0 <= value < 2**32, name, value, "must be from 0 to 2^32 - 1")
         check(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "must be at least 0 and below 1")
         lazy = self.optimization.lazy_rows  # a row that waits would stand in the average with the wrong weight
         check(not (lazy and self.ema_decay), "ema_decay", self.ema_decay, "needs --lazy_rows=false")
@@ -98,6 +101,11 @@ class TrainConfig:
         check(
             self.tokens >= self.batch_size, "tokens", self.tokens, f"is less than one batch of {self.batch_size} rows"
         )
+
+    @property
+    def order_seed(self) -> int:
+        """The seed of the order of the rows."""
+        return self.seed if self.data_seed is None else self.data_seed
 
     @property
     def steps(self) -> int:

@@ -3,11 +3,12 @@
 Every transformation is elementwise or by row, so it runs on a shard of the latents as on the whole.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
+import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxsae.dictionary import Params
@@ -25,16 +26,30 @@ class Moments(NamedTuple):
     count: jax.Array
 
 
-def schedule(config: OptimizerConfig, peak: float, steps: int) -> Callable[[jax.Array], jax.Array]:
-    """The rate at a step: linear rise, constant, linear fall that reaches 0 after the last step."""
-    warmup, decay = round(config.warmup_fraction * steps), round(config.decay_fraction * steps)
+@flax.struct.dataclass
+class Schedule:
+    """The rate at a step: linear rise, constant, linear fall that reaches 0 after the last step.
 
-    def rate(step: jax.Array) -> jax.Array:
-        rise = (step + 1) / max(warmup, 1)
-        fall = (steps - step) / max(decay, 1)
-        return peak * jnp.clip(jnp.minimum(rise, fall), 0, 1)
+    Attributes:
+      peak: float32. warmup, decay: int32, steps of the rise and of the fall, at least 1. steps: int32, of the run.
+    """
 
-    return rate
+    peak: jax.Array
+    warmup: jax.Array
+    decay: jax.Array
+    steps: jax.Array
+
+    def __call__(self, step: jax.Array) -> jax.Array:
+        """The rate of the step after `step` steps."""
+        rise = (step + 1) / self.warmup
+        fall = (self.steps - step) / self.decay
+        return self.peak * jnp.clip(jnp.minimum(rise, fall), 0, 1)
+
+
+def schedule(config: OptimizerConfig, peak: float, steps: int) -> Schedule:
+    """The schedule that flags come to."""
+    lengths = (max(round(fraction * steps), 1) for fraction in (config.warmup_fraction, config.decay_fraction))
+    return Schedule(np.float32(peak), *map(np.int32, lengths), np.int32(steps))
 
 
 def peak_rate(config: OptimizerConfig, method_default: float, width: int) -> float:

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxsae.dictionary import Method, make_method
 from jaxsae.kernels.encode_topk.choose import explained
@@ -15,9 +16,9 @@ from jaxsae.parallel import DATA, MODEL, batch_sharding
 from jaxsae.platform import compiling_for
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.memory import MemoryPlan, plan_memory
-from jaxsae.training.optimizer import make_optimizer, peak_rate, schedule
+from jaxsae.training.optimizer import Schedule, make_optimizer, peak_rate, schedule
 from jaxsae.training.state import TrainState, abstract_state, make_init
-from jaxsae.training.step import StepConfig, goes_in_pairs, make_step, make_update
+from jaxsae.training.step import SINCE_LIMIT, Pace, StepConfig, goes_in_pairs, make_step, make_update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +59,6 @@ class Program:
         config, optimization = self.config, self.config.optimization
         return StepConfig(
             batch_size=config.batch_size,
-            steps=config.steps,
-            dead_tokens=config.dead_tokens,
             compute_dtype=config.compute_dtype,
             ema_decay=config.ema_decay,
             clip_norm=optimization.clip_norm,
@@ -72,6 +71,31 @@ class Program:
         """Shape and sharding of a batch."""
         shape = self.config.batch_size, self.d_model
         return jax.ShapeDtypeStruct(shape, self.batch_dtype, sharding=batch_sharding(self.mesh))
+
+    @cached_property
+    def pace(self) -> Pace:
+        """What the step takes from the flags as it runs, on every device."""
+        config, optimization = self.config, self.config.optimization
+        peak = peak_rate(optimization, self.method.default_learning_rate(), config.method.width)
+        numbers = Pace(schedule(optimization, peak, config.steps), np.int32(min(config.dead_tokens, SINCE_LIMIT)))
+        place = NamedSharding(self.mesh, P())
+        return jax.tree.map(lambda n: jax.make_array_from_callback((), place, lambda _: n), numbers)
+
+    @property
+    def abstract_pace(self) -> Pace:
+        """Its shapes, types and shardings."""
+        place = NamedSharding(self.mesh, P())
+        number = lambda dtype: jax.ShapeDtypeStruct((), dtype, sharding=place)
+        return Pace(Schedule(number("f4"), number("i4"), number("i4"), number("i4")), number("i4"))
+
+    @cached_property
+    def key(self) -> tuple:
+        """Programs with equal keys compile to the same step, which `pace` and the state then tell apart."""
+        free = dict.fromkeys(("learning_rate", "warmup_fraction", "decay_fraction"), 0.0) | {"learning_rate": None}
+        seed = self.config.seed if self.config.optimization.optimizer == "adam_bf16" else None  # rounds by it
+        optimization = dataclasses.replace(self.config.optimization, **free)
+        dtype = np.dtype(self.batch_dtype).name
+        return self.config.method, optimization, self.step_config, self.d_model, dtype, self.mesh, seed
 
     @property
     def forms_gradient(self) -> bool:
@@ -103,9 +127,6 @@ class Program:
         return plan_memory(self.abstract, batches, self.forms_gradient)
 
     def lower(self) -> jax.stages.Lowered:
-        """The step (state, batch) -> (state, metrics), ready to be compiled."""
-        config, optimization = self.config, self.config.optimization
-        peak = peak_rate(optimization, self.method.default_learning_rate(), config.method.width)
-        rate = schedule(optimization, peak, config.steps)
-        step = make_step(self.method, self.optimizer, rate, self.step_config, self.abstract, self.mesh)
-        return step.lower(self.abstract, self.batch)
+        """The step (state, batch, pace) -> (state, metrics), ready to be compiled."""
+        step = make_step(self.method, self.optimizer, self.step_config, self.abstract, self.mesh)
+        return step.lower(self.abstract, self.batch, self.abstract_pace)

@@ -93,15 +93,15 @@ class Setup:
     shards: Shards | None = None
 
     @classmethod
-    def of(cls, config: TrainConfig) -> "Setup":
-        """Opens and checks everything that a bad flag could spoil.
+    def of(cls, config: TrainConfig, store: Store | None = None) -> "Setup":
+        """Opens and checks everything that a bad flag could spoil; `store` is that of the flags, where it is open.
 
         Raises:
           InputError: store, site, mesh or sizes that do not do.
         """
         mesh = make_mesh(config.mesh)
         check_divides(mesh, config.method.width, config.batch_size)
-        store = open_growing(config.store) if config.follow else open_store(config.store)
+        store = store or (open_growing(config.store) if config.follow else open_store(config.store))
         site = default_site(store, config.site)
         shards = Shards(store, site) if config.follow else None
         rows = store.rows_planned if shards else store.rows
@@ -135,7 +135,7 @@ class Setup:
     def batches(self) -> Batches:
         """The training rows; those held out never come."""
         rows = (0, self.rows - self.holdout)
-        size, seed, dtype = self.config.batch_size, self.config.seed, self.store.dtype(self.site)
+        size, seed, dtype = self.config.batch_size, self.config.order_seed, self.store.dtype(self.site)
         return Batches(self.store, self.site, size, seed, rows=rows, dtype=dtype, shards=self.shards)
 
     def wait_for_batch(self, step: int, give_up: Callable[[], object]) -> bool:

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from jaxsae.dictionary import Batch, Method, Params, Report
 from jaxsae.kernels import Taps, group, pair_lists, rows_travel, zero_taps
 from jaxsae.parallel import DATA, MODEL, shardings, sum_over_data
+from jaxsae.training.optimizer import Schedule
 from jaxsae.training.state import TrainState, state_specs
 from jaxsae.training.update import PairGradient, UpdateRule, Weights
 
@@ -49,13 +50,24 @@ class Outcome:
     finite: jax.Array
 
 
+@flax.struct.dataclass
+class Pace:
+    """Numbers of a run that its step takes as arguments: runs that differ in these alone share one compiled program.
+
+    Attributes:
+      schedule: of the learning rate, with the number of steps. dead_tokens: int32, rows without firing after which a
+        latent counts as dead.
+    """
+
+    schedule: Schedule
+    dead_tokens: jax.Array
+
+
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
-    """What a step needs to know besides the method and the optimiser."""
+    """What a step needs to know besides the method and the optimiser when it is compiled."""
 
     batch_size: int
-    steps: int
-    dead_tokens: int
     compute_dtype: str = "float32"
     ema_decay: float = 0.0
     clip_norm: float | None = None
@@ -71,30 +83,31 @@ def make_update(method: Method, optimizer: optax.GradientTransformation, config:
 def make_step(
     method: Method,
     optimizer: optax.GradientTransformation,
-    rate: Callable[[jax.Array], jax.Array],
     config: StepConfig,
     abstract: TrainState,
     mesh: Mesh,
 ):
-    """The jitted step (state, x [batch_size, d]) -> (state, StepMetrics); the state is donated.
+    """The jitted step (state, x [batch_size, d], Pace) -> (state, StepMetrics); the state is donated.
 
     `x` holds activations as the store has them; rows lie over `data`.
     """
     specs = state_specs(abstract)
     update = make_update(method, optimizer, config)
-    device = partial(_device_step, method=method, update=update, rate=rate, config=config)
-    sharded = jax.shard_map(device, mesh=mesh, in_specs=(specs, P(DATA, None)), out_specs=(specs, P()), check_vma=False)
-    places, rows = shardings(mesh, specs), shardings(mesh, P(DATA, None))
-    return jax.jit(sharded, in_shardings=(places, rows), out_shardings=(places, shardings(mesh, P())), donate_argnums=0)
+    device = partial(_device_step, method=method, update=update, config=config)
+    sharded = jax.shard_map(
+        device, mesh=mesh, in_specs=(specs, P(DATA, None), P()), out_specs=(specs, P()), check_vma=False
+    )
+    places, rows, whole = shardings(mesh, specs), shardings(mesh, P(DATA, None)), shardings(mesh, P())
+    return jax.jit(sharded, in_shardings=(places, rows, whole), out_shardings=(places, whole), donate_argnums=0)
 
 
-def _device_step(state: TrainState, x: jax.Array, *, method, update: UpdateRule, rate, config: StepConfig):
+def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update: UpdateRule, config: StepConfig):
     y = ((x.astype(jnp.float32) - state.mean) * state.scale).astype(config.compute_dtype)
-    dead = state.since_fired > config.dead_tokens
+    dead = state.since_fired > pace.dead_tokens
     dead_count = jax.lax.psum(dead.sum(), MODEL)
-    fraction = state.step.astype(jnp.float32) / config.steps
+    fraction = state.step.astype(jnp.float32) / pace.schedule.steps
     batch = Batch(x=y, dead=dead, rows=config.batch_size, step_fraction=fraction)
-    learning_rate = rate(state.step)
+    learning_rate = pace.schedule(state.step)
 
     def attempt(use_aux: bool, weights: Weights) -> tuple[Outcome, Weights]:
         (loss, report), gradient = loss_and_gradient(method, config, update, weights.params, batch, use_aux)

@@ -43,13 +43,19 @@ def test_scripts_pass_bash_and_shellcheck(script):
 
 
 @pytest.mark.parametrize(("status", "queued"), [(0, False), (2, False), (75, True)])
-def test_slurm_queues_a_job_again_that_was_saved(fake, monkeypatch, status, queued):
+@pytest.mark.parametrize(("script", "array", "job"), [("slurm", None, "123"), ("sweep_slurm", "7", "120_7")])
+def test_slurm_queues_a_job_again_that_was_saved(fake, monkeypatch, status, queued, script, array, job):
     srun, scontrol = fake("srun", f"exit {status}"), fake("scontrol")
     monkeypatch.setenv("SLURM_JOB_ID", "123")
-    done = subprocess.run(["bash", LAUNCH / "slurm", "train", "--flagfile=a b.flags"], capture_output=True)
+    if array is not None:
+        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "120")
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", array)
+    command = ["train"] if script == "slurm" else []
+    done = subprocess.run(["bash", LAUNCH / script, *command, "--flagfile=a b.flags"], capture_output=True)
     assert done.returncode == status
-    assert srun.read_text().endswith("-m jaxsae.cli train --flagfile=a b.flags --distributed=auto\n")
-    assert (scontrol.read_text() if scontrol.exists() else "") == ("requeue 123\n" if queued else "")
+    name = "train" if script == "slurm" else "sweep"
+    assert srun.read_text().endswith(f"-m jaxsae.cli {name} --flagfile=a b.flags --distributed=auto\n")
+    assert (scontrol.read_text() if scontrol.exists() else "") == (f"requeue {job}\n" if queued else "")
 
 
 def test_slurm_outlives_its_tasks_at_the_time_limit(fake, monkeypatch):
@@ -105,8 +111,9 @@ def check_schema(value, kind: str) -> None:
     return None
 
 
-def test_the_gke_manifest_is_one_that_kubernetes_takes():
-    manifest = yaml.safe_load((LAUNCH / "gke.yaml").read_text())
+@pytest.mark.parametrize("name", ["gke.yaml", "sweep_gke.yaml"])
+def test_the_gke_manifests_are_ones_that_kubernetes_takes(name):
+    manifest = yaml.safe_load((LAUNCH / name).read_text())
     assert (manifest["apiVersion"], manifest["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
     assert set(manifest["spec"]) <= {"replicatedJobs", "network", "successPolicy", "failurePolicy", "startupPolicy"}
     (job,) = manifest["spec"]["replicatedJobs"]

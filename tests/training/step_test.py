@@ -11,7 +11,7 @@ from jaxsae.training import update
 from jaxsae.training.config import OptimizerConfig
 from jaxsae.training.optimizer import make_optimizer, schedule
 from jaxsae.training.state import abstract_state, create_state, make_init
-from jaxsae.training.step import StepConfig, make_step
+from jaxsae.training.step import Pace, StepConfig, make_step
 
 D, WIDTH, K, BATCH, STEPS = 8, 72, 6, 32, 4
 
@@ -23,13 +23,13 @@ def trained(shape, dead_tokens, **flags):
     optimizer = make_optimizer(OptimizerConfig(), 0)
     init = make_init(method, optimizer, D, ema=False)
     abstract = abstract_state(init, D, mesh)
-    config = StepConfig(BATCH, 100, dead_tokens, **flags)
-    step = make_step(method, optimizer, schedule(OptimizerConfig(), 1e-2, 100), config, abstract, mesh)
+    step = make_step(method, optimizer, StepConfig(BATCH, **flags), abstract, mesh)
+    pace = Pace(schedule(OptimizerConfig(), 1e-2, 100), np.int32(dead_tokens))
     state = create_state(init, 0, Normalization.identity(D), mesh)
     rng = np.random.default_rng(0)
     for _ in range(STEPS):
         x = rng.normal(size=(BATCH, D)).astype(np.float32) + np.arange(D)
-        state, metrics = step(state, jax.device_put(x, batch_sharding(mesh)))
+        state, metrics = step(state, jax.device_put(x, batch_sharding(mesh)), pace)
     return jax.device_get((state.params, state.moments.mu, metrics))
 
 

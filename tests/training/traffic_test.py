@@ -5,6 +5,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxsae.dictionary import MethodConfig, make_method
@@ -12,7 +13,7 @@ from jaxsae.parallel import batch_sharding, make_mesh
 from jaxsae.training.config import OptimizerConfig
 from jaxsae.training.optimizer import make_optimizer, schedule
 from jaxsae.training.state import abstract_state, make_init
-from jaxsae.training.step import StepConfig, make_step
+from jaxsae.training.step import Pace, StepConfig, make_step
 
 D, BATCH, K = 32, 64, 8
 SIZES = {"f32": 4, "s32": 4, "u32": 4, "bf16": 2, "pred": 1}
@@ -28,10 +29,9 @@ def compiled_step(shape, width, architecture="topk", **kwargs):
     optimizer = make_optimizer(OptimizerConfig(), 0)
     init = make_init(method, optimizer, D, ema=False)
     abstract = abstract_state(init, D, mesh)
-    rate = schedule(OptimizerConfig(), 1e-3, 100)
-    step = make_step(method, optimizer, rate, StepConfig(BATCH, 100, 10**6, **kwargs), abstract, mesh)
+    step = make_step(method, optimizer, StepConfig(BATCH, **kwargs), abstract, mesh)
     x = jax.ShapeDtypeStruct((BATCH, D), jnp.float32, sharding=batch_sharding(mesh))
-    return step.lower(abstract, x).compile()
+    return step.lower(abstract, x, Pace(schedule(OptimizerConfig(), 1e-3, 100), np.int32(10**6))).compile()
 
 
 def bytes_moved(text):

@@ -1,0 +1,206 @@
+"""A run under way: its state, its log and its checkpoints. Whoever brings the batches may train several on each."""
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import jaxsae
+from jaxsae import processes
+from jaxsae.errors import InputError
+from jaxsae.files import write_json
+from jaxsae.progress import Progress, is_first_process, say
+from jaxsae.training.checkpoint import Checkpoints, read_metadata
+from jaxsae.training.metrics import MetricsLog, Speed
+from jaxsae.training.run import CHECKPOINTS
+from jaxsae.training.setup import Setup
+from jaxsae.training.state import TrainState
+from jaxsae.training.step import StepMetrics
+
+
+class LiveRun:
+    """Takes the outcomes of steps, one after another; looks at each when the next is on its way to the device.
+
+    A context that closes log and checkpoints; what was not saved is then lost.
+
+    Attributes:
+      state: after the step taken last. taken: how many steps that is. done: how many there were to begin with.
+    """
+
+    def __init__(self, setup: Setup, workdir: Path, checkpoints: Checkpoints, bar: Progress):
+        """Restores the newest checkpoint, or makes a fresh state.
+
+        Raises:
+          InputError: a damaged checkpoint; a store that has other rows than when the run was begun.
+        """
+        self.setup, self.workdir, self._checkpoints, self._bar = setup, workdir, checkpoints, bar
+        self.done = self.taken = checkpoints.latest or 0
+        if self.done:
+            _check_same_rows(setup, workdir)
+        with processes.busy("making or restoring the state"):
+            self.state: TrainState = (
+                checkpoints.restore(self.done, setup.abstract) if self.done else setup.fresh_state()
+            )
+        self._previous: StepMetrics | None = None
+        self._started = time.perf_counter()
+
+    def __enter__(self) -> "LiveRun":
+        self._open = ExitStack()
+        log = self._open.enter_context(MetricsLog(self.workdir, self.done))
+        self._watch = _Watch(self.setup, log, self._bar, self.done, skipped=int(self.state.skipped))
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._open.__exit__(*exception)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last step was taken."""
+        return self.taken >= self.setup.config.steps
+
+    @property
+    def is_due(self) -> bool:
+        """Whether --checkpoint_every asks for a checkpoint; the last one is `finish`'s."""
+        return self.taken % self.setup.config.checkpoint_every == 0 and not self.is_complete
+
+    def take(self, state: TrainState, metrics: StepMetrics) -> None:
+        """Takes what a step has made of `self.state`, and looks at the step before it.
+
+        Raises:
+          InputError: that step's batch or loss was not finite, and --on_nan=stop. DiskFullError: a save found no room.
+        """
+        self._checkpoints.check()  # steps after a save that failed would be lost
+        self.state, before, self._previous = state, self._previous, metrics
+        self.taken += 1
+        if before is not None:
+            self._watch(self.taken - 1, before)
+
+    def save(self, wait: bool = False) -> None:
+        """Starts to save the last step, after a look at it: one that stops the run is not saved as if it had been taken."""
+        self._look()
+        self._checkpoints.save(self.taken, self.state, self.setup.metadata())
+        if wait:
+            self._checkpoints.wait()
+        self._remove_shards()
+
+    def finish(self) -> None:
+        """Looks at the last step and returns when it is on disk; of a complete run, writes run.json."""
+        self._look()
+        if self.taken > self.done:
+            self.save(wait=True)
+        if self.is_complete:
+            _write_summary(self.workdir, self.setup, self.seconds, self.taken - self.done)
+
+    @property
+    def seconds(self) -> float:
+        """Since the state was there."""
+        return time.perf_counter() - self._started
+
+    def closing(self) -> str:
+        """The last figures that were logged, for the line that ends a run."""
+        return self._watch.closing()
+
+    def _look(self) -> None:
+        if self._previous is not None:
+            metrics, self._previous = self._previous, None
+            self._watch(self.taken, metrics)
+
+    def _remove_shards(self) -> None:
+        setup = self.setup
+        if setup.config.keep_bytes is None or not is_first_process():
+            return
+        # What is saved may prove damaged: rows since the oldest checkpoint that is kept can be needed again.
+        row = setup.batches.order.lowest_row_from(self._checkpoints.oldest or 0)
+        if gone := setup.shards.remove_below(row, setup.config.keep_bytes):
+            say(f"{setup.store.url}: removed {len(gone)} shards, up to shard {gone[-1]}, that were trained on")
+
+
+def _check_same_rows(setup: Setup, workdir: Path) -> None:
+    """Refuses a store that has grown or shrunk since the run began: its batches would be others."""
+    before = read_metadata(workdir / CHECKPOINTS)[1]["dictionary"].get("store_rows")
+    if before not in (None, setup.rows):
+        raise InputError(
+            f"--store={setup.config.store}: has {setup.rows} rows, and had {before} when {workdir} was begun. "
+            "Give the store as it was, or another --workdir with --initialize_from for the weights."
+        )
+
+
+class _Watch:
+    """Looks at the metrics of finished steps: logs them, moves the bar, stops on what is not finite."""
+
+    def __init__(self, setup: Setup, log: MetricsLog, bar: Progress, done: int, skipped: int):
+        self._setup, self._log, self._bar = setup, log, bar
+        self._speed, self._first, self._skipped = Speed(), done, skipped
+        self._last: dict[str, float] = {}
+
+    def __call__(self, step: int, metrics: StepMetrics) -> None:
+        """Takes the metrics of the `step`-th step, counted from 1."""
+        config = self._setup.config
+        metrics = jax.device_get(metrics)
+        processes.beat(f"step {step}")
+        if not metrics.finite:
+            self._not_finite(step)
+        if step % config.log_every and step != config.steps:
+            return self._bar.advance(config.batch_size)
+        tokens = step * config.batch_size
+        figures = {
+            "step": step,
+            "tokens": tokens,
+            "loss": float(metrics.loss),
+            "fvu": float(metrics.fvu),
+            "l0": float(metrics.l0),
+            "dead_fraction": float(metrics.dead) / config.method.width,
+            "aux_loss": float(metrics.aux),
+            "learning_rate": float(metrics.learning_rate),
+            "skipped_batches": self._skipped,
+            "tokens_per_second": self._speed(tokens - self._first * config.batch_size),
+        }
+        self._log.write(figures)
+        self._last = figures
+        shown = {name: f"{figures[name]:.4g}" for name in ("loss", "fvu", "l0")}
+        self._bar.advance(config.batch_size, **shown, dead=f"{figures['dead_fraction']:.1%}")
+
+    def closing(self) -> str:
+        """The last figures that were logged, in words."""
+        if not self._last:
+            return ""
+        shown = ", ".join(f"{name} {self._last[name]:.4g}" for name in ("loss", "fvu", "l0"))
+        return f", {self._last['tokens']:,} tokens: {shown}, dead {self._last['dead_fraction']:.1%}"
+
+    def _not_finite(self, step: int) -> None:
+        self._skipped += 1
+        where = describe_bad_batch(self._setup, step - 1)
+        if self._setup.config.on_nan == "skip":
+            return say(f"step {step} left out: {where}")
+        raise InputError(
+            f"step {step}: {where} The weights are those of step {step - 1}. "
+            "Mend the store, or add --on_nan=skip to leave such batches out and count them."
+        )
+
+
+def describe_bad_batch(setup: Setup, index: int) -> str:
+    """Which rows of the batch of a step (from 0) hold NaN or Inf."""
+    bad = ~np.isfinite(setup.batches[index].astype(np.float32)).all(1)
+    if not bad.any():
+        return "the loss is not finite though the batch is; a lower --learning_rate may help."
+    rows = np.sort(setup.batches.rows_of(index)[bad])
+    listed = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+    return f"{len(rows)} of {len(bad)} rows hold NaN or Inf (rows {listed} of {setup.store.url}, site {setup.site})."
+
+
+def _write_summary(workdir: Path, setup: Setup, seconds: float, steps: int) -> None:
+    if not is_first_process():
+        return
+    summary = {
+        "jaxsae": jaxsae.__version__,
+        "jax": jax.__version__,
+        "devices": [str(d.device_kind) for d in setup.mesh.devices.flat],
+        "mesh": list(setup.mesh.devices.shape),
+        "steps_of_this_process": steps,
+        "seconds_of_this_process": seconds,
+        "rows_in_store": setup.rows,
+        "rows_held_out": setup.holdout,
+    }
+    write_json(workdir / "run.json", summary)
