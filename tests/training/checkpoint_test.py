@@ -19,7 +19,8 @@ from jaxsae import processes
 from jaxsae.errors import DiskFullError, InputError
 from jaxsae.parallel import make_mesh
 from jaxsae.training import load, orbax_errors, train
-from jaxsae.training.checkpoint import Checkpoints, read_metadata, sums_of_bits
+from jaxsae.training.checkpoint import Checkpoints, read_metadata
+from jaxsae.training.sums import sums_of_bits
 
 # Orbax leaves the reads of a damaged checkpoint's other arrays to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
