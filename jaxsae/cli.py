@@ -4,6 +4,7 @@ Exit status: 0 done; 2 bad usage or input, one message and no traceback; 75 stop
 started again; 1 anything else.
 """
 
+import os
 import sys
 import textwrap
 import traceback
@@ -149,7 +150,13 @@ def run(arguments: list[str]) -> int:
 
 def main() -> None:
     """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        status = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
+    sys.exit(status)
 
 
 if __name__ == "__main__":

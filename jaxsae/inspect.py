@@ -88,7 +88,12 @@ def describe_sweep(sweep: Path) -> str:
     """A sweep: its grid, and each member with its figures, as sweep.json has them; a worker brings that up to date."""
     if not (sweep / SWEEP).is_file():
         return f"sweep     {sweep}\nis        begun, and no member has been started yet"
-    content = json.loads((sweep / SWEEP).read_text())
+    try:
+        content = json.loads((sweep / SWEEP).read_text())
+    except ValueError as error:
+        raise InputError(
+            f"{sweep / SWEEP}: cannot be read as JSON ({error}). Run the same `jaxsae sweep` again."
+        ) from None
     members, claims = content["members"], Claims(sweep, lease=60.0)
     for member in members:
         if member["status"] == "running" and claims.holder(member["name"]) is None:

@@ -66,13 +66,9 @@ class Corpus:
         """
         if self.tokenizer is None:
             return self.source.sequences(vocabulary, batch_size, rows, self.reading.skip_positions)
-        if self.tokenizer.size > vocabulary:
-            raise InputError(
-                f"--tokenizer={self.tokenizer_name}: has {self.tokenizer.size:,} tokens and the model {vocabulary:,}: it "
-                "is another model's."
-            )
+        tokenizer = self.tokenizer.bounded(vocabulary, self.tokenizer_name)
         cut = self.reading.packing, self.reading.skip_positions
-        made = make_sequences(self.source, self.tokenizer, self.context, batch_size, rows, *cut, fewer)
+        made = make_sequences(self.source, tokenizer, self.context, batch_size, rows, *cut, fewer)
         if made.beyond_context and not fewer:
             say(f"--context={self.context}: {made.beyond_context:,} tokens of longer documents are cut off.")
         return made

@@ -148,7 +148,7 @@ def make_sequences(
     """Tokenises documents until they give `rows` rows, or all of them.
 
     Args:
-      documents: (number, text); empty ones give nothing.
+      documents: (number, text); empty ones, and those of white space alone, give nothing.
       context: tokens of a sequence; more than the tokenizer sets around a text.
       fewer: whether a text that gives fewer than `rows` will do.
       packing: fill each sequence with documents end to end, the last one shorter; else one document each.
@@ -205,7 +205,8 @@ def _tokenised(
     """(number, ids) of documents that have any; `out` learns which were taken."""
     documents, first = iter(documents), None
     while group := list(islice(documents, _DOCUMENTS_AT_ONCE)):
-        for (number, _), ids in zip(group, tokenizer.encode([text for _, text in group]), strict=True):
+        texts = [text if text.strip() else "" for _, text in group]
+        for (number, _), ids in zip(group, tokenizer.encode(texts), strict=True):
             first = number if first is None else first
             out.documents = (first, number + 1)
             if len(ids):

@@ -95,6 +95,13 @@ def text_of(record: Any, field: str, where: str) -> str:
         raise InputError(
             f"{where}: field {field!r} holds {type(record[field]).__name__}, not text. Name another by --text_field."
         )
+    try:
+        record[field].encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(record[field][error.start]):04x}"
+        raise InputError(
+            f"{where}: field {field!r} holds half a character ({half}), which is no text. Mend it."
+        ) from None
     return record[field]
 
 

@@ -1,5 +1,6 @@
 """A Hugging Face tokenizer, and which of its special tokens go where."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
@@ -22,8 +23,10 @@ class Tokenizer:
       separator: ids that stand between two documents of one sequence.
       special: {id: token} of the special tokens, whose rows are dropped; the unknown token counts as text.
       padding, mask: ids, None where there is none.
-      size: tokens there are.
+      size: tokens there are; a model may lack those that were added and that no text uses.
     """
+
+    _known: tuple[int, str] | None = None
 
     def __init__(self, tokenizer: Any, bos: str, packing: bool):
         """Finds out what the tokenizer itself sets around a text.
@@ -55,7 +58,31 @@ class Tokenizer:
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """int32 ids of each text alone, without prefix and suffix."""
         ids = self._tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-        return [np.asarray(i, np.int32) for i in ids]
+        ids = [np.asarray(i, np.int32) for i in ids]
+        self._check_known(*ids)
+        return ids
+
+    def bounded(self, vocabulary: int, name: str) -> "Tokenizer":
+        """The same, for a model of `vocabulary` tokens: others are refused, by the tokenizer's `name`, where they come up.
+
+        Raises:
+          InputError: they stand in prefix, suffix or separator; also from `encode`.
+        """
+        out = copy.copy(self)
+        out._known = vocabulary, name
+        out._check_known(*(np.asarray(ids, np.int32) for ids in (self.prefix, self.suffix, self.separator)))
+        return out
+
+    def _check_known(self, *ids: np.ndarray) -> None:
+        if self._known is None or self.size <= self._known[0]:
+            return
+        largest = max((int(i.max()) for i in ids if len(i)), default=-1)
+        if largest >= self._known[0]:
+            token = self._tokenizer.convert_ids_to_tokens(largest)
+            raise InputError(
+                f"--tokenizer={self._known[1]}: gives token {largest} ({token!r}) and the model has {self._known[0]:,}: "
+                "it is another model's."
+            )
 
     def fingerprint(self) -> str:
         """Tells vocabularies apart."""

@@ -12,6 +12,11 @@ from jaxsae.lm import fingerprint, libraries
 from jaxsae.paths import absolute
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+# Their first position is the one after padding's, in a table as long as config.json says: those before it are lost.
+_POSITIONS_AFTER_PADDING = (
+    "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "longformer", "mpnet",
+    "ibert", "esm",
+)  # fmt: skip
 _WHOLE, _PARTS = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -36,7 +41,11 @@ class Checkpoint:
     @property
     def context(self) -> int | None:
         """The most positions that the model takes, None where there is no limit."""
-        return getattr(self.config.get_text_config(), "max_position_embeddings", None)
+        text = self.config.get_text_config()
+        limit = getattr(text, "max_position_embeddings", None)
+        if limit is None or text.model_type not in _POSITIONS_AFTER_PADDING:
+            return limit
+        return limit - (text.pad_token_id or 0) - 1
 
     @cached_property
     def fingerprint(self) -> str:
@@ -89,7 +98,7 @@ def find(name: str, options: Any) -> Checkpoint:
     tried = "" if local else libraries.reach_hub()
     try:
         config = transformers.AutoConfig.from_pretrained(name, **_common(options))
-        return Checkpoint(name, options, config, _kind(config, transformers), tried)
+        return Checkpoint(name, options, config, _kind(name, config, transformers), tried)
     except InputError:
         raise
     except Exception as error:  # the library raises a dozen kinds
@@ -160,7 +169,7 @@ def _check_directory(path: Path) -> None:
     raise InputError(f"--model={path}: no weights (*.safetensors) in it.")
 
 
-def _kind(config: Any, transformers: ModuleType) -> str:
+def _kind(name: str, config: Any, transformers: ModuleType) -> str:
     """Whether a checkpoint predicts the next token or masked ones."""
     masked = transformers.models.auto.modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     causal = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -171,7 +180,7 @@ def _kind(config: Any, transformers: ModuleType) -> str:
         return "masked"
     if config.model_type in causal or getattr(config, "auto_map", None):
         return "causal"
-    raise InputError(f"--model: {config.model_type} is no causal and no masked language model.")
+    raise InputError(f"--model={name}: {config.model_type} is no causal and no masked language model.")
 
 
 def _explained(name: str, error: Exception, tried: str) -> str:
@@ -187,6 +196,9 @@ def _explained(name: str, error: Exception, tried: str) -> str:
             "name a revision that has them with --revision."
         )
     if type(error).__name__ == "SafetensorError":
+        pointers = [p.name for p in sorted(Path(name).glob("*.safetensors")) if p.stat().st_size < 1024]
+        if any(b"git-lfs" in (Path(name) / p).read_bytes() for p in pointers):
+            return f"--model={name}: {pointers[0]} is a Git LFS pointer, not the weights. Run `git lfs pull` there."
         return (
             f"--model={name}: its *.safetensors are damaged or cut short ({text}). Get them anew: download the model "
             "again, or model.save_pretrained(DIR) where it is whole."

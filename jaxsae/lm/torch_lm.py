@@ -60,7 +60,7 @@ class TorchLM:
         return cls(load_torch.find(name, config))
 
     def widths(self, names: tuple[str, ...]) -> dict[str, int]:
-        """d_model of each site, from a pass over two tokens.
+        """d_model of each site, from a pass over two sequences of three tokens.
 
         Raises:
           InputError: no such site, one that no forward pass reaches, or whose values are not [B, T, d_model].
@@ -70,13 +70,13 @@ class TorchLM:
         def take(site: str, x: Any) -> None:
             found[site] = tuple(x.shape) if hasattr(x, "shape") else ()
 
-        self._run(np.zeros((1, 2), np.int32), self._places(names), take)
+        self._run(np.zeros((2, 3), np.int32), self._places(names), take)
         for site in names:
             if site not in found:
                 raise InputError(f"--sites={site}: the forward pass of {self.name} does not reach that module.")
-            if len(found[site]) != 3 or found[site][:2] != (1, 2):
+            if len(found[site]) != 3 or found[site][:2] != (2, 3):
                 shape = list(found[site]) or "no tensor"
-                raise InputError(f"--sites={site}: gives {shape} for 1 sequence of 2 tokens, not [1, 2, d_model].")
+                raise InputError(f"--sites={site}: gives {shape} for 2 sequences of 3 tokens, not [2, 3, d_model].")
         return {site: found[site][-1] for site in names}
 
     def read(self, tokens: np.ndarray, kept: np.ndarray, names: tuple[str, ...], dtype: str) -> dict[str, np.ndarray]:
@@ -91,7 +91,7 @@ class TorchLM:
           {site: [positions kept, d_model]}.
 
         Raises:
-          InputError: float16 overflowed, naming site and layer.
+          InputError: Inf or NaN, as where float16 overflows, naming site and layer.
         """
         index = self.torch.as_tensor(np.flatnonzero(kept), device=self.device)
         out: dict[str, np.ndarray] = {}
@@ -99,8 +99,8 @@ class TorchLM:
         def take(site: str, x: Any) -> None:
             rows = x.reshape(-1, x.shape[-1]).index_select(0, index)  # a copy: later layers may write into x
             narrow = rows.to(getattr(self.torch, dtype))
-            if "float16" in (self.dtype, dtype) and not self.torch.isfinite(narrow).all():
-                self._refuse_overflow(site, rows, dtype)
+            if not self.torch.isfinite(narrow).all():
+                self._refuse_overflow(site, rows)
             out[site] = _to_numpy(narrow, self.torch)
 
         self._run(tokens, self._places(names), take)
@@ -192,7 +192,7 @@ class TorchLM:
         finally:
             handle.remove()
 
-    def _refuse_overflow(self, site: str, rows: Any, dtype: str) -> None:
+    def _refuse_overflow(self, site: str, rows: Any) -> None:
         layer = re.search(r"\d+", site)
         where = f"Site {site}" + (f" (layer {layer.group()} of {self.layers})" if layer else "")
         if self.torch.isfinite(rows).all():
@@ -200,6 +200,10 @@ class TorchLM:
             raise InputError(
                 f"{where}: values up to {largest:.3g} overflow the store's float16, which ends at 65,504. "
                 "Take --dtype=bfloat16 or --dtype=float32 (and another --store, where shards of this one are complete)."
+            )
+        if self.dtype != "float16":
+            raise InputError(
+                f"{where}: Inf or NaN in the model's {self.dtype} activations. See that the weights of {self.name} are whole."
             )
         raise InputError(
             f"{where}: Inf or NaN in the model's {self.dtype} activations. Let the model compute in another type: "

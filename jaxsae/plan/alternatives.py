@@ -37,10 +37,11 @@ def alternatives(config: PlanConfig, topology: Topology, program: Program, figur
         offer(f"--batch_size={half}", _with(program, batch_size=half, tokens=1000 * half), 1.0, 0.5)
     larger = topology
     while (larger := larger.larger()) is not None:
-        more = larger.count // data
-        if config.method.width % more:
+        more, rest = divmod(larger.count, data)
+        if rest or config.method.width % more:
             continue
-        offer(f"--topology={larger}", _resized(program, data, more), model / more)
+        mesh = f" --mesh={data},{more}" if config.mesh else ""
+        offer(f"--topology={larger}{mesh}", _resized(program, data, more), model / more)
         if found[-1]["fits"]:
             break
     return found

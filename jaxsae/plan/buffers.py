@@ -46,8 +46,11 @@ class Buffers:
         return max((slot.largest for slot in self.slots), key=shape_bytes, default=None)
 
     def largest_of_batch(self, width: int, d: int) -> tuple[str, tuple[int, ...]] | None:
-        """Of the temporaries that are not shaped as weights or their vectors: those that a batch brings with it."""
-        weights = lambda sizes: {width, d} <= set(sizes) or set(sizes) <= {width, 1}
+        """Of the temporaries that are not [width, d], as weights are, or [width]: those that a batch may bring with it.
+
+        By the order of their dimensions: where a batch has d rows, its pre-activations are [d, width].
+        """
+        weights = lambda sizes: tuple(size for size in sizes if size != 1) in ((width, d), (width,), ())
         shapes = [shape for slot in self.slots for shape in slot.shapes if not weights(shape[1])]
         return max(shapes, key=shape_bytes, default=None)
 

@@ -35,7 +35,8 @@ def compile_step(config: PlanConfig) -> dict[str, Any]:
         environment = os.environ | {
             "JAX_PLATFORMS": "cpu",
             "TF_CPP_MIN_LOG_LEVEL": "3",
-            "XLA_FLAGS": f"--xla_dump_to={folder}/dump",  # brings the account of memory
+            # The dump brings the account of memory.
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={folder}/dump",
         }
         command = [sys.executable, "-m", "jaxsae.plan.compiled", json.dumps(to_dict(config)), f"{folder}/result.json"]
         with open(f"{folder}/errors", "w+") as errors:

@@ -1,7 +1,7 @@
 """`jaxsae plan`: the figures, on the screen and as JSON."""
 
 import dataclasses
-import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +61,15 @@ def _check(config: PlanConfig, topology: Topology) -> None:
         raise InputError(f"--batch_size={config.batch_size} does not divide over {data} data shards: {fix}")
     if config.json:
         file = Path(config.json)
-        target = file if file.exists() else file.absolute().parent
-        if file.is_dir() or not os.access(target, os.W_OK):
+        try:
+            if file.is_dir():
+                raise IsADirectoryError
+            with tempfile.TemporaryFile(dir=file.absolute().parent):  # asking for the right to write says yes to root
+                pass
+        except OSError:
             raise InputError(
                 f"--json={config.json}: cannot be written there. Name a file in a folder that you may write to."
-            )
+            ) from None
 
 
 def figures_of(config: PlanConfig, topology: Topology, compiled: dict[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def _memory(figures: dict[str, Any], each: str) -> list[str]:
         notes.append(f"  largest temporary: {largest['shape']}, {_size(largest['bytes'])}")
         if of_batch:
             notes.append(
-                f"  largest with rows of the batch: {of_batch['shape']}, {_size(of_batch['bytes'])}; "
+                f"  largest not shaped as weights: {of_batch['shape']}, {_size(of_batch['bytes'])}; "
                 f"batch x latents in float32 would be {_size(whole)}"
             )
     if figures["chip"].startswith("H") and figures["fits"] and figures["peak_bytes"] > 0.75 * figures["memory_bytes"]:
@@ -91,6 +91,8 @@ def _time(figures: dict[str, Any]) -> list[str]:
 def _advice(figures: dict[str, Any]) -> list[str]:
     if figures["fits"]:
         return []
+    if not figures["alternatives"]:
+        return ["", "nothing makes it fit: no larger slice, cheaper optimizer or smaller batch is left"]
     rows = ["", "to make it fit (state exact, workspace scaled, not compiled):"]
     for one in figures["alternatives"]:
         verdict = "fits" if one["fits"] else "still too large"

@@ -169,12 +169,13 @@ def _compute(name: str, members: list[dict], found: dict[str, Any] | None) -> li
     out = []
     for k in ks:
         own = sorted((m for m in members if _of(m, "k") == k), key=lambda m: _of(m, "width"))
-        curves = [(f"{_of(m, 'width'):,}", *_curve(_of(m, "curve"))) for m in own if _of(m, "curve")]
-        curves = [line for line in curves if len(line[1]) > 1]
+        own = [m for m in own if _of(m, "curve") and len(_curve(_of(m, "curve"))[0]) > 1]
+        curves = [(f"{_of(m, 'width'):,}", *_curve(_of(m, "curve"))) for m in own]
+        aside = [bool(m.get("held_out")) for m in own]
         fit = next((f for f in found["compute"] if f["k"] == k), None) if found else None
         if curves:
             description = f"FVU against training FLOPs at k {k:g}, with the envelope of the curves"
-            out.append((f"{k:g}", plots.compute(f"compute-{name}-{k:g}", curves, fit, COMPUTE, description)))
+            out.append((f"{k:g}", plots.compute(f"compute-{name}-{k:g}", curves, aside, fit, COMPUTE, description)))
     return out
 
 

@@ -52,14 +52,17 @@ def lines(
         return svg(figure, name, description)
 
 
-def compute(name: str, curves: Sequence[Line], fit: dict[str, Any] | None, law: Law, description: str) -> Markup:
-    """FVU against FLOPs: each width's training curves, their envelope, and the law fitted to it."""
+def compute(
+    name: str, curves: Sequence[Line], aside: Sequence[bool], fit: dict[str, Any] | None, law: Law, description: str
+) -> Markup:
+    """FVU against FLOPs: each width's training curves, their envelope, and the law fitted to it; `aside`: not fitted."""
     with matplotlib.rc_context(STYLE):
         figure, axes = new(5.0, 3.4)
         widths = list(dict.fromkeys(label for label, _, _ in curves))
-        for label, flops, fvu in curves:
-            color = series_color(widths.index(label), len(widths))
-            axes.plot(flops, fvu, color=color, linewidth=1.0, alpha=0.85, label=label)
+        for (label, flops, fvu), out in zip(curves, aside, strict=True):
+            color, style = series_color(widths.index(label), len(widths)), (0, (1, 1.5)) if out else "-"
+            text = f"{label}, held out" if out else label
+            axes.plot(flops, fvu, color=color, linestyle=style, linewidth=1.0, alpha=0.85, label=text)
         low = np.concatenate([np.asarray(fvu) for _, _, fvu in curves])
         if fit:
             envelope = fit["envelope"]

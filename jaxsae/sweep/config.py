@@ -97,6 +97,9 @@ class SweepConfig:
             self.learning_rate_exponent,
             "needs --learning_rate, the rate at --anchor_width; without either each method takes its own rule",
         )
+        for name in ("compute", "target_delta_ce"):
+            values = getattr(self, name)
+            check(all(v > 0 for v in values), name, ",".join(map(str, values)), "must be positive")
         unknown = [name for name in self.evaluate if name not in SUITES]
         check(not unknown, "evaluate", ",".join(self.evaluate), f"give some of {', '.join(SUITES)}, or nothing")
         check(not self.topology or self.dry_run, "topology", self.topology, "needs --dry_run")

@@ -184,8 +184,8 @@ def lines(config: SweepConfig, found: Sequence[Cost], store: Store) -> list[str]
         rate = "" if c.optimization.learning_rate is None else f"{c.optimization.learning_rate:.3g}"
         clock = "?" if cost.seconds is None else ("~" if cost.scaled else "") + _clock(cost.seconds)
         table.append(
-            f"{cost.member.name:<32}{c.steps:>10,}{c.steps * c.batch_size:>16,}{rate:>10}{cost.flops:>12.3g}"
-            f"{cost.memory / GIB:>10.3f}{clock:>12}"
+            f"{cost.member.name:<32} {c.steps:>9,} {c.steps * c.batch_size:>15,} {rate:>9} {cost.flops:>11.3g}"
+            f" {cost.memory / GIB:>9.3f} {clock:>11}"
         )
     read = _bytes_read([cost.member for cost in found], store)
     known = [cost.seconds for cost in found if cost.seconds is not None]

@@ -14,7 +14,7 @@ from jaxsae.config import to_flag_lines
 from jaxsae.errors import InputError
 from jaxsae.files import write_text
 from jaxsae.paths import absolute
-from jaxsae.store import Store
+from jaxsae.store import Store, open_store
 from jaxsae.sweep.claims import CLAIMS
 from jaxsae.sweep.config import SweepConfig
 from jaxsae.sweep.grid import MEMBERS, Member
@@ -85,6 +85,10 @@ def _create_or_read(path: Path, content: dict[str, Any]) -> dict[str, Any]:
             return json.loads(path.read_text())
         except json.JSONDecodeError:  # whoever creates it has not written it yet, or was killed before it could
             if time.monotonic() > deadline:
+                if any((path.parent / MEMBERS).iterdir()):
+                    raise InputError(
+                        f"{path}: cannot be read, and members have begun. Give another --workdir, or restore the file."
+                    ) from None
                 write_text(path, text)
                 return json.loads(text)
             time.sleep(0.1)
@@ -118,11 +122,22 @@ def _check_same(config: SweepConfig, before: dict[str, Any], mine: dict[str, Any
             f"--workdir={config.workdir}: its members are judged otherwise: {', '.join(changes)}. Give another --workdir, "
             "or those flags."
         )
+    _check_store(config, before, mine)
+
+
+def check_store(config: SweepConfig) -> None:
+    """Raises `InputError` where the store is not what it was when the sweep began; it is opened anew."""
+    before, store = json.loads((Path(config.workdir) / GRID).read_text()), open_store(config.store)
+    marks = {s: store.metadata(s).get("fingerprint", "") for s in before["fingerprints"] if s in store.sites}
+    _check_store(config, before, {"rows": store.rows, "fingerprints": marks})
+
+
+def _check_store(config: SweepConfig, before: dict[str, Any], now: dict[str, Any]) -> None:
     for name in ("rows", "fingerprints"):
-        if before[name] != mine[name]:
+        if before[name] != now[name]:
             raise InputError(
                 f"--store={config.store}: has changed since {config.workdir} was begun ({name} {before[name]}, now "
-                f"{mine[name]}): its members would not compare. Give the store as it was ({before['store']}), or another "
+                f"{now[name]}): its members would not compare. Give the store as it was ({before['store']}), or another "
                 "--workdir."
             )
 

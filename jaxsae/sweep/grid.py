@@ -12,6 +12,7 @@ from absl import flags
 
 from jaxsae.config import from_flag_lines, to_dict
 from jaxsae.errors import InputError
+from jaxsae.progress import say
 from jaxsae.sweep.config import SweepConfig
 from jaxsae.sweep.rules import number, rate_at, tokens_at
 from jaxsae.training.config import TrainConfig
@@ -53,10 +54,13 @@ def make_members(config: SweepConfig) -> list[Member]:
         if twice is not None:
             raise InputError(f"--{name}={','.join(values)}: {twice} stands there twice")
     found: dict[tuple, Member] = {}
-    for point in _points(config, {name: values for name, values in lists.items() if values}):
+    points = _points(config, {name: values for name, values in lists.items() if values})
+    for point in points:
         member = _member(config, point, [n for n, values in lists.items() if len(values) > 1])
         found.setdefault(_essence(member), member)
     members = list(found.values())
+    if len(points) > len(members):
+        say(f"{len(points)} points of the grid are {len(members)} members: some flags are not for their method.")
     names = [m.name for m in members]
     if len(set(names)) < len(names):
         same = next(n for n in names if names.count(n) > 1)

@@ -28,7 +28,7 @@ def run_local(config: SweepConfig, path: Path, members: Sequence[Member]) -> Non
       InputError: what a worker found wrong with the input. Preempted: SIGTERM, which the workers were told of.
       RuntimeError: workers ended, and members are left.
     """
-    (path / "logs").mkdir(exist_ok=True)
+    (path / "logs").mkdir(parents=True, exist_ok=True)
     logs = [path / "logs" / f"worker-{number}.log" for number in range(config.workers)]
     with ExitStack() as open_files, StopRequest() as request:
         children = [
@@ -48,7 +48,8 @@ def run_local(config: SweepConfig, path: Path, members: Sequence[Member]) -> Non
                     child.terminate()
             statuses = [child.wait() for child in children]
     if 2 in statuses:
-        raise InputError(logs[statuses.index(2)].read_text().strip().splitlines()[-1])
+        last = logs[statuses.index(2)].read_text().strip().splitlines()[-1]
+        raise InputError(last.removeprefix("jaxsae sweep: "))
     if request.asked or Preempted.status in statuses:
         raise Preempted(f"stopped by SIGTERM; what was trained is saved. {AGAIN}")
     left = [m.name for m in members if read_outcome(path, m.name) is None]

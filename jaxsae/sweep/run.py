@@ -1,5 +1,6 @@
 """`jaxsae sweep`: checks everything, then works, or has local processes work, until the members have ended."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxsae.store import Store, open_store
 from jaxsae.sweep import cost, table
 from jaxsae.sweep.claims import Claims
 from jaxsae.sweep.config import SweepConfig
-from jaxsae.sweep.directory import SWEEP, open_sweep
+from jaxsae.sweep.directory import SWEEP, is_sweep, open_sweep
 from jaxsae.sweep.grid import Member, make_members
 from jaxsae.sweep.local import run_local
 from jaxsae.sweep.results import Results
@@ -37,10 +38,13 @@ def sweep(config: SweepConfig) -> dict[str, Any]:
     _check_can_judge(config, store, list(widths))
     if config.dry_run:
         print("\n".join(cost.lines(config, cost.costs(config, members, store), store)))
+        if not config.topology:
+            cost.Memory(store, make_mesh(config.mesh)).check(members)
         return {}
     if config.workers > 1:
         _check_alone(config)
-        path = open_sweep(config, members, store)
+        # A new one is made by the workers, once they have seen that its members fit: devices are theirs to ask.
+        path = open_sweep(config, members, store) if is_sweep(Path(config.workdir)) else Path(config.workdir)
         run_local(config, path, members)
         return _conclude(config, path, widths, None)
     return _work(config, members, store, widths)
@@ -63,8 +67,15 @@ def _check_can_run(config: SweepConfig) -> None:
             f"--evaluate={','.join(config.evaluate)}: evaluation runs in one process, and this worker has several. Give "
             "--evaluate= and evaluate members afterwards with `jaxsae evaluate`; the same sweep then takes the figures up."
         )
-    if config.csv and not Path(config.csv).absolute().parent.is_dir():
-        raise InputError(f"--csv={config.csv}: there is no such directory")
+    if config.csv:
+        folder = Path(config.csv).absolute().parent
+        try:
+            if Path(config.csv).is_dir():
+                raise IsADirectoryError(0, "is a directory")
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise InputError(f"--csv={config.csv}: cannot be written ({error.strerror}). Name a file.") from None
 
 
 def _check_can_judge(config: SweepConfig, store: Store, sites: list[str]) -> None:
@@ -89,9 +100,9 @@ def _conclude(config: SweepConfig, path: Path, widths: dict[str, int], claims: C
     if not is_first_process():
         return {}
     content = Results(config, path, widths, claims).write(last=True)
+    print("\n".join(table.lines(content["members"])))
     if config.csv:
         table.write_csv(Path(config.csv), content["members"])
-    print("\n".join(table.lines(content["members"])))
     statuses = [m["status"] for m in content["members"]]
     say(f"{path / SWEEP}: {statuses.count('finished')} of {len(statuses)} members finished")
     failed = [m["name"] for m in content["members"] if m["status"] == "failed"]

@@ -19,7 +19,7 @@ from jaxsae.store import Store
 from jaxsae.sweep.claims import Claims
 from jaxsae.sweep.config import SweepConfig
 from jaxsae.sweep.cost import Memory
-from jaxsae.sweep.directory import read_outcome, write_outcome
+from jaxsae.sweep.directory import check_store, read_outcome, write_outcome
 from jaxsae.sweep.grid import Member
 from jaxsae.sweep.results import Results
 from jaxsae.sweep.stack import CompiledSteps
@@ -110,6 +110,7 @@ class Worker:
         return taken, bool(waiting)
 
     def _train(self, members: Sequence[Member], bar: Progress) -> None:
+        processes.from_first("look at the store", lambda: check_store(self._config))
         started = time.monotonic()
         if is_first_process():
             self._results.write()
@@ -138,6 +139,10 @@ class Worker:
                 error = found
         if not is_first_process():
             return
+        try:
+            check_store(self._config)  # replaced under a run that reads it, its rows would be of both
+        except InputError as changed:
+            error = InputError(f"{changed} Remove {member.config.workdir}, which may be of both, to train it anew.")
         name, worker = member.name, self._claims.me["worker"]
         if isinstance(error, LostClaim) or not self._claims.holds(name):
             return say(f"{name}: taken over by another worker")

@@ -105,7 +105,7 @@ def test_sites(configure, make_model):
         open_hf(configure(llama, sites=()))
     with pytest.raises(InputError, match="does not reach"):
         open_hf(configure(llama, sites=("model.layers",)))
-    with pytest.raises(InputError, match=r"gives \[1, 2\] .*not \[1, 2, d_model\]"):
+    with pytest.raises(InputError, match=r"gives \[2, 3\] .*not \[2, 3, d_model\]"):
         open_hf(configure(llama, sites=("model.embed_tokens.input",)))
 
 

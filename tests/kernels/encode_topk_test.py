@@ -156,6 +156,14 @@ def test_nan_is_visible_and_stays_in_its_row(name, n):
 
 
 @implementations
+def test_products_that_overflow_and_cancel_are_visible(name):
+    x, w, b = np.ones((3, 2), np.float32), np.zeros((600, 2), np.float32), np.arange(600, dtype=np.float32)
+    x[0], w[10], w[11] = 1e30, (1e30, -1e30), (-1e30, 1e30)  # finite, and so is the sum of both rows
+    values = np.asarray(run(name, x, w, b, 4)[0])
+    assert not np.isfinite(values[0, 0]) and np.isfinite(values[1:]).all()  # NaN, or Inf where pairs are added first
+
+
+@implementations
 def test_infinity_is_visible(name):
     x, w, b = integers(5, 8, 6, 300, 3)
     b[200] = np.inf

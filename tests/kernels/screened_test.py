@@ -22,12 +22,15 @@ def test_a_screening_that_cannot_tell_latents_apart_is_repaired():
     np.testing.assert_array_equal(indices, expected_indices)
 
 
+@pytest.mark.parametrize("exact_in_bfloat16", [False, True])
 @pytest.mark.parametrize("scale", [1e-18, 1e-3, 1.0, 1e3, 1e15])
-def test_the_screening_bounds_every_pre_activation(scale):
+def test_the_screening_bounds_every_pre_activation(scale, exact_in_bfloat16):
     rng = np.random.default_rng(9)
     x, w = (rng.normal(size=s).astype(np.float32) for s in ((30, 300), (400, 300)))
     w[:100] *= 1e-4  # latents of very different lengths
     x, w = x * np.float32(scale), w
+    if exact_in_bfloat16:  # rounding costs nothing then: what is left is the sums' own error
+        x, w = (np.asarray(jnp.asarray(a, jnp.bfloat16), np.float32) for a in (x, w))
     left, right = (jax.jit(screened.rounded)(jnp.asarray(a)) for a in (x, w))
     values, at = jax.jit(lambda *a: screened.bounds_of_tile(*a, 400, 8))(left, (right, jnp.zeros(400)))
     bounds = np.empty((30, 400))

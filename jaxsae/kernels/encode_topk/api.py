@@ -42,6 +42,7 @@ def encode_topk(
       InputError: shapes that do not fit together, no rows, k out of range or no whole number, an unknown
         implementation, or one that does not run on this device or take these shapes or types.
     """
+    x, w_enc, b_enc = jnp.asarray(x), jnp.asarray(w_enc), jnp.asarray(b_enc)
     if x.ndim != 2 or w_enc.ndim != 2 or x.shape[1] != w_enc.shape[1] or b_enc.shape != w_enc.shape[:1]:
         raise InputError(
             f"encode_topk takes x[B, d], W_enc[n, d], b_enc[n]: got {x.shape}, {w_enc.shape}, {b_enc.shape}"

@@ -93,11 +93,12 @@ def has_nan(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array) -> jax.Array:
     """bool [B, 1]: rows with a NaN pre-activation.
 
     A maximum over a tile does not show them: XLA's CPU reductions may drop NaN, as does any strict `>`. Where
-    the sum of a row's pre-activations, x . sum_n W_n + sum_n b_n, is finite, none is NaN or infinite; where
-    some row's is not, all are looked at, chunk by chunk.
+    |x| . sum_n |W_n| + sum_n |b_n|, no less than any pre-activation or part of its sum, is finite for a row, none of
+    them is NaN or infinite; where some row's is not, all are looked at, chunk by chunk.
     """
-    columns = jnp.ones(w_enc.shape[0], w_enc.dtype) @ w_enc
-    total = x.astype(jnp.float32) @ columns.astype(jnp.float32) + jnp.where(jnp.isneginf(b_enc), 0, b_enc).sum()
+    columns = jnp.abs(w_enc.astype(jnp.float32)).sum(0)
+    largest = jnp.where(jnp.isneginf(b_enc), 0, jnp.abs(b_enc)).sum()
+    total = jnp.abs(x.astype(jnp.float32)) @ columns + largest
     some = ~jnp.isfinite(total).all()
     nan = jax.lax.cond(some, _nan_by_chunks, lambda x, *_: jnp.zeros(x.shape[0], bool), x, w_enc, b_enc)
     return nan[:, None]
