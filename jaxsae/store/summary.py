@@ -3,6 +3,8 @@
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from jaxsae.store.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -35,10 +37,10 @@ def summary(store: "Store") -> str:
 
 
 def _described(statistics: Statistics) -> str:
-    """Scale, norms and outlier dimensions, in a line."""
-    text = f"scale {statistics.scale:.4g}"
+    """Scale, norms (of the mean, of rows) and outlier dimensions, in a line."""
+    text = f"scale {statistics.scale:.4g}  mean of norm {np.linalg.norm(statistics.mean):.4g}"
     if not math.isnan(statistics.mean_norm):
-        text += f"  norm {statistics.mean_norm:.4g} (at most {statistics.max_norm:.4g})"
+        text += f"  rows of norm {statistics.mean_norm:.4g} (at most {statistics.max_norm:.4g})"
     if outliers := statistics.outlier_dimensions:
         shown = ", ".join(f"{i} ({ratio:.0f}x)" for i, ratio in list(outliers.items())[:4])
         text += f"  outlier dimensions {shown}" + (f" and {len(outliers) - 4} more" if len(outliers) > 4 else "")
