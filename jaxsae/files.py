@@ -1,9 +1,12 @@
 """Files written whole: a kill, or a full disk, leaves what was there before, never half of the new one."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -23,3 +26,16 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Writes `value` as indented JSON."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON holds it: NumPy scalars and arrays become numbers and lists, NaN and Inf null."""
+    if isinstance(value, dict):
+        return {key: plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(v) for v in value]
+    if isinstance(value, np.bool_ | np.integer):
+        return value.item()
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value

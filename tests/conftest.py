@@ -171,3 +171,25 @@ def configure(text, tmp_path):
         return HarvestConfig(source="hf", model=model, corpus=corpus, **small | changes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def compilation_cache(tmp_path_factory):
+    """What is compiled is kept for the session, also for processes that it starts."""
+    import jax
+
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    outside = {name.upper(): os.environ.get(name.upper()) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+        os.environ.pop(name.upper(), None)
+    os.environ.update({name: value for name, value in outside.items() if value is not None})

@@ -17,8 +17,9 @@ from typing import Any
 from jaxsae.errors import InputError
 from jaxsae.evaluate import splice
 from jaxsae.evaluate.context import Context
-from jaxsae.evaluate.run import number, origin, plain, write
+from jaxsae.evaluate.run import number, origin, write
 from jaxsae.evaluate.scaling_curve import Curve, read_curve
+from jaxsae.files import plain
 
 
 def evaluate(context: Context) -> dict[str, Any]:

@@ -6,7 +6,6 @@ A suite is a module with `evaluate(context) -> dict`, its figures, `table(result
 
 import importlib
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from jaxsae.dictionary import Dictionary
 from jaxsae.errors import reraise_if_disk_full
 from jaxsae.evaluate.config import EvaluateConfig
 from jaxsae.evaluate.context import Context, load_dictionary
+from jaxsae.files import plain
 from jaxsae.progress import is_first_process, say
 
 ARRAYS = "_arrays"  # key of a suite's results that go to a .npz file instead of the JSON
@@ -101,16 +101,3 @@ def _replace(path: Path, fill) -> None:
 def number(value: float | None) -> str:
     """A figure in a table, "-" where there is none."""
     return "-" if value is None else f"{value:.4f}"
-
-
-def plain(value: Any) -> Any:
-    """`value` as JSON holds it: NumPy scalars and arrays become numbers and lists, NaN and Inf null."""
-    if isinstance(value, dict):
-        return {key: plain(v) for key, v in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [plain(v) for v in value]
-    if isinstance(value, np.bool_ | np.integer):
-        return value.item()
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value

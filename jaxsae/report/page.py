@@ -13,11 +13,15 @@ from jaxsae.progress import say
 
 def page_template(name: str) -> jinja2.Template:
     """A template of this folder; names that it is not given are errors."""
-    text = resources.files("jaxsae.report").joinpath(name).read_text()
+    read = lambda name: resources.files("jaxsae.report").joinpath(name).read_text()
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FunctionLoader(read),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
-    return environment.from_string(text)
+    return environment.get_template(name)
 
 
 def style() -> Markup:

@@ -1,10 +1,7 @@
 """Fitted laws as the JSON of a sweep has them."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from jaxsae.sweep.bootstrap import Bootstrap
 from jaxsae.sweep.chosen import Member
@@ -28,16 +25,3 @@ def described(found: Bootstrap, members: Sequence[Member]) -> dict[str, Any]:
         "identified": fit.identified,
         "outliers": [name for name, weight in zip(names, fit.weights, strict=True) if weight < 1 and name],
     }
-
-
-def plain(value: Any) -> Any:
-    """As JSON holds it: NumPy scalars become numbers, NaN and Inf null."""
-    if isinstance(value, dict):
-        return {key: plain(v) for key, v in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [plain(v) for v in value]
-    if isinstance(value, np.bool_ | np.integer):
-        return value.item()
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from jaxsae.files import plain
 from jaxsae.sweep import answers, laws
 from jaxsae.sweep.bootstrap import LEVEL, RESAMPLES, Bootstrap, bootstrap
 from jaxsae.sweep.chosen import Member, best_settings, by_architecture, by_k, read_members
-from jaxsae.sweep.described import described, plain
+from jaxsae.sweep.described import described
 from jaxsae.sweep.envelope import (
     CONVERGED,
     UNDERTRAINED,

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 import jaxsae
-from jaxsae.evaluate.run import plain
-from jaxsae.files import write_text
+from jaxsae.files import plain, write_text
 from jaxsae.sweep.claims import Claims
 from jaxsae.sweep.compute import training_flops
 from jaxsae.sweep.config import SweepConfig

@@ -6,8 +6,9 @@ import pytest
 
 from jaxsae.errors import InputError
 from jaxsae.evaluate import EvaluateConfig, effective_compute, evaluate, splice
-from jaxsae.evaluate.run import origin, plain
+from jaxsae.evaluate.run import origin
 from jaxsae.evaluate.scaling_curve import PUBLISHED
+from jaxsae.files import plain
 
 EPOCH = PUBLISHED["epoch"]
 SITE = "resid_post.0"

@@ -103,3 +103,9 @@ def test_a_damaged_parquet_file_is_told_in_one_line(tmp_path, capfd):
     with pytest.raises(InputError, match="x.parquet: no text could be read .*Parquet"):
         list(Documents(TextConfig(text=(str(path),))))
     assert capfd.readouterr().err == ""
+
+
+def test_half_a_character_is_told_with_its_line(tmp_path):
+    (tmp_path / "half.jsonl").write_text('{"text": "whole"}\n{"text": "abc \\ud800 def"}\n')
+    with pytest.raises(InputError, match=r"half.jsonl: line 2: field 'text' holds half a character"):
+        list(Documents(TextConfig(text=(str(tmp_path / "half.jsonl"),))))

@@ -157,10 +157,32 @@ def test_tokenizers(configure, make_model, bare_tokenizer):
         open_hf(configure(llama, {"tokenizer": make_model("bert"), "bos": "always"}))
 
 
+def test_tokens_that_a_model_lacks_are_refused_where_they_come_up(configure, make_model, transformers, tmp_path):
+    llama = make_model("llama")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(llama)
+    tokenizer.add_tokens([*(f"<{i}>" for i in range(8)), "<image>"])
+    assert len(tokenizer) > transformers.AutoConfig.from_pretrained(llama).vocab_size
+    tokenizer.save_pretrained(tmp_path / "added")
+    (tmp_path / "plain.jsonl").write_text('{"text": "abc"}\n')
+    (tmp_path / "image.jsonl").write_text('{"text": "abc"}\n{"text": "a<image>b"}\n')
+    reading = {"tokenizer": str(tmp_path / "added")}
+    assert open_hf(configure(llama, reading | {"text": (str(tmp_path / "plain.jsonl"),)}, tokens=None)).plan.rows
+    with pytest.raises(InputError, match="added: gives token 40 .'<image>'. and the model has 40: it is another"):
+        open_hf(configure(llama, reading | {"text": (str(tmp_path / "image.jsonl"),)}, tokens=None))
+
+
+def test_positions_that_padding_takes_are_no_context(transformers):
+    plain = dict(max_position_embeddings=66, pad_token_id=1)
+    context = lambda config: load_torch.Checkpoint("", None, config, "masked", "").context
+    assert context(transformers.RobertaConfig(**plain)) == 64
+    assert context(transformers.BertConfig(**plain)) == 66
+
+
 def test_empty_texts(configure, make_model, tmp_path):
     (tmp_path / "e.txt").write_text("")
-    (tmp_path / "e.jsonl").write_text('{"text": ""}\n{"text": ""}\n')
-    for name in ("e.txt", "e.jsonl"):
+    (tmp_path / "blank.txt").write_text("   \n\n")
+    (tmp_path / "e.jsonl").write_text('{"text": ""}\n{"text": "  "}\n')
+    for name in ("e.txt", "blank.txt", "e.jsonl"):
         with pytest.raises(InputError, match="--text: holds no text"):
             open_hf(configure(make_model("llama"), {"text": (str(tmp_path / name),)}))
 
@@ -173,6 +195,13 @@ def test_overflow_names_site_and_layer(configure, broken):
         tensors["model.layers.1.mlp.down_proj.weight"] = 1e5 * tensors["model.layers.1.mlp.down_proj.weight"]
         save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
 
+    def torn(path):
+        tensors = load_file(path / "model.safetensors")
+        tensors["model.layers.1.mlp.down_proj.weight"][0, 0] = np.nan
+        save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+
+    with pytest.raises(InputError, match=r"Site resid_post.1 \(layer 1 of 3\): Inf or NaN in .* float32 .*weights"):
+        harvest(configure(broken(torn), sites=("resid_post.1",)))
     config = configure(broken(loud), sites=("resid_post.0", "resid_post.1"))
     with pytest.raises(InputError, match=r"Site resid_post.1 \(layer 1 of 3\): Inf or NaN.*--model_dtype=bfloat16"):
         harvest(dataclasses.replace(config, torch=TorchConfig(model_dtype="float16")))

@@ -1,8 +1,5 @@
 """A small store of rows with structure, and sweeps over it."""
 
-import os
-
-import jax
 import numpy as np
 import pytest
 
@@ -52,20 +49,5 @@ def configure(flags):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory):
-    """The same step is compiled once for all runs, those in processes of their own included."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    outside = {name.upper(): os.environ.get(name.upper()) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-        os.environ[name.upper()] = str(value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-        os.environ.pop(name.upper(), None)  # the tests of training, in the same session, set them too
-    os.environ.update({name: value for name, value in outside.items() if value is not None})
+def compiled_once(compilation_cache):
+    """The same step is compiled once for all runs."""
