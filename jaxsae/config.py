@@ -33,12 +33,12 @@ def group(cls: type) -> Any:
     return dataclasses.field(default_factory=cls)
 
 
-def _leaves(cls: type) -> Iterator[tuple[dataclasses.Field, Any]]:
-    """The fields of `cls`, groups flattened, each with its resolved type."""
+def leaves(cls: type) -> Iterator[tuple[dataclasses.Field, Any]]:
+    """The flags of `cls`: its fields, groups flattened, each with its resolved type."""
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         if dataclasses.is_dataclass(hints[field.name]):
-            yield from _leaves(hints[field.name])
+            yield from leaves(hints[field.name])
         else:
             yield field, hints[field.name]
 
@@ -56,7 +56,7 @@ def define_flags(cls: type, flag_values: flags.FlagValues) -> None:
     Raises:
       TypeError: a field has a type that no flag holds.
     """
-    for field, hint in _leaves(cls):
+    for field, hint in leaves(cls):
         hint, text = _without_none(hint), field.metadata.get("help", "")
         default = None if field.default is dataclasses.MISSING else field.default
         common = dict(flag_values=flag_values)
@@ -182,11 +182,6 @@ def from_flag_lines(cls: type[T], lines: Iterable[str]) -> T:
     flag_values.set_gnu_getopt(True)
     flag_values(["jaxsae", *lines])
     return from_flags(cls, flag_values)
-
-
-def leaves(cls: type) -> Iterator[tuple[dataclasses.Field, Any]]:
-    """The flags of `cls`, groups flattened: each field with its type."""
-    yield from _leaves(cls)
 
 
 def check(condition: bool, flag: str, value: Any, fix: str) -> None:

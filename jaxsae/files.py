@@ -1,41 +1,52 @@
 """Files written whole: a kill, or a full disk, leaves what was there before, never half of the new one."""
 
 import json
-import math
 import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import numpy as np
+from jaxsae.errors import InputError
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Writes `text` in UTF-8 beside the file and moves it over it."""
+def replace(path: str | Path, fill: Callable[[BinaryIO], object]) -> None:
+    """Has `fill` write a file beside `path`, and moves it over it."""
     path = Path(path)
-    if path.exists() and not path.is_file():  # /dev/stdout, a pipe: nothing may be moved over it
-        path.write_text(text, encoding="utf-8")
-        return
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8")
+        with part.open("wb") as file:
+            fill(file)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Writes `text` in UTF-8, whole."""
+    path = Path(path)
+    if path.exists() and not path.is_file():  # /dev/stdout, a pipe: nothing may be moved over it
+        path.write_text(text, encoding="utf-8")
+    else:
+        replace(path, lambda file: file.write(text.encode()))
+
+
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes `value` as indented JSON."""
+    """Writes `value` as indented JSON, whole."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def plain(value: Any) -> Any:
-    """`value` as JSON holds it: NumPy scalars and arrays become numbers and lists, NaN and Inf null."""
-    if isinstance(value, dict):
-        return {key: plain(v) for key, v in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [plain(v) for v in value]
-    if isinstance(value, np.bool_ | np.integer):
-        return value.item()
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value
+def check_writable(flag: str, path: str) -> None:
+    """Raises `InputError` where `write_text` could not write the file that `flag` names; it is tried, not asked.
+
+    The right to write says yes to root where nothing can be written.
+    """
+    try:
+        if Path(path).is_dir():
+            raise IsADirectoryError(0, "is a directory")
+        with tempfile.TemporaryFile(dir=Path(path).absolute().parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"--{flag}={path}: cannot be written there ({error.strerror}). Name a file in a folder that you may write to."
+        ) from None

@@ -19,7 +19,7 @@ from jaxsae.evaluate import splice
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.run import number, origin, write
 from jaxsae.evaluate.scaling_curve import Curve, read_curve
-from jaxsae.files import plain
+from jaxsae.numbers import plain
 
 
 def evaluate(context: Context) -> dict[str, Any]:

@@ -5,8 +5,6 @@ A suite is a module with `evaluate(context) -> dict`, its figures, `table(result
 """
 
 import importlib
-import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,8 @@ from jaxsae.dictionary import Dictionary
 from jaxsae.errors import reraise_if_disk_full
 from jaxsae.evaluate.config import EvaluateConfig
 from jaxsae.evaluate.context import Context, load_dictionary
-from jaxsae.files import plain
+from jaxsae.files import replace, write_json
+from jaxsae.numbers import plain
 from jaxsae.progress import is_first_process, say
 
 ARRAYS = "_arrays"  # key of a suite's results that go to a .npz file instead of the JSON
@@ -79,23 +78,11 @@ def write(directory: Path, name: str, results: dict[str, Any], arrays: dict[str,
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for table, columns in arrays.items():
-            _replace(directory / f"{table}.npz", lambda file, columns=columns: np.savez(file, **columns))
-        text = json.dumps(results, indent=2, allow_nan=False) + "\n"
-        _replace(directory / f"{name}.json", lambda file: file.write(text.encode()))
+            replace(directory / f"{table}.npz", lambda file, columns=columns: np.savez(file, **columns))
+        write_json(directory / f"{name}.json", results)
     except OSError as error:
         reraise_if_disk_full(error, str(directory))
         raise
-
-
-def _replace(path: Path, fill) -> None:
-    # A reader sees the old file or the new one, never a part.
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            fill(file)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def number(value: float | None) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from jaxsae.errors import InputError
+from jaxsae.numbers import is_positive
 
 CONSTANTS = ("E", "A", "B", "a", "b")
 FIX = "Give a curve of the model's own family: --scaling_curve=FILE, a JSON file with E, A, B, a, b, or points [N, D, loss]."
@@ -139,7 +140,7 @@ def read_curve(name: str) -> Curve:
     missing = [c for c in CONSTANTS if c not in held] if isinstance(held, dict) else list(CONSTANTS)
     if missing:
         raise InputError(f"{where}: lacks {', '.join(missing)}. It needs E, A, B, a, b, or points [N, D, loss].")
-    bad = [c for c in CONSTANTS if not _is_positive(held[c]) and not (c == "E" and held[c] == 0)]
+    bad = [c for c in CONSTANTS if not is_positive(held[c]) and not (c == "E" and held[c] == 0)]
     if bad:
         raise InputError(f"{where}: {bad[0]} = {held[bad[0]]!r} must be a positive number.")
     return Curve(path.stem, **{c: float(held[c]) for c in CONSTANTS}, reference=str(held.get("reference", path.name)))
@@ -152,7 +153,7 @@ def fit_curve(name: str, points: Any, where: str) -> Curve:
       InputError: fewer than 6 points, fewer than 3 different N or D, or values that are not positive; named by `where`.
     """
     rows = points if isinstance(points, list) else []
-    if len(rows) < 6 or not all(isinstance(r, list) and len(r) == 3 and all(map(_is_positive, r)) for r in rows):
+    if len(rows) < 6 or not all(isinstance(r, list) and len(r) == 3 and all(map(is_positive, r)) for r in rows):
         raise InputError(f"{where}: points must be at least 6 lists [N, D, loss] of positive numbers.")
     n, d, loss = np.asarray(rows, np.float64).T
     for what, values in (("N", n), ("D", d)):
@@ -184,7 +185,3 @@ def fit_curve(name: str, points: Any, where: str) -> Curve:
     constants = dict(E=math.exp(e), A=math.exp(p + a * centre_x), B=math.exp(q + b * centre_y), a=float(a), b=float(b))
     rms = float(np.sqrt(np.mean(residual(np.array([e, p, q, a, b])) ** 2)))
     return Curve(name, **constants, reference=f"fitted to {len(rows)} points", points=len(rows), rms_log_residual=rms)
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0

@@ -1,8 +1,6 @@
 """`jaxsae plan`: the figures, on the screen and as JSON."""
 
 import dataclasses
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,7 +8,7 @@ import jax
 from jaxsae.config import to_dict
 from jaxsae.dictionary import make_method
 from jaxsae.errors import InputError
-from jaxsae.files import write_json
+from jaxsae.files import check_writable, write_json
 from jaxsae.plan.compiled import compile_step
 from jaxsae.plan.config import PlanConfig
 from jaxsae.plan.roofline import FLOAT, Sizes, affordable, auxiliary, parts
@@ -60,16 +58,7 @@ def _check(config: PlanConfig, topology: Topology) -> None:
         fix = f"take a multiple of {data}, such as {-(-config.batch_size // data) * data}"
         raise InputError(f"--batch_size={config.batch_size} does not divide over {data} data shards: {fix}")
     if config.json:
-        file = Path(config.json)
-        try:
-            if file.is_dir():
-                raise IsADirectoryError
-            with tempfile.TemporaryFile(dir=file.absolute().parent):  # asking for the right to write says yes to root
-                pass
-        except OSError:
-            raise InputError(
-                f"--json={config.json}: cannot be written there. Name a file in a folder that you may write to."
-            ) from None
+        check_writable("json", config.json)
 
 
 def figures_of(config: PlanConfig, topology: Topology, compiled: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What pages share: templates, their style, and the file they end up in."""
 
-import os
 from importlib import resources
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import jinja2
 from markupsafe import Markup
 
 from jaxsae.errors import InputError, reraise_if_disk_full
+from jaxsae.files import write_text
 from jaxsae.progress import say
 
 
@@ -43,15 +43,11 @@ def output_file(output: str, directory: Path) -> Path:
 
 def write_page(output: Path, page: str) -> Path:
     """Writes the page, whole or not at all, and says where."""
-    part = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(page, encoding="utf-8")
-        part.replace(output)
+        write_text(output, page)
     except OSError as error:
         reraise_if_disk_full(error, str(output))
         raise InputError(f"--output={output}: cannot be written ({error.strerror}).") from None
-    finally:
-        part.unlink(missing_ok=True)
     say(f"wrote {output}")
     return output

@@ -9,6 +9,7 @@ from markupsafe import Markup
 import jaxsae
 from jaxsae.errors import InputError
 from jaxsae.evaluate.scaling_curve import Curve, read_curve
+from jaxsae.numbers import is_positive
 from jaxsae.report import sweep_plots as plots
 from jaxsae.report import sweep_tables as tables
 from jaxsae.report.config import ReportConfig
@@ -108,16 +109,12 @@ def _section(name: str, sweep: SweepFiles, found: dict[str, Any] | None, curve: 
     }
 
 
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
-
-
 def _by(members: Sequence[dict], key: str, x: str, y: Callable[[dict], Any]) -> list[plots.Line]:
     """A line for each value of `key`, of the members whose x and y are there."""
     out = []
     for value in sorted({_of(m, key) for m in members if _of(m, key) is not None}):
         own = [(_of(m, x), y(m)) for m in members if _of(m, key) == value]
-        own = [(across, up) for across, up in own if _positive(across) and up is not None]
+        own = [(across, up) for across, up in own if is_positive(across) and up is not None]
         if own:
             label = f"{value:,}" if isinstance(value, int) else f"{value:g}"
             out.append((label, *map(list, zip(*own, strict=True))))
@@ -126,7 +123,7 @@ def _by(members: Sequence[dict], key: str, x: str, y: Callable[[dict], Any]) -> 
 
 def _per_width(name: str, plot: str, members: list[dict], figure: str, label: str) -> Markup | None:
     """A figure against L0, a line for each width."""
-    series = _by(members, "width", "l0", lambda m: _of(m, figure) if _positive(_of(m, figure)) else None)
+    series = _by(members, "width", "l0", lambda m: _of(m, figure) if is_positive(_of(m, figure)) else None)
     if not series:
         return None
     description = f"{label} against L0 of {sum(len(x) for _, x, _ in series)} {name} members, by number of latents"
@@ -180,7 +177,7 @@ def _compute(name: str, members: list[dict], found: dict[str, Any] | None) -> li
 
 
 def _curve(points: list[dict]) -> tuple[list[float], list[float]]:
-    kept = [(p.get("flops"), p.get("fvu")) for p in points if _positive(p.get("flops")) and _positive(p.get("fvu"))]
+    kept = [(p.get("flops"), p.get("fvu")) for p in points if is_positive(p.get("flops")) and is_positive(p.get("fvu"))]
     step = max(1, len(kept) // CURVE_POINTS)
     kept = kept[::-1][::step][::-1]
     return [x for x, _ in kept], [y for _, y in kept]

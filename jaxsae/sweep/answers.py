@@ -61,8 +61,7 @@ def exponents(law: Bootstrap) -> dict[str, dict[str, Any]]:
 
     A n^-a + B n^c (C/n)^-b is least at n ~ C^(b / (a + b + c)), which is equation 4 of Hoffmann et al. for c = 0.
     """
-    plain = law.samples @ law.fit.law.uncentre(law.fit.centre).T
-    drawn, value = law.fit.law.constants_from(plain), law.fit.constants
+    drawn, value = law.drawn, law.fit.constants
     out = {}
     width = lambda c: c["b"] / (c["a"] + c["b"] + c["c"])
     for name, share in (("width", width), ("tokens", lambda c: 1 - width(c))):
@@ -83,11 +82,10 @@ def best_k(law: Bootstrap, target: float, width: float | None) -> dict[str, Any]
         with np.errstate(all="ignore"):
             return np.where(constants["p"] < 0, np.exp(np.minimum(rest / constants["p"], 700)), np.nan)
 
-    plain = law.samples @ law.fit.law.uncentre(law.fit.centre).T
     k = float(solve(law.fit.constants))
     out = {"delta_ce": float(target), "width": width, "k": k if math.isfinite(k) else None, "interval": None}
     out["extrapolation"] = ""
     if out["k"] is not None:
-        out["interval"] = law.interval(solve(law.fit.law.constants_from(plain)))
+        out["interval"] = law.interval(solve(law.drawn))
         out["extrapolation"] = law.fit.beyond(k=k, **({"n": width} if with_width else {}))
     return out

@@ -39,10 +39,14 @@ class Bootstrap:
     samples: np.ndarray
     freedom: int
 
+    @property
+    def drawn(self) -> dict[str, np.ndarray]:
+        """{constant: its value in every refit, [resamples]}."""
+        return self.fit.law.constants_from(self.samples @ self.fit.law.uncentre(self.fit.centre).T)
+
     def constants(self) -> dict[str, dict[str, object]]:
         """{constant: {value, interval}}; interval None where the points do not determine it."""
-        law, fit = self.fit.law, self.fit
-        drawn = law.constants_from(self.samples @ law.uncentre(fit.centre).T)
+        law, fit, drawn = self.fit.law, self.fit, self.drawn
         value, out = fit.constants, {}
         for i, name in enumerate(value):
             none = np.exp(law.lower(fit.y)[i]) * 1.01  # a floor that has come down to where it counts as none
@@ -61,7 +65,6 @@ class Bootstrap:
 
     def log_values(self, **x: np.ndarray | float) -> np.ndarray:
         """ln of the law's value at points x by every refit, [resamples, M]."""
-        x = dict(zip(x, np.broadcast_arrays(*(np.atleast_1d(v) for v in x.values())), strict=True))
         return self.fit.law.log_value(self.samples, self.fit.features(x))[0]
 
     def prediction(self, seed: int = 0, **x: float) -> tuple[float, list[float] | None]:

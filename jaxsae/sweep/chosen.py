@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxsae.numbers import is_number, is_positive
+
 # Flags in which members may differ and still be one setting at one width and k: replicates, places, and how it ran.
 _NO_SETTING = {
     "width",
@@ -59,8 +61,8 @@ def read_members(members: Iterable[Mapping[str, Any]]) -> tuple[list[Member], li
         if member.get("status") != "finished":
             continue
         figures = member.get("figures") or {}
-        missing = [name for name in ("width", "fvu") if not _positive(figures.get(name))]
-        if not _positive(figures.get("l0")) and not _positive(figures.get("k")):
+        missing = [name for name in ("width", "fvu") if not is_positive(figures.get(name))]
+        if not is_positive(figures.get("l0")) and not is_positive(figures.get("k")):
             missing.append("l0")
         if missing:
             trouble.append(f"{member.get('name')} has finished without {', '.join(missing)} and is not fitted.")
@@ -71,12 +73,12 @@ def read_members(members: Iterable[Mapping[str, Any]]) -> tuple[list[Member], li
                 name=str(member.get("name")),
                 architecture=str(figures.get("architecture") or "topk"),
                 width=int(figures["width"]),
-                k=float(figures["l0"] if _positive(figures.get("l0")) else figures["k"]),
-                nominal_k=float(figures["k"]) if _positive(figures.get("k")) else None,
+                k=float(figures["l0"] if is_positive(figures.get("l0")) else figures["k"]),
+                nominal_k=float(figures["k"]) if is_positive(figures.get("k")) else None,
                 fvu=float(figures["fvu"]),
                 tokens=float(figures.get("tokens") or math.nan),
                 flops=float(figures.get("flops") or math.nan),
-                delta_ce=float(delta) if _number(delta) else None,
+                delta_ce=float(delta) if is_number(delta) else None,
                 held_out=bool(member.get("held_out")),
                 curve=_curve(figures.get("curve") or ()),
                 setting=_setting(member.get("flags") or {}, figures),
@@ -127,16 +129,8 @@ def _curve(points: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     kept, last = [], 0.0
     for point in points:
         row = [point.get(name) for name in ("tokens", "flops", "fvu")]
-        if all(map(_positive, row)) and row[0] > last:
+        if all(map(is_positive, row)) and row[0] > last:
             kept.append(row)
             last = row[0]
     columns = np.asarray(kept, np.float64).reshape(-1, 3).T
     return dict(zip(("tokens", "flops", "fvu"), columns, strict=True))
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _positive(value: Any) -> bool:
-    return _number(value) and value > 0

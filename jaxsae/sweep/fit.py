@@ -62,13 +62,13 @@ class Fit:
         plain = self.law.uncentre(self.centre) @ self.coefficients
         return {name: float(value) for name, value in self.law.constants_from(plain).items()}
 
-    def features(self, x: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """The law's features at other points."""
-        return self.law.features(x, self.centre)
+    def features(self, x: Mapping[str, np.ndarray | float]) -> list[np.ndarray]:
+        """The law's features at other points, each [M] or a number."""
+        points = np.broadcast_arrays(*(np.atleast_1d(v) for v in x.values()))
+        return self.law.features(dict(zip(x, points, strict=True)), self.centre)
 
     def predict(self, **x: np.ndarray | float) -> np.ndarray:
         """The law's value at points x, each [M] or a number."""
-        x = dict(zip(x, np.broadcast_arrays(*(np.atleast_1d(v) for v in x.values())), strict=True))
         return np.exp(self.law.log_value(self.coefficients, self.features(x))[0])
 
     def beyond(self, **x: float) -> str:

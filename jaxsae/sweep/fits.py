@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsae.files import plain
+from jaxsae.numbers import plain
 from jaxsae.sweep import answers, laws
 from jaxsae.sweep.bootstrap import LEVEL, RESAMPLES, Bootstrap, bootstrap
 from jaxsae.sweep.chosen import Member, best_settings, by_architecture, by_k, read_members

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 import jaxsae
-from jaxsae.files import plain, write_text
+from jaxsae.files import write_text
+from jaxsae.numbers import plain
 from jaxsae.sweep.claims import Claims
 from jaxsae.sweep.compute import training_flops
 from jaxsae.sweep.config import SweepConfig

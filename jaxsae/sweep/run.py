@@ -1,11 +1,11 @@
 """`jaxsae sweep`: checks everything, then works, or has local processes work, until the members have ended."""
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from jaxsae import processes
 from jaxsae.errors import InputError, MembersFailed
+from jaxsae.files import check_writable
 from jaxsae.parallel import make_mesh
 from jaxsae.preemption import StopAtStep
 from jaxsae.progress import is_first_process, say
@@ -68,14 +68,7 @@ def _check_can_run(config: SweepConfig) -> None:
             "--evaluate= and evaluate members afterwards with `jaxsae evaluate`; the same sweep then takes the figures up."
         )
     if config.csv:
-        folder = Path(config.csv).absolute().parent
-        try:
-            if Path(config.csv).is_dir():
-                raise IsADirectoryError(0, "is a directory")
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise InputError(f"--csv={config.csv}: cannot be written ({error.strerror}). Name a file.") from None
+        check_writable("csv", config.csv)
 
 
 def _check_can_judge(config: SweepConfig, store: Store, sites: list[str]) -> None:

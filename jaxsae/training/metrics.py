@@ -1,66 +1,86 @@
 """metrics.jsonl and TensorBoard, from process 0; a resumed run drops the lines after its checkpoint."""
 
-import errno
 import json
 import math
 import os
 import sys
-import threading
 import time
 from pathlib import Path
 
-from jaxsae.errors import is_disk_full, reraise_if_disk_full
 from jaxsae.files import write_text
 from jaxsae.progress import is_first_process
 
 
 class MetricsLog:
-    """Appends figures of log steps; a context."""
+    """Appends figures of log steps; a context.
+
+    A disk that is full ends the call that finds it so, with an OSError.
+    """
 
     def __init__(self, workdir: Path, first_step: int):
         self._file = self._board = None
-        self._directory, self._full = workdir, threading.Event()
         if not is_first_process():
             return
         path = workdir / "metrics.jsonl"
         kept = [line for line in read_metrics(path) if line["step"] <= first_step]
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))  # a kill in between loses nothing
         self._file = path.open("a")
-        # The queue must never be full: once the writer's thread has died of a full disk, a full queue holds the run for ever.
-        self._board = _summary_writer()(
-            str(workdir / "tensorboard"), purge_step=first_step + 1, max_queue=1000, flush_secs=30
-        )
+        self._board = Board(workdir / "tensorboard", first_step + 1)
 
     def __enter__(self) -> "MetricsLog":
-        # TensorBoard's writer is a thread of its own: where the disk is full the run says so, once.
-        self._hook, threading.excepthook = threading.excepthook, self._quiet_if_disk_full
         return self
 
     def __exit__(self, *exception) -> None:
-        try:
-            if self._file:
+        if self._file:
+            try:
                 self._file.close()
+            finally:
                 self._board.close()
-        finally:
-            threading.excepthook = self._hook
-
-    def _quiet_if_disk_full(self, told) -> None:
-        if not is_disk_full(told.exc_value):
-            return self._hook(told)
-        self._full.set()  # the thread is gone, and what is put into its queue from now on waits for ever
 
     def write(self, figures: dict[str, float | int]) -> None:
         """Adds one line; `figures` has `step`."""
         if not self._file:
             return
-        if self._full.is_set():
-            reraise_if_disk_full(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), str(self._directory))
         known = {name: value if math.isfinite(value) else None for name, value in figures.items()}  # JSON has no NaN
         self._file.write(json.dumps(known) + "\n")
         self._file.flush()
-        for name, value in known.items():
-            if name != "step" and value is not None:
-                self._board.add_scalar(f"train/{name}", value, figures["step"])
+        self._board.write(
+            {f"train/{name}": v for name, v in known.items() if name != "step" and v is not None}, figures["step"]
+        )
+
+
+FLUSH_SECONDS = 30  # of scalars that a kill may cost the board; metrics.jsonl has them
+
+
+class Board:
+    """An event file of TensorBoard, written in the caller's thread.
+
+    tensorboardX's SummaryWriter writes in a thread of its own, behind a queue: where the disk is full the thread dies,
+    perhaps long after its run has ended, and the queue fills up and holds the run for ever.
+    """
+
+    def __init__(self, directory: Path, first_step: int):
+        """What earlier files hold of `first_step` and later steps is no longer shown."""
+        board = _tensorboard()
+        self._event, self._scalar = board.proto.event_pb2.Event, board.summary.scalar
+        directory.mkdir(parents=True, exist_ok=True)
+        # Names go by the second, and what is there is overwritten: a run resumed within it takes a name of its own.
+        suffix = f".{os.getpid()}.{first_step}"
+        self._writer = board.event_file_writer.EventsWriter(str(directory / "events"), suffix)
+        started = board.proto.event_pb2.SessionLog(status=board.proto.event_pb2.SessionLog.START)
+        self._writer.write_event(self._event(wall_time=time.time(), step=first_step, session_log=started))
+        self._flushed = time.monotonic()
+
+    def write(self, scalars: dict[str, float | int], step: int) -> None:
+        """Adds scalars of one step."""
+        for name, value in scalars.items():
+            self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=self._scalar(name, value)))
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._writer.flush()  # waits for the disk
+            self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 def read_metrics(path: Path) -> list[dict]:
@@ -87,14 +107,17 @@ class Speed:
         return rate
 
 
-def _summary_writer() -> type:
-    """TensorBoard's writer, without torch, which tensorboardX would import wherever it is installed."""
+def _tensorboard():
+    """tensorboardX, without torch, which it would import wherever it is installed."""
     hidden = "torch" not in sys.modules
     if hidden:
         sys.modules["torch"] = None
     try:
-        from tensorboardX import SummaryWriter
+        import tensorboardX
+        import tensorboardX.event_file_writer
+        import tensorboardX.proto.event_pb2
+        import tensorboardX.summary
     finally:
         if hidden:
             del sys.modules["torch"]
-    return SummaryWriter
+    return tensorboardX

@@ -8,7 +8,7 @@ from jaxsae.errors import InputError
 from jaxsae.evaluate import EvaluateConfig, effective_compute, evaluate, splice
 from jaxsae.evaluate.run import origin
 from jaxsae.evaluate.scaling_curve import PUBLISHED
-from jaxsae.files import plain
+from jaxsae.numbers import plain
 
 EPOCH = PUBLISHED["epoch"]
 SITE = "resid_post.0"

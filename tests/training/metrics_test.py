@@ -1,17 +1,19 @@
 """metrics.jsonl, run.json, the memory table and the average of the weights say what is the case."""
 
-import errno
+import io
 import json
+import struct
 import threading
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
-from jaxsae.errors import DiskFullError, InputError
+from jaxsae.errors import InputError
 from jaxsae.inspect import InspectConfig, inspect
-from jaxsae.training import load, memory, program, setup, train
+from jaxsae.training import load, memory, metrics, program, setup, train
 from jaxsae.training.checkpoint import Checkpoints
 from jaxsae.training.memory import MemoryPlan, check_fits, plan_memory
 from jaxsae.training.metrics import MetricsLog, read_metrics
@@ -139,13 +141,45 @@ def test_a_run_is_found_by_its_directory_or_that_of_its_checkpoints(configure):
     np.testing.assert_array_equal(load(checkpoints).params.W_enc, load(config.workdir).params.W_enc)
 
 
-def test_a_board_that_found_no_room_ends_the_run_instead_of_holding_it(tmp_path):
-    """TensorBoard's thread dies of a full disk; its queue would take some more events, and then none for ever."""
+def scalars(directory):
+    """{step: {name: value}} of the event files in the order of their runs, as TensorBoard shows them."""
+    shown = {}
+    runs = []
+    for path in directory.glob("events*"):
+        data, events = path.read_bytes(), []
+        while data:  # a record: length, its sum, the event, its sum
+            (length,) = struct.unpack("<Q", data[:8])
+            events.append(Event.FromString(data[12 : 12 + length]))
+            data = data[16 + length :]
+        runs.append(events)
+    for events in sorted(runs, key=lambda events: events[1].step):
+        shown = {step: values for step, values in shown.items() if step < events[1].step}
+        for event in events[2:]:
+            shown.setdefault(event.step, {}).update({v.tag: v.simple_value for v in event.summary.value})
+    return shown
+
+
+def test_tensorboard_shows_what_metrics_hold_also_after_a_resume(tmp_path):
     with MetricsLog(tmp_path, 0) as log:
+        for step in (1, 2, 3):
+            log.write({"step": step, "loss": step / 2, "fvu": float("nan")})
+    assert scalars(tmp_path / "tensorboard") == {step: {"train/loss": step / 2} for step in (1, 2, 3)}
+    with MetricsLog(tmp_path, 1) as log:  # within the same second: the first file stays
+        log.write({"step": 2, "loss": 0.25})
+    assert len(list((tmp_path / "tensorboard").glob("events*"))) == 2
+    assert scalars(tmp_path / "tensorboard") == {1: {"train/loss": 0.5}, 2: {"train/loss": 0.25}}
+
+
+def test_a_board_without_room_ends_its_own_run_and_no_later_one(tmp_path, monkeypatch):
+    """Its buffered events once came out in a thread, 30 seconds on, and ended whatever run was there by then."""
+    monkeypatch.setattr(metrics, "FLUSH_SECONDS", -1)
+    alive = set(threading.enumerate())
+    for name in ("full", "next"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(OSError, match="No space left"), MetricsLog(tmp_path / "full", 0) as full:
+        full._board._writer._py_recordio_writer._writer = io.BufferedWriter(io.FileIO("/dev/full", "w"))
+        full.write({"step": 1, "loss": 0.5})
+    assert set(threading.enumerate()) == alive
+    with MetricsLog(tmp_path / "next", 0) as log:
         log.write({"step": 1, "loss": 0.5})
-        error = OSError(errno.ENOSPC, "No space left on device")
-        died = threading.Thread(target=lambda: (_ for _ in ()).throw(error))
-        died.start()
-        died.join()
-        with pytest.raises(DiskFullError, match="the disk is full"):
-            log.write({"step": 2, "loss": 0.5})
+    assert scalars(tmp_path / "next" / "tensorboard") == {1: {"train/loss": 0.5}}

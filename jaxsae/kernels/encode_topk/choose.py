@@ -12,6 +12,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import jax
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxsae.files import write_json
 from jaxsae.kernels.encode_topk import chunked, hopper, screened, tpu
 from jaxsae.kernels.encode_topk.stream import TopK
 from jaxsae.platform import target
@@ -171,13 +173,9 @@ def _read_cache() -> dict:
 def _write_cache(key: str, entry: dict) -> None:
     """Adds an entry; a directory that cannot be written costs a measurement in the next run, no more."""
     path = cache_file()
-    part = path.with_suffix(f".{os.getpid()}.part")
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(_read_cache() | {key: entry}, indent=1))
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
+        write_json(path, _read_cache() | {key: entry})
 
 
 @functools.cache
