@@ -40,6 +40,7 @@ def settle(
     b_enc: jax.Array,
     exact: Callable[..., TopK] | None = None,
     rows: int = REPAIR.rows,
+    finite: jax.Array | bool = False,
 ) -> TopK:
     """The k best of every row, as `reference.encode_topk` gives them: certified or repaired.
 
@@ -47,10 +48,11 @@ def settle(
       best: values [B, k], descending, and indices. dropped: [B], no less than any value that is not in `best`; -inf: none.
       x: [B, d]. w_enc: [n, d]. b_enc: [n].
       exact: (x of some rows, w_enc, b_enc, k) -> their k best; default: `xla.encode_topk`. rows: repaired together.
+      finite: whether it is known that no pre-activation is NaN.
     """
     k = best[0].shape[1]
     exact = exact or (lambda *a: xla.encode_topk(*a, REPAIR))
-    nan = has_nan(x, w_enc, b_enc)
+    nan = has_nan(x, w_enc, b_enc, finite)
     best, flagged = certify(best, dropped, b_enc)
     values, indices = repair(best, flagged & ~nan[:, 0], x, lambda some: exact(some, w_enc, b_enc, k), rows)
     return jnp.where(nan, jnp.nan, values), jnp.where(nan, 0, indices)

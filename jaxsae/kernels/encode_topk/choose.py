@@ -53,8 +53,7 @@ def explained(x: jax.Array, w_enc: jax.Array, k: int) -> tuple[str, str | None]:
     if device.platform == "tpu":
         why = tpu.refusal(x, w_enc, k, tpu.vmem_bytes())
         return ("xla", f"pallas_tpu {why}") if why else ("pallas_tpu", None)
-    pays = x.dtype == jnp.float32 and x.shape[1] >= screened.MIN_D and k <= screened.MAX_K
-    if not pays:
+    if x.dtype != jnp.float32 or not screened.pays(x.shape[1], k):
         return "cpu", None
     why = screened.refused()
     return ("cpu", f"screened gains nothing where {why}") if why else ("screened", None)

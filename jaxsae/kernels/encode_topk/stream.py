@@ -89,18 +89,22 @@ def merge(left: TopK, right: TopK, k: int) -> TopK:
     return values, jnp.take_along_axis(indices, at, 1)
 
 
-def has_nan(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array) -> jax.Array:
-    """bool [B, 1]: rows with a NaN pre-activation.
+def has_nan(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, known: jax.Array | bool = False) -> jax.Array:
+    """bool [B, 1]: rows with a NaN pre-activation; where it is `known` that there are none, nothing is looked at.
 
     A maximum over a tile does not show them: XLA's CPU reductions may drop NaN, as does any strict `>`. Where
     |x| . sum_n |W_n| + sum_n |b_n|, no less than any pre-activation or part of its sum, is finite for a row, none of
     them is NaN or infinite; where some row's is not, all are looked at, chunk by chunk.
     """
-    columns = jnp.abs(w_enc.astype(jnp.float32)).sum(0)
-    largest = jnp.where(jnp.isneginf(b_enc), 0, jnp.abs(b_enc)).sum()
-    total = jnp.abs(x.astype(jnp.float32)) @ columns + largest
-    some = ~jnp.isfinite(total).all()
-    nan = jax.lax.cond(some, _nan_by_chunks, lambda x, *_: jnp.zeros(x.shape[0], bool), x, w_enc, b_enc)
+
+    def look(x, w_enc, b_enc):
+        columns = jnp.abs(w_enc.astype(jnp.float32)).sum(0)
+        largest = jnp.where(jnp.isneginf(b_enc), 0, jnp.abs(b_enc)).sum()
+        some = ~jnp.isfinite(jnp.abs(x.astype(jnp.float32)) @ columns + largest).all()
+        return jax.lax.cond(some, _nan_by_chunks, none, x, w_enc, b_enc)
+
+    none = lambda x, *_: jnp.zeros(x.shape[0], bool)
+    nan = look(x, w_enc, b_enc) if known is False else jax.lax.cond(known, none, look, x, w_enc, b_enc)
     return nan[:, None]
 
 
