@@ -147,7 +147,7 @@ def _in_three(exact: jax.Array) -> list[jax.Array]:
 
 
 def bounds_of_tile(x: jax.Array, w: jax.Array, k: int, bucket: int) -> TopK:
-    """The k largest bounds [R, k] of a tile's pre-activations, as `keyed.top_k` gives them, from rows [R, d + COLUMNS] and latents [T, d + COLUMNS]."""
+    """The k largest bounds [R, k] as `keyed.top_k` gives them: of x [R, d + COLUMNS], w [T, d + COLUMNS]."""
     return keyed.top_k(jax.lax.dot_general(w, x, LANES, preferred_element_type=jnp.float32), k, bucket)
 
 
