@@ -66,6 +66,7 @@ def _train(setup: Setup, workdir: Path, preemption: StopAtStep) -> Dictionary:
             say(f"resuming {workdir} at step {done} of {config.steps}")
         with bar, live:
             _run(live, step, preemption)
+    del live  # the state: with what is read now it would be the most that a run ever holds
     with processes.busy("reading the dictionary"):
         return load(workdir, setup.mesh)
 

@@ -63,7 +63,8 @@ class Factors:
     """Rows [m, d] as factors of bounds: the product of one of `rows_of_x` with one of `latents` is a bound.
 
     Attributes:
-      rows: bfloat16 [m, d + COLUMNS]. length: float32 [m], of the rounded rows or more.
+      rows: [m, d + COLUMNS], bfloat16 as bits: XLA's CPU backend cuts, joins and pastes bfloat16 as float32, all of it, there
+        and back. length: float32 [m], of the rounded rows or more.
     """
 
     rows: jax.Array
@@ -105,12 +106,11 @@ def _factors(arrays: tuple[jax.Array, ...], columns: Callable[..., list[jax.Arra
 
     count = _blocks(m, d)
     parts = jax.lax.map(block, tuple(a.reshape(count, m // count, *a.shape[1:]) for a in arrays))
-    bits, length = (a.reshape(m, *a.shape[2:]) for a in parts)
-    return Factors(jax.lax.bitcast_convert_type(bits, jnp.bfloat16), length)
+    return Factors(*(a.reshape(m, *a.shape[2:]) for a in parts))
 
 
 def _bits(exact: jax.Array) -> jax.Array:
-    """Numbers that bfloat16 holds as its bits: XLA's CPU backend joins and pastes bfloat16 as float32, there and back."""
+    """Numbers that bfloat16 holds as its bits."""
     return jax.lax.bitcast_convert_type(exact.astype(jnp.bfloat16), jnp.uint16)
 
 
@@ -148,6 +148,7 @@ def _in_three(exact: jax.Array) -> list[jax.Array]:
 
 def bounds_of_tile(x: jax.Array, w: jax.Array, k: int, bucket: int) -> TopK:
     """The k largest bounds [R, k] as `keyed.top_k` gives them: of x [R, d + COLUMNS], w [T, d + COLUMNS]."""
+    w, x = (jax.lax.bitcast_convert_type(bits, jnp.bfloat16) for bits in (w, x))
     return keyed.top_k(jax.lax.dot_general(w, x, LANES, preferred_element_type=jnp.float32), k, bucket)
 
 
