@@ -15,7 +15,7 @@ from jaxsae.store import open_store
 from jaxsae.store.schema import COLUMNS
 from jaxsae.sweep import table
 from jaxsae.sweep.claims import Claims
-from jaxsae.sweep.directory import SWEEP, is_sweep
+from jaxsae.sweep.directory import STATUSES, SWEEP, is_sweep, read_results
 from jaxsae.training.checkpoint import read_dictionary, read_metadata
 from jaxsae.training.metrics import read_metrics
 from jaxsae.training.run import CHECKPOINTS, FLAGS, METRICS, load
@@ -88,20 +88,13 @@ def describe_sweep(sweep: Path) -> str:
     """A sweep: its grid, and each member with its figures, as sweep.json has them; a worker brings that up to date."""
     if not (sweep / SWEEP).is_file():
         return f"sweep     {sweep}\nis        begun, and no member has been started yet"
-    try:
-        content = json.loads((sweep / SWEEP).read_text())
-    except ValueError as error:
-        raise InputError(
-            f"{sweep / SWEEP}: cannot be read as JSON ({error}). Run the same `jaxsae sweep` again."
-        ) from None
-    members, claims = content["members"], Claims(sweep, lease=60.0)
+    content = read_results(sweep)
+    members, claims = content["members"], Claims(sweep)
     for member in members:
         if member["status"] == "running" and claims.holder(member["name"]) is None:
             member["status"] = "waiting"  # its worker has gone without a word
     statuses = [m["status"] for m in members]
-    counts = ", ".join(
-        f"{statuses.count(s)} {s}" for s in ("finished", "running", "waiting", "failed") if s in statuses
-    )
+    counts = ", ".join(f"{statuses.count(s)} {s}" for s in STATUSES if s in statuses)
     grid = "  ".join(f"{name} {','.join(map(str, values))}" for name, values in content["grid"].items())
     lines = [f"sweep     {sweep}", f"store     {content['store']}", f"grid      {grid}", f"members   {counts}"]
     return "\n".join([*lines, "", *table.lines(members)])

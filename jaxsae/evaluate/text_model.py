@@ -129,9 +129,9 @@ def _corpus(context: Context, attributes: dict[str, Any], checkpoint: Checkpoint
     if harvested.tokenizer == attributes["model"]:  # the model's own, which may lie elsewhere now
         harvested = dataclasses.replace(harvested, tokenizer="")
     reading = _given(config, harvested)
-    open_ = lambda what: open_corpus(what, checkpoint.name, checkpoint.options).within(checkpoint.context)
     first, end = (int(n) for n in attributes["settings"]["documents_read"].split(":"))
-    corpus = open_(dataclasses.replace(reading, documents=""))
+    whole = dataclasses.replace(reading, documents="")
+    corpus = open_corpus(whole, checkpoint.name, checkpoint.options).within(checkpoint.context)
     if (was := attributes["settings"]["tokenizer_sha256"]) and corpus.tokenizer.fingerprint() != was:
         raise InputError(
             f"--model={checkpoint.name}: {corpus.tokenizer_name} holds another tokenizer than the one that the store was "
@@ -145,8 +145,8 @@ def _corpus(context: Context, attributes: dict[str, Any], checkpoint: Checkpoint
                 f"--text: all documents of {', '.join(reading.text)} were harvested, so none is held out. "
                 "Give other text with --text, or harvest with --documents=0:N."
             )
-    corpus = open_(reading)
-    taken = corpus.source
+    taken = Documents(reading)
+    corpus = dataclasses.replace(corpus, reading=reading, source=taken)
     return corpus, not same or taken.first >= end or (taken.end is not None and taken.end <= first)
 
 

@@ -15,8 +15,9 @@ from jaxsae.report import sweep_tables as tables
 from jaxsae.report.config import ReportConfig
 from jaxsae.report.figures import Card, count, decimal, percent
 from jaxsae.report.page import output_file, page_template, style, write_page
-from jaxsae.report.sweep_read import STATUSES, SweepFiles, read_sweep
+from jaxsae.report.sweep_read import SweepFiles, read_sweep
 from jaxsae.sweep.chosen import best_settings, read_members
+from jaxsae.sweep.directory import STATUSES
 from jaxsae.sweep.fits import fit_all
 from jaxsae.sweep.laws import COMPUTE
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsae.errors import InputError
-
-STATUSES = ("finished", "running", "waiting", "failed")
+from jaxsae.sweep.directory import SWEEP, read_results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,20 +43,11 @@ def read_sweep(path: Path) -> SweepFiles:
     """
     if not path.is_dir():
         raise InputError(f"--sweep={path}: no such directory. Give the --workdir of a `jaxsae sweep`.")
-    file = path / "sweep.json"
-    if not file.is_file():
+    if not (path / SWEEP).is_file():
         run = " It holds a run: give it as --run." if (path / "config.flags").is_file() else ""
-        raise InputError(f"--sweep={path}: no sweep.json in it, so no sweep has begun there.{run}")
-    try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read as JSON ({error}). Run the same `jaxsae sweep` again.") from None
-    members = content.get("members") if isinstance(content, dict) else None
-    if not isinstance(members, list) or not all(isinstance(m, dict) for m in members):
-        raise InputError(f"{file}: holds no list of members. Run the same `jaxsae sweep` again.")
-    if not members:
-        raise InputError(f"{file}: has no members. Run the `jaxsae sweep` again with a grid.")
-    return SweepFiles(path, content, members, _plays_othello(path))
+        raise InputError(f"--sweep={path}: no {SWEEP} in it, so no sweep has begun there.{run}")
+    content = read_results(path)
+    return SweepFiles(path, content, content["members"], _plays_othello(path))
 
 
 def _plays_othello(path: Path) -> bool:

@@ -11,6 +11,7 @@ for --lease seconds by the observer's own clock: clocks of hosts are never compa
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import socket
@@ -28,7 +29,8 @@ CLAIMS = "claims"
 class Claims:
     """A worker's claims; a context in which it gives signs of life."""
 
-    def __init__(self, sweep: Path, lease: float):
+    def __init__(self, sweep: Path, lease: float = math.inf):
+        """`lease`: of the flag --lease; who looks but once needs none."""
         self.directory, self.lease = sweep / CLAIMS, lease
         self.me = {"worker": f"{_plain_host()}-{os.getpid()}-{secrets.token_hex(3)}", **_machine(), "pid": os.getpid()}
         self.me["born"] = _born(os.getpid())

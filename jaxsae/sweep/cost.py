@@ -122,15 +122,17 @@ def _timed(members, store: Store, flops: dict[str, float], plans, available: int
     """Name -> (seconds, whether its own step was not timed), from the smallest step on until the time for it is over."""
     started, timed, rate = time.perf_counter(), {}, None
     per_step = lambda m: flops[m.name] / m.config.steps
+    programs = {}
     for member in sorted(members, key=per_step):
         setup = Setup.of(member.config, store)
+        programs[member.name] = setup.program.key
         fits = available is None or plans[member.name].total < available
         if setup.program.key not in timed and fits and time.perf_counter() - started < _BUDGET:
             timed[setup.program.key] = _seconds_a_step(setup)
             rate = per_step(member) / timed[setup.program.key]
     out = {}
     for member in members:
-        seconds = timed.get(Setup.of(member.config, store).program.key)
+        seconds = timed.get(programs[member.name])
         guess = seconds if seconds is not None else per_step(member) / rate if rate else None
         out[member.name] = (None if guess is None else guess * member.config.steps, seconds is None)
     return out

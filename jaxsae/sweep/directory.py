@@ -21,6 +21,7 @@ from jaxsae.sweep.grid import MEMBERS, Member
 from jaxsae.training.config import FREE_ON_RESUME
 
 FLAGS, GRID, SWEEP, OUTCOME = "sweep.flags", "grid.json", "sweep.json", "member.json"
+STATUSES = ("finished", "running", "waiting", "failed")
 _JUDGED_BY = ("evaluate", "eval_rows", "games", "text", "documents", "text_tokens", "model")
 
 
@@ -140,6 +141,25 @@ def _check_store(config: SweepConfig, before: dict[str, Any], now: dict[str, Any
                 f"{now[name]}): its members would not compare. Give the store as it was ({before['store']}), or another "
                 "--workdir."
             )
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """What sweep.json of a sweep's directory holds.
+
+    Raises:
+      InputError: it is damaged, or has no members.
+    """
+    file = path / SWEEP
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read as JSON ({error}). Run the same `jaxsae sweep` again.") from None
+    members = content.get("members") if isinstance(content, dict) else None
+    if not isinstance(members, list) or not all(isinstance(m, dict) for m in members):
+        raise InputError(f"{file}: holds no list of members. Run the same `jaxsae sweep` again.")
+    if not members:
+        raise InputError(f"{file}: has no members. Run the `jaxsae sweep` again with a grid.")
+    return content
 
 
 def read_outcome(path: Path, name: str) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ import difflib
 import fnmatch
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from absl import flags
@@ -131,14 +131,19 @@ def _essence(member: Member) -> tuple:
     return tuple((n, str(v)) for n, v in member.flags.items() if n not in idle)
 
 
+def held_out(names: Iterable[str], patterns: Iterable[str]) -> set[str]:
+    """Those of the members' names that a pattern of --holdout_members fits."""
+    patterns = list(patterns)
+    return {name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)}
+
+
 def _held_out(config: SweepConfig, members: list[Member]) -> list[Member]:
-    chosen = set()
+    names = [m.name for m in members]
     for pattern in config.holdout_members:
-        matching = {m.name for m in members if fnmatch.fnmatchcase(m.name, pattern)}
-        if not matching:
-            names = ", ".join(m.name for m in members[:4])
-            raise InputError(f"--holdout_members={pattern}: no member is called so; they are called {names}, ...")
-        chosen |= matching
+        if not held_out(names, (pattern,)):
+            first = ", ".join(names[:4])
+            raise InputError(f"--holdout_members={pattern}: no member is called so; they are called {first}, ...")
+    chosen = held_out(names, config.holdout_members)
     if len(chosen) == len(members) and members:
         raise InputError(f"--holdout_members={','.join(config.holdout_members)}: leaves no member for the fits")
     return [dataclasses.replace(m, held_out=m.name in chosen) for m in members]

@@ -1,6 +1,5 @@
 """`sweep.json`: every member with its flags, status and figures, and the fits; any worker makes it from the directory."""
 
-import fnmatch
 import json
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from jaxsae.sweep.compute import training_flops
 from jaxsae.sweep.config import SweepConfig
 from jaxsae.sweep.directory import GRID, MEMBERS, SWEEP, read_outcome
 from jaxsae.sweep.fits import fit_all
+from jaxsae.sweep.grid import held_out
 from jaxsae.training.metrics import read_metrics
 from jaxsae.training.run import METRICS
 
@@ -31,6 +31,7 @@ class Results:
         """`d_model`: of each site. `claims`: to tell who runs; None: nobody does."""
         self._config, self._path, self._d_model, self._claims = config, path, d_model, claims
         self._grid = json.loads((path / GRID).read_text())
+        self._held_out = held_out(self._grid["members"], config.holdout_members)
         self._fits: dict[str, Any] = {}
         self._fitted, self._cost = 0.0, 0.0
 
@@ -45,7 +46,6 @@ class Results:
         """
         while True:
             members = self.members()
-            before = _statuses(members)
             self._fit(members, last)
             content = {
                 "members": members,
@@ -58,7 +58,7 @@ class Results:
             }
             content = plain(content)  # a fit may hold NumPy's numbers, and NaN where there is no answer
             write_text(self._path / SWEEP, json.dumps(content, indent=1, allow_nan=False) + "\n")
-            if _statuses(self.members()) == before:
+            if all(self._status(m["name"])[0] == m["status"] for m in members):
                 return content
 
     def _fit(self, members: list[dict[str, Any]], last: bool) -> None:
@@ -70,30 +70,23 @@ class Results:
         self._fitted = time.monotonic()
         self._cost = self._fitted - now
 
+    def _status(self, name: str) -> tuple[str, str | None]:
+        """How a member stands, and what it failed of."""
+        if outcome := read_outcome(self._path, name):
+            return outcome["status"], outcome["error"]
+        return ("running" if self._claims and self._claims.holder(name) else "waiting"), None
+
     def _member(self, name: str, flags: dict[str, Any]) -> dict[str, Any]:
-        outcome = read_outcome(self._path, name)
-        if outcome:
-            status = outcome["status"]
-        else:
-            status = "running" if self._claims and self._claims.holder(name) else "waiting"
+        status, error = self._status(name)
         site = flags.get("site") or next(iter(self._d_model))
         return {
             "name": name,
             "status": status,
-            "error": outcome["error"] if outcome else None,
+            "error": error,
             "held_out": name in self._held_out,
             "flags": flags | {"store": self._grid["store"]},
             "figures": figures(self._path / MEMBERS / name, flags, self._d_model[site]),
         }
-
-    @property
-    def _held_out(self) -> set[str]:
-        patterns = self._config.holdout_members
-        return {n for n in self._grid["members"] if any(fnmatch.fnmatchcase(n, p) for p in patterns)}
-
-
-def _statuses(members: list[dict[str, Any]]) -> list[tuple]:
-    return [(m["name"], m["status"]) for m in members]
 
 
 def _lists(members: dict[str, dict[str, Any]]) -> dict[str, list]:

@@ -3,9 +3,9 @@
 import dataclasses
 import json
 import re
-from html.parser import HTMLParser
 
 import pytest
+from pages import Balanced, words
 
 from jaxsae.errors import InputError
 from jaxsae.report import ReportConfig, report
@@ -18,41 +18,9 @@ def page_of(run, **changes) -> str:
     return path.read_text()
 
 
-class Balanced(HTMLParser):
-    """Collects elements, attributes and text; fails where a closing tag does not match."""
-
-    VOID = ("meta", "br", "img", "link")
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.open, self.attributes, self.tags, self.text = [], [], [], []
-        self.feed(page)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.attributes += attrs
-        self.tags.append(tag)
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.attributes += attrs
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
 @pytest.fixture
 def page(make_run) -> str:
     return page_of(make_run())
-
-
-def words(page: str) -> str:
-    return re.sub(r"\s+", " ", " ".join(Balanced(page).text))
 
 
 def test_the_page_needs_nothing_else(page):

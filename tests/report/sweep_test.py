@@ -2,10 +2,10 @@
 
 import json
 import re
-from html.parser import HTMLParser
 
 import published_law as published
 import pytest
+from pages import Balanced, words
 
 from jaxsae import cli
 from jaxsae.errors import InputError
@@ -13,35 +13,6 @@ from jaxsae.report import ReportConfig, report
 from jaxsae.sweep.fits import fit_all
 
 WIDTHS, KS = published.WIDTHS[:4], published.KS[:3]
-
-
-class Balanced(HTMLParser):
-    """Collects attributes, tags and text; fails where a closing tag does not match."""
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.open, self.attributes, self.tags, self.text = [], [], [], []
-        self.feed(page)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.attributes += attrs
-        self.tags.append(tag)
-        if tag not in ("meta", "br", "img", "link"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.attributes += attrs
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def words(page: str) -> str:
-    return re.sub(r"\s+", " ", " ".join(Balanced(page).text))
 
 
 @pytest.fixture
