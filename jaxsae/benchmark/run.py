@@ -10,7 +10,7 @@ from jaxsae.benchmark.loader import benchmark_loader
 from jaxsae.benchmark.peers import compare
 from jaxsae.benchmark.step import TimedStep
 from jaxsae.config import to_dict
-from jaxsae.files import write_json
+from jaxsae.files import check_writable, write_json
 from jaxsae.parallel import check_divides, make_mesh
 from jaxsae.progress import say
 
@@ -31,8 +31,10 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     """Times a step as training runs it once no latent is dead, or a harvest; prints and returns the figures.
 
     Raises:
-      InputError: sizes that do not divide over the mesh, an unknown package in `--compare`.
+      InputError: sizes that do not divide over the mesh or do not fit, a file for the figures that cannot be written.
     """
+    if config.json:
+        check_writable("json", config.json)
     if config.what == "harvest":
         from jaxsae.benchmark.harvest import benchmark_harvest  # imports torch
 

@@ -14,6 +14,7 @@ from jaxsae.benchmark.config import BenchmarkConfig
 from jaxsae.dictionary import SPECS, Batch, Normalization, make_method
 from jaxsae.kernels import Request, Selected, decode, encode
 from jaxsae.parallel import AXES, DATA, MODEL, batch_sharding, shardings
+from jaxsae.training.memory import available_bytes, check_fits, plan_memory
 from jaxsae.training.optimizer import make_optimizer, schedule
 from jaxsae.training.state import abstract_state, create_state, make_init
 from jaxsae.training.step import Pace, StepConfig, loss_and_gradient, make_step, make_update
@@ -36,6 +37,10 @@ class TimedStep:
         optimizer = make_optimizer(config.optimization, config.seed)
         init = make_init(self.method, optimizer, config.d_model, ema=False)
         abstract = abstract_state(init, config.d_model, mesh)
+        check_fits(
+            plan_memory(abstract, _bytes_of_rows(config, mesh), forms_gradient=False),
+            available_bytes(mesh.local_devices[0]),
+        )
         steps = 10**6
         lazy = config.optimization.lazy_rows
         self.step_config = StepConfig(config.rows_of_a_batch, config.compute_dtype, lazy_rows=lazy)
@@ -101,3 +106,9 @@ class TimedStep:
     def _step(self, number: int):
         self.state, metrics = self.compiled(self.state, self.batches[number % FRESH_BATCHES], self.pace)
         return metrics, self.state.step
+
+
+def _bytes_of_rows(config: BenchmarkConfig, mesh: Mesh) -> int:
+    """Batches that are kept, and the floor's [B, n] result, on one device."""
+    result = config.rows_of_a_batch * config.method.width // mesh.size
+    return 4 * (FRESH_BATCHES * config.rows_of_a_batch * config.d_model // mesh.shape[DATA] + result)

@@ -100,3 +100,22 @@ def test_a_screening_whose_bounds_may_overflow_is_repaired():
     expected_values, expected_indices = reference.encode_topk(x, w, b, 5)
     np.testing.assert_array_equal(indices, expected_indices)
     np.testing.assert_allclose(values, expected_values, rtol=1e-4)
+
+
+@pytest.mark.parametrize("place", ["W_enc", "b_enc", "x"])
+def test_nan_among_many_latents_is_visible(place):
+    """XLA's CPU maximum drops NaN from 4,096 numbers on: what rests on one must not be taken for finite."""
+    rng = np.random.default_rng(13)
+    w, x, b = (rng.normal(size=s).astype(np.float32) for s in ((9000, 64), (40, 64), (9000,)))
+    encode = jax.jit(lambda *a: screened.encode_topk(*a, 8))
+    for number in rng.integers(0, 9000, 6):
+        poisoned = {"W_enc": w.copy(), "b_enc": b.copy(), "x": x.copy()}
+        if place == "x":
+            poisoned["x"][number % 40, 5] = np.nan
+            bad = np.arange(40) == number % 40
+        else:
+            poisoned[place].reshape(9000, -1)[number, 0] = np.nan
+            bad = np.ones(40, bool)
+        values, indices = encode(poisoned["x"], poisoned["W_enc"], poisoned["b_enc"])
+        assert (np.isnan(values).all(1) == bad).all() and not np.isnan(values[~bad]).any()
+        assert ((indices >= 0) & (indices < 9000)).all()

@@ -163,9 +163,10 @@ def screen(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, kept: int) 
     tiling = cpu.choose_tiling(len(x), len(w_enc), kept)
     bounds, at = encode_by_tiles(left.rows, right.rows, kept, tiling, bounds_of_tile)
     values = pairs.all_dots(x, at, w_enc) + b_enc[at]
-    reliable = (left.length * right.length.max() < LARGEST) & (
-        jnp.where(jnp.isneginf(b_enc), 0, jnp.abs(b_enc)).max() < LARGEST
-    )
+    # A maximum may drop NaN (`stream.has_nan`), so whether all are finite is asked for itself.
+    largest = jnp.where(jnp.isneginf(b_enc), 0, jnp.abs(b_enc))
+    small = jnp.isfinite(right.length).all() & (largest < LARGEST).all()
+    reliable = (left.length * right.length.max() < LARGEST) & small
     dropped = jnp.where(reliable, keyed.bound_on_dropped(bounds[:, -1]), jnp.inf)
     return _in_order(values, at, k), dropped, reliable.all()
 
