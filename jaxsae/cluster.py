@@ -83,6 +83,6 @@ def refuse_half_a_cluster(environment: Mapping[str, str]) -> None:
         )
     if environment.get("JAX_COORDINATOR_ADDRESS"):
         raise InputError(
-            f"JAX_COORDINATOR_ADDRESS={environment['JAX_COORDINATOR_ADDRESS']}: names a coordinator, but not how many "
-            f"processes there are: {explicit}, {ALONE}"
+            f"JAX_COORDINATOR_ADDRESS={environment['JAX_COORDINATOR_ADDRESS']}: is set, and nothing by which jax finds the "
+            f"other processes: {explicit}, {ALONE}"
         )

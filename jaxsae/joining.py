@@ -51,7 +51,8 @@ class JoinConfig:
             check(0 <= self.process_id < self.num_processes, "process_id", self.process_id, fix)
         if self.coordinator:
             host, _, port = self.coordinator.rpartition(":")
-            check(bool(host) and port.isdigit(), "coordinator", self.coordinator, "must be HOST:PORT")
+            fits = bool(host) and "/" not in host and port.isdigit() and 0 < int(port) < 2**16
+            check(fits, "coordinator", self.coordinator, "must be HOST:PORT, such as 10.0.0.1:9733")
 
     def place(self) -> Place | None:
         """This process's place among the others; None where it is alone.
@@ -64,17 +65,22 @@ class JoinConfig:
         return detect(self.join_timeout) if self.distributed == "auto" else None
 
 
+_REMIND_SECONDS = 10.0
+
+
 def connect(place: Place, config: JoinConfig, command: str) -> Any:
     """Joins the others; returns the client of jax's coordination service.
 
     jax's own failure is an abort of the process, so that time is kept here.
 
     Raises:
-      InputError: the coordinator does not answer.
+      InputError: the coordinator does not answer, or cannot serve.
     """
     began = time.monotonic()
     if place.process:
         _await_coordinator(place.coordinator, config.join_timeout)
+    else:
+        _check_port(place.coordinator)
 
     def late() -> None:
         print(
@@ -87,8 +93,14 @@ def connect(place: Place, config: JoinConfig, command: str) -> Any:
         os._exit(2)
 
     timer = threading.Timer(max(1.0, config.join_timeout - (time.monotonic() - began)), late)
-    timer.daemon = True
+    wait = f"waiting for {place.count} processes to join at {place.coordinator}, {config.join_timeout} s at most"
+    reminder = threading.Timer(
+        _REMIND_SECONDS, print, [f"jaxsae {command}: {wait}"], {"file": sys.stderr, "flush": True}
+    )
+    timer.daemon = reminder.daemon = True
     timer.start()
+    if not place.process:
+        reminder.start()
     import jax  # not before: `jaxsae --help` does without
     from jax._src import distributed  # the key-value store has no public name
 
@@ -106,7 +118,23 @@ def connect(place: Place, config: JoinConfig, command: str) -> Any:
         )
     finally:
         timer.cancel()
+        reminder.cancel()
     return distributed.global_state.client
+
+
+def _check_port(address: str) -> None:
+    """Raises `InputError` where process 0 cannot serve; jax's own failure may be a segmentation fault."""
+    port = int(address.rsplit(":", 1)[1])
+    both = socket.has_dualstack_ipv6()
+    try:
+        socket.create_server(
+            ("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both
+        ).close()
+    except OSError as error:
+        raise InputError(
+            f"--coordinator={address}: this host cannot serve there ({error.strerror}). Where another program holds the "
+            "port, give all processes another one."
+        ) from None
 
 
 def _await_coordinator(address: str, timeout: float) -> None:

@@ -5,6 +5,7 @@ Without any of this a process is alone, and every function here does at once wha
 
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ __all__ = [
     "beat",
     "breaks_off",
     "busy",
+    "count_here",
     "from_first",
     "gather",
     "is_alone",
@@ -36,6 +38,7 @@ CLOCK_SKEW = 60.0  # seconds between two hosts' clocks that are worth a word
 
 
 _watchdog: Watchdog | None = None
+_here = 1  # processes of the run on this host
 _agreed = 0  # questions put so far; all processes put the same ones in the same order
 
 
@@ -46,7 +49,7 @@ def joined(config: JoinConfig, command: str) -> Iterator[None]:
     Raises:
       InputError: a half-made configuration, a coordinator that does not answer, processes that do not come.
     """
-    global _watchdog, _agreed
+    global _watchdog, _agreed, _here
     place = config.place()
     if place is None or place.count == 1:
         yield
@@ -55,11 +58,12 @@ def joined(config: JoinConfig, command: str) -> Iterator[None]:
     _watchdog, _agreed = Watchdog(client, place.process, place.count, config.peer_timeout, command), 0
     try:
         _check_alike(place)
+        _here = gather("host", socket.gethostname()).count(socket.gethostname())
         yield
     finally:
         if sys.exc_info()[0] is None or not _fatal(sys.exc_info()[1]):
             _watchdog.close()
-            _watchdog = None
+            _watchdog, _here = None, 1
 
 
 def _fatal(error: BaseException | None) -> bool:
@@ -102,6 +106,11 @@ def _check_alike(place: Place) -> None:
 def is_alone() -> bool:
     """Whether there are no other processes."""
     return _watchdog is None
+
+
+def count_here() -> int:
+    """Processes of the run on this host, this one included."""
+    return _here
 
 
 def gather(name: str, value: str) -> list[str]:

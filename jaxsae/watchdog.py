@@ -175,4 +175,4 @@ class Watchdog:
             time.sleep(self._interval / 2)
 
 
-RESUME = "End what is left of the run and start the same command again: it goes on from its last checkpoint"
+RESUME = "End what is left of the run and start the same command again: it goes on from what it has saved"

@@ -1,6 +1,7 @@
 """Joining: whole configurations or clear errors, never a process that overlooks the others."""
 
 import os
+import socket
 import time
 
 import numpy as np
@@ -56,6 +57,8 @@ def test_half_a_configuration_is_an_error(left_out):
         ({"distributed": "off", **ALL}, "--distributed=off: goes against --coordinator=host:1234"),
         ({**ALL, "process_id": 4}, "--process_id=4: must be from 0 to --num_processes - 1 = 3"),
         ({**ALL, "coordinator": "host"}, "--coordinator=host: must be HOST:PORT"),
+        ({**ALL, "coordinator": "http://host:1234"}, "--coordinator=http://host:1234: must be HOST:PORT"),
+        ({**ALL, "coordinator": "host:99999"}, "--coordinator=host:99999: must be HOST:PORT"),
         ({"join_timeout": 0}, "--join_timeout=0: must be above 0"),
         ({"peer_timeout": 0.5}, "--peer_timeout=0.5: must be at least 1 second"),
     ],
@@ -108,6 +111,15 @@ def test_a_coordinator_that_does_not_answer_is_told_within_the_time(tmp_path):
         assert first.wait(20) == [2]
     assert "not all 2 processes joined within 2 s (--join_timeout)" in first.output()
     assert time.monotonic() - began < 30
+
+
+def test_a_port_that_is_taken_is_said(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        flags = [f"--coordinator=127.0.0.1:{port}", "--num_processes=2", "--process_id=0", "--join_timeout=20"]
+        with Children(tmp_path, ["harvest", "--store=s", "--source=arrays", "--input=x.npy", *flags]) as first:
+            assert first.wait(20) == [2]
+    assert f"--coordinator=127.0.0.1:{port}: this host cannot serve there" in first.output()
 
 
 def test_more_processes_than_shards_and_commands_of_one_process_are_refused(tmp_path, environment, capsys):

@@ -74,6 +74,8 @@ def harvest(config: HarvestConfig) -> Store:
             there = len(writer.completed_shards())
             raise Preempted(f"stopped by SIGTERM; {there} of {plan.shards} shards are written. {AGAIN}")
         processes.from_first("complete the store", writer.finish)
+        if not processes.is_alone():
+            say(f"{config.store}: complete, {plan.rows:,} rows by {jax.process_count()} processes.")
     return open_store(config.store)
 
 

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from jaxsae import processes
-from jaxsae.errors import InputError
+from jaxsae.errors import InputError, Preempted
+from jaxsae.preemption import AGAIN
 from jaxsae.progress import say
 from jaxsae.store.reader import Store
 from jaxsae.store.schema import site_path
@@ -32,8 +33,8 @@ def wait_until(ready: Callable[[], object], what: Callable[[], str], give_up: Ca
     return True
 
 
-def open_growing(url: str) -> Store:
-    """The store at `url`, once it is there with all its arrays."""
+def open_growing(url: str, give_up: Callable[[], object]) -> Store:
+    """The store at `url`, once it is there with all its arrays; raises `Preempted` once `give_up()`."""
     found: list[Store] = []
 
     def ready() -> bool:
@@ -44,7 +45,8 @@ def open_growing(url: str) -> Store:
         return bool(found)
 
     reasons: list[str] = []
-    wait_until(ready, lambda: f"waiting for the harvest to begin ({reasons[-1]})", lambda: False)
+    if not wait_until(ready, lambda: f"waiting for the harvest to begin ({reasons[-1]})", give_up):
+        raise Preempted(f"{url}: stopped by SIGTERM while it waited for the harvest to begin. {AGAIN}")
     return found[-1]
 
 
@@ -72,11 +74,12 @@ class Shards:
         rows = 2 * self.window_rows + 2 * max(self.window_rows // 4, batch_size) + 2 * self.store.shard_rows
         return (rows + steps * batch_size) * self.row_bytes
 
-    def first_window(self) -> list[int]:
-        """The shards whose statistics scale the activations; waits for them."""
+    def first_window(self, give_up: Callable[[], object]) -> list[int]:
+        """The shards whose statistics scale the activations; waits for them, or raises `Preempted` once `give_up()`."""
         planned = -(-self.store.rows_planned // self.store.shard_rows)
         shards = list(range(min(WINDOW_SHARDS, planned)))
-        wait_until(lambda: set(shards) <= self._known(), lambda: self._waiting(shards), lambda: False)
+        if not wait_until(lambda: set(shards) <= self._known(), lambda: self._waiting(shards), give_up):
+            raise Preempted(f"{self.store.url}: stopped by SIGTERM while it waited for the first shards. {AGAIN}")
         return shards
 
     def has(self, ranges: Sequence[tuple[int, int]]) -> bool:

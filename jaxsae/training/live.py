@@ -12,9 +12,8 @@ from jaxsae import processes
 from jaxsae.errors import InputError
 from jaxsae.files import write_json
 from jaxsae.progress import Progress, is_first_process, say
-from jaxsae.training.checkpoint import Checkpoints, read_metadata
+from jaxsae.training.checkpoint import Checkpoints
 from jaxsae.training.metrics import MetricsLog, Speed
-from jaxsae.training.run import CHECKPOINTS
 from jaxsae.training.setup import Setup
 from jaxsae.training.state import TrainState
 from jaxsae.training.step import StepMetrics
@@ -33,12 +32,10 @@ class LiveRun:
         """Restores the newest checkpoint, or makes a fresh state.
 
         Raises:
-          InputError: a damaged checkpoint; a store that has other rows than when the run was begun.
+          InputError: a damaged checkpoint.
         """
         self.setup, self.workdir, self._checkpoints, self._bar = setup, workdir, checkpoints, bar
         self.done = self.taken = checkpoints.latest or 0
-        if self.done:
-            _check_same_rows(setup, workdir)
         with processes.busy("making or restoring the state"):
             self.state: TrainState = (
                 checkpoints.restore(self.done, setup.abstract) if self.done else setup.fresh_state()
@@ -115,16 +112,6 @@ class LiveRun:
         row = setup.batches.order.lowest_row_from(self._checkpoints.oldest or 0)
         if gone := setup.shards.remove_below(row, setup.config.keep_bytes):
             say(f"{setup.store.url}: removed {len(gone)} shards, up to shard {gone[-1]}, that were trained on")
-
-
-def _check_same_rows(setup: Setup, workdir: Path) -> None:
-    """Refuses a store that has grown or shrunk since the run began: its batches would be others."""
-    before = read_metadata(workdir / CHECKPOINTS)[1]["dictionary"].get("store_rows")
-    if before not in (None, setup.rows):
-        raise InputError(
-            f"--store={setup.config.store}: has {setup.rows} rows, and had {before} when {workdir} was begun. "
-            "Give the store as it was, or another --workdir with --initialize_from for the weights."
-        )
 
 
 class _Watch:

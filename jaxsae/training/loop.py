@@ -8,11 +8,11 @@ import jax
 from jaxsae import processes
 from jaxsae.config import to_dict
 from jaxsae.dictionary import Dictionary
-from jaxsae.errors import Preempted, reraise_if_disk_full
+from jaxsae.errors import InputError, Preempted, reraise_if_disk_full
 from jaxsae.preemption import AGAIN, StopAtStep
 from jaxsae.progress import Progress, say
 from jaxsae.store import iterate
-from jaxsae.training.checkpoint import Checkpoints
+from jaxsae.training.checkpoint import Checkpoints, read_metadata
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.live import LiveRun
 from jaxsae.training.optimizer import BYTES_PER_PARAMETER
@@ -31,8 +31,12 @@ def train(config: TrainConfig) -> Dictionary:
       Preempted: SIGTERM came; what was trained so far is saved.
     """
     with StopAtStep() as preemption:
-        setup = Setup.of(config)
+        setup = Setup.of(config, give_up=lambda: preemption.asked_alone)
         _check_agreement(setup)
+        if not setup.store.complete and not setup.shards:
+            say(
+                "A run on a part of a store does not go on once there is more: complete the harvest, or train with --follow."
+            )
         try:
             return _train(setup, open_run(config), preemption)
         except OSError as error:
@@ -53,6 +57,8 @@ def _train(setup: Setup, workdir: Path, preemption: StopAtStep) -> Dictionary:
     with Checkpoints(workdir / CHECKPOINTS, config.keep_checkpoints) as checkpoints:
         done = checkpoints.latest or 0
         processes.agree({"newest checkpoint": done}, f"{workdir} must lie on a file system that all hosts share.")
+        if done:
+            _check_same_store(setup, workdir, done)
         if done >= config.steps:
             trained = load(workdir, setup.mesh)  # before anything is said of it: it may be damaged
             say(f"{workdir} is complete: {done} steps. Evaluate it with `jaxsae evaluate --run={workdir}`.")
@@ -69,6 +75,24 @@ def _train(setup: Setup, workdir: Path, preemption: StopAtStep) -> Dictionary:
     del live  # the state: with what is read now it would be the most that a run ever holds
     with processes.busy("reading the dictionary"):
         return load(workdir, setup.mesh)
+
+
+def _check_same_store(setup: Setup, workdir: Path, done: int) -> None:
+    """Refuses to go on on other data than a run was begun on, or on more or fewer rows: its batches would be others."""
+    began, goes_on = read_metadata(workdir / CHECKPOINTS, done)[1], setup.metadata()
+    before, now = began["dictionary"], goes_on["dictionary"]
+    again = "Give the store as it was, or another --workdir with --initialize_from for the weights."
+    if before.get("fingerprint", now["fingerprint"]) != now["fingerprint"]:
+        raise InputError(
+            f"--store={setup.config.store}: is another store than the one that {workdir} was begun on: d_model "
+            f"{goes_on['d_model']}, fingerprint {now['fingerprint']}; then d_model {began['d_model']}, fingerprint "
+            f"{before['fingerprint']}. {again}"
+        )
+    rows = before.get("store_rows", now["store_rows"])
+    if rows != now["store_rows"] and done < setup.config.steps:
+        raise InputError(
+            f"--store={setup.config.store}: has {now['store_rows']} rows, and had {rows} when {workdir} was begun. {again}"
+        )
 
 
 def _moments_line(chosen: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 
+from jaxsae import processes
 from jaxsae.errors import InputError
 from jaxsae.training.state import TrainState
 
@@ -59,13 +60,16 @@ def with_workspace(plan: MemoryPlan, compiled) -> MemoryPlan:
 
 
 def available_bytes(device: jax.Device) -> int | None:
-    """Memory a device may still take; on CPU an even share of what the machine or its container has left."""
+    """Memory a device may still take; on CPU an even share of what the machine or its container has left.
+
+    Devices of other processes of the run that are on the same machine have their share, too.
+    """
     if device.platform != "cpu":
         stats = device.memory_stats() or {}
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0) if "bytes_limit" in stats else None
     free = [_machine_free(), _container_free()]
     known = [f for f in free if f is not None]
-    return min(known) // jax.local_device_count() if known else None
+    return min(known) // (jax.local_device_count() * processes.count_here()) if known else None
 
 
 def _machine_free() -> int | None:

@@ -93,15 +93,20 @@ class Setup:
     shards: Shards | None = None
 
     @classmethod
-    def of(cls, config: TrainConfig, store: Store | None = None) -> "Setup":
-        """Opens and checks everything that a bad flag could spoil; `store` is that of the flags, where it is open.
+    def of(
+        cls, config: TrainConfig, store: Store | None = None, give_up: Callable[[], object] = lambda: False
+    ) -> "Setup":
+        """Opens and checks everything that a bad flag could spoil.
+
+        Args:
+          store: that of the flags, where it is open. give_up: whether to wait no longer for a harvest.
 
         Raises:
-          InputError: store, site, mesh or sizes that do not do.
+          InputError: store, site, mesh or sizes that do not do. Preempted: `give_up` said so.
         """
         mesh = make_mesh(config.mesh)
         check_divides(mesh, config.method.width, config.batch_size)
-        store = store or (open_growing(config.store) if config.follow else open_store(config.store))
+        store = store or (open_growing(config.store, give_up) if config.follow else open_store(config.store))
         site = default_site(store, config.site)
         shards = Shards(store, site) if config.follow else None
         rows = store.rows_planned if shards else store.rows
@@ -113,7 +118,8 @@ class Setup:
             )
         if config.keep_bytes is not None:
             _check_can_remove(config, shards, rows - holdout)
-        normalization = normalization_of(store, site, config.normalize, shards.first_window() if shards else None)
+        window = shards.first_window(give_up) if shards else None
+        normalization = normalization_of(store, site, config.normalize, window)
         return cls(config, store, site, mesh, make_method(config.method), normalization, holdout, shards)
 
     @property

@@ -90,6 +90,15 @@ def test_shards_go_once_they_were_trained_on_and_a_stopped_run_still_resumes(beg
     assert len(shards_of(config)) == store.rows // 64
 
 
+def test_a_run_that_waits_for_its_harvest_can_be_stopped(begin, configure, tmp_path):
+    config = configure("waits", store=begin("never").store, follow=True, steps=30, mesh=(1, 1))
+    with Children(tmp_path / "train", ["train", *to_flag_lines(config)]) as trains:
+        assert trains.until(lambda: "waiting for the harvest to begin" in trains.output(), 30), trains.output()
+        trains.signal(0, signal.SIGTERM)
+        assert trains.wait(10) == [75]
+    assert "stopped by SIGTERM while it waited for the harvest to begin" in trains.output()
+
+
 def test_rows_come_once_and_only_from_their_window(begin):
     whole = begin("whole")
     harvest(whole)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -234,3 +235,18 @@ def test_a_run_without_room_for_its_first_file_is_refused(configure, tmp_path, c
 def test_loading_what_is_no_run(tmp_path):
     with pytest.raises(InputError, match="no run here"):
         load(tmp_path)
+
+
+def test_a_run_goes_on_with_its_own_store_alone(configure, own_store, rows, tmp_path, capsys):
+    """Another harvest at the same place: same shape, other rows."""
+    fingerprint = lambda url: open_store(url).metadata("activations")["fingerprint"]
+    url = own_store()
+    first, config = fingerprint(url), configure(store=url, steps=4, checkpoint_every=2)
+    train(config)
+    for last in (tmp_path / "run/checkpoints").glob("4*"):
+        shutil.rmtree(last)
+    shutil.rmtree(url)
+    second = fingerprint(own_store(rows[::-1]))
+    message = refused(config, capsys)
+    assert f"--store={url}: is another store than the one that" in message and first in message and second in message
+    assert not (tmp_path / "run/checkpoints/4").exists()
