@@ -8,7 +8,7 @@ import pytest
 import jaxsae
 from jaxsae import cli
 from jaxsae.commands import COMMANDS
-from jaxsae.config import _leaves
+from jaxsae.config import leaves
 
 
 def run(capsys, *arguments):
@@ -50,7 +50,7 @@ def test_help_of_a_command_lists_every_flag_with_its_help(command, position, cap
     flowing = " ".join(out.split())
     config_class, function = COMMANDS[command].load()
     assert callable(function)
-    for field, _ in _leaves(config_class):
+    for field, _ in leaves(config_class):
         assert f"--{field.name}=" in out and " ".join(field.metadata["help"].split()) in flowing
 
 

@@ -67,7 +67,7 @@ def default_of(command):
     cls, _ = COMMANDS[command].load()
     required = [
         f"--{field.name}={REQUIRED[hint]}"
-        for field, hint in config_module._leaves(cls)
+        for field, hint in config_module.leaves(cls)
         if field.default is dataclasses.MISSING and hint in REQUIRED and field.name not in NEEDED.get(command, {})
     ]
     return parsed(cls, [*required, *(f"--{name}={value}" for name, value in NEEDED.get(command, {}).items())])
@@ -86,7 +86,7 @@ def test_defaults_of_every_command_survive_flags_files_and_dictionaries(command,
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_flag_of_every_command_has_a_name_of_its_own_and_a_help_text(command):
     cls, _ = COMMANDS[command].load()
-    fields = [field for field, _ in config_module._leaves(cls)]
+    fields = [field for field, _ in config_module.leaves(cls)]
     names = [field.name for field in fields]
     assert len(names) == len(set(names)) > 0
     assert [f.name for f in fields if not f.metadata.get("help")] == []
@@ -96,7 +96,7 @@ def test_every_flag_of_every_command_has_a_name_of_its_own_and_a_help_text(comma
 def test_numbers_of_every_command_come_through_flags_exactly(command):
     """Each float or integer flag is set to a number that does not print short, where the command takes it."""
     config, tried = default_of(command), 0
-    for field, hint in config_module._leaves(type(config)):
+    for field, hint in config_module.leaves(type(config)):
         value = {float: 0.1 + 0.2, int: 2**31 + 1}.get(config_module._without_none(hint))
         line = f"--{field.name}={value!r}"
         try:
@@ -106,7 +106,7 @@ def test_numbers_of_every_command_come_through_flags_exactly(command):
         tried += value is not None
         assert found == value
     assert tried or not any(
-        config_module._without_none(h) in (int, float) for _, h in config_module._leaves(type(config))
+        config_module._without_none(h) in (int, float) for _, h in config_module.leaves(type(config))
     )
 
 

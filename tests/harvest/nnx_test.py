@@ -127,6 +127,6 @@ def test_functions_that_give_something_else_are_told_apart(module, ids, tmp_path
 def test_torch_is_not_imported_where_it_is_not_needed():
     parts = "harvest.nnx", "training", "evaluate.splice", "evaluate.reconstruction", "exchange", "inspect", "benchmark"
     code = f"import {', '.join('jaxsae.' + part for part in parts)}, sys\n"
-    code += "from jaxsae.training.metrics import _summary_writer; _summary_writer(); print('torch' in sys.modules)"
+    code += "from jaxsae.training.metrics import _tensorboard; _tensorboard(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
