@@ -58,7 +58,7 @@ def test_killed_three_times_and_run_again(processes, make_model, configure, tmp_
             time.sleep(moments.random() * 0.15)
             for victim in victims:
                 run.signal(victim, SIGKILL)
-            statuses = run.wait(30)
+            statuses = run.wait(60)
         assert all(statuses[victim] == -SIGKILL for victim in victims)
         assert None not in statuses and 0 not in statuses, run.output()  # the others do not go on alone, nor hang
         assert not open_store(config.store).complete

@@ -95,7 +95,7 @@ def test_a_run_that_waits_for_its_harvest_can_be_stopped(begin, configure, tmp_p
     with Children(tmp_path / "train", ["train", *to_flag_lines(config)]) as trains:
         assert trains.until(lambda: "waiting for the harvest to begin" in trains.output(), 30), trains.output()
         trains.signal(0, signal.SIGTERM)
-        assert trains.wait(10) == [75]
+        assert trains.wait(30) == [75]
     assert "stopped by SIGTERM while it waited for the harvest to begin" in trains.output()
 
 

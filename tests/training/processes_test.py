@@ -88,7 +88,7 @@ def test_killed_three_times_and_resumed_as_2_1_and_4_processes_it_ends_with_the_
                 assert run.until(has_step(config, reached + 20))
                 assert run.until(has_logged(config, at))
                 run.signal(victim, signal.SIGKILL)
-                assert run.wait(30) == [-signal.SIGKILL if n == victim else 1 for n in range(count)], run.output(0)
+                assert run.wait(60) == [-signal.SIGKILL if n == victim else 1 for n in range(count)], run.output(0)
                 assert count == 1 or "another process has gone" in run.output(0) or f"process {victim}" in run.output(0)
             assert (f"resuming {config.workdir} at step {reached}" in run.output(0)) == (number > 0)
         before, reached = reached, bits(config)[0]
