@@ -7,8 +7,6 @@ in the k buckets with the largest maxima, and within those in the k sub-buckets 
 Maxima run along memory; what is gathered across it are k maxima's sub-buckets and k sub-buckets.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
@@ -28,51 +26,41 @@ def choose_tiling(batch: int, width: int, k: int) -> Tiling:
     return Tiling(rows, limit // bucket * bucket, bucket)
 
 
-def _across(table_TxR: jax.Array, at_RxC: jax.Array) -> jax.Array:
+def across(table_TxR: jax.Array, at_RxC: jax.Array) -> jax.Array:
     """[R, C]: entries at[r, c] of column r."""
     return table_TxR[at_RxC, jnp.arange(at_RxC.shape[0])[:, None]]
 
 
-def top_k_of_tile(x: jax.Array, latents: tuple[jax.Array, jax.Array], k: int, bucket: int) -> TopK:
-    """Exact top-k [R, k] of x[R, d] . w[T, d] + bias[T]; the sum is taken where it is read, never stored."""
+def members_of(buckets_RxC: jax.Array, size: int) -> jax.Array:
+    """[R, C * size]: what lies in buckets, in order."""
+    members = buckets_RxC[:, :, None] * size + jnp.arange(size)
+    return members.reshape(members.shape[0], -1)
+
+
+def _top_k_of_tile(x: jax.Array, latents: tuple[jax.Array, jax.Array], k: int, bucket: int) -> TopK:
+    """Exact top-k [R, k] of x[R, d] . w[T, d] + bias[T]; the sum is taken where it is read, for maxima, and never stored."""
     w, bias = latents
     product = jax.lax.dot_general(w, x, LANES, preferred_element_type=jnp.float32)  # [T, R]
-    return top_k_by_buckets(product, product + bias[:, None], lambda members: bias[members], k, bucket)
-
-
-def top_k_by_buckets(product: jax.Array, sums: jax.Array, term: Callable, k: int, bucket: int) -> TopK:
-    """Exact top-k [R, k] of sums [T, R], which are read once, for maxima, so that they need not be stored.
-
-    Args:
-      product: [T, R]. sums: product + a term of each entry.
-      term: latents [R, C] -> the terms of row r's latents[r, c], for the few entries that are gathered.
-    """
-    latents, rows = product.shape
-    if bucket == 1 or latents % bucket or latents // bucket <= k:
+    sums, (total, rows) = product + bias[:, None], product.shape
+    if bucket == 1 or total % bucket or total // bucket <= k:
         return jax.lax.top_k(sums.T, k)
     fine = bucket // SUB_BUCKETS if bucket >= 2 * SUB_BUCKETS else bucket
     maxima = sums.reshape(-1, fine, rows).max(1)
     coarse = maxima.reshape(-1, bucket // fine, rows).max(1) if fine < bucket else maxima
     members = jnp.sort(jax.lax.top_k(coarse.T, k)[1], -1)  # in index order, so that top_k's ties fall to the left
     if fine < bucket:
-        members = _members(members, bucket // fine)
-        best = jax.lax.top_k(_across(maxima, members), k)[1]
+        members = members_of(members, bucket // fine)
+        best = jax.lax.top_k(across(maxima, members), k)[1]
         members = jnp.sort(jnp.take_along_axis(members, best, 1), -1)
-    members = _members(members, fine)
-    values, at = jax.lax.top_k(_across(product, members) + term(members), k)
+    members = members_of(members, fine)
+    values, at = jax.lax.top_k(across(product, members) + bias[members], k)
     return values, jnp.take_along_axis(members, at, 1)
-
-
-def _members(buckets_RxC: jax.Array, size: int) -> jax.Array:
-    """[R, C * size]: what lies in buckets, in order."""
-    members = buckets_RxC[:, :, None] * size + jnp.arange(size)
-    return members.reshape(members.shape[0], -1)
 
 
 def stream_topk(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling | None = None) -> TopK:
     """As `encode_topk`, but for rows with a NaN pre-activation, which may come out as anything."""
     latents = w_enc, b_enc.astype(jnp.float32)
-    return encode_by_tiles(x, latents, k, tiling or choose_tiling(len(x), len(w_enc), k), top_k_of_tile)
+    return encode_by_tiles(x, latents, k, tiling or choose_tiling(len(x), len(w_enc), k), _top_k_of_tile)
 
 
 def encode_topk(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling | None = None) -> TopK:

@@ -9,6 +9,7 @@ others. To tell which is a bucket's largest, equals included, the last bits of a
 import jax
 import jax.numpy as jnp
 
+from jaxsae.kernels.encode_topk import cpu
 from jaxsae.kernels.encode_topk.stream import TopK
 
 LOWEST = -3e38  # stands for -inf, whose last bits must not be touched
@@ -46,8 +47,7 @@ def bound_on_dropped(last: jax.Array) -> jax.Array:
 def _top_k_of_members(table: jax.Array, buckets: jax.Array, size: int, k: int) -> TopK:
     """Of column r of table [T, R]: the k largest among the members of buckets[r], [R, k], which are of `size` entries."""
     rows, count = buckets.shape
-    members = buckets[:, :, None] * size + jnp.arange(size)
-    values = _with_places(table[members, jnp.arange(rows)[:, None, None]])
+    values = _with_places(cpu.across(table, cpu.members_of(buckets, size)).reshape(rows, count, size))
     largest = values.max(-1)
     others = jnp.where(values == largest[:, :, None], -jnp.inf, values)
     best, at = jax.lax.top_k(jnp.concatenate([largest, others.reshape(rows, -1)], 1), k)

@@ -17,7 +17,7 @@ CHUNK_NUMBERS = 2**22  # pre-activations looked at together where some are not f
 LANES = (((1,), (1,)), ((), ()))  # a[M, d] . b[N, d] -> [M, N]
 
 TopK = tuple[jax.Array, jax.Array]  # values float32 [B, k], indices int32 [B, k]
-Rows = Latents = Any  # a pytree of arrays, by row or by latent
+Latents = Any  # a pytree of arrays by latent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +34,11 @@ def products(x: jax.Array, w: jax.Array) -> jax.Array:
     return jax.lax.dot_general(x, w, LANES, precision=full_precision(x.dtype), preferred_element_type=jnp.float32)
 
 
-def encode_by_tiles(x: Rows, latents: Latents, k: int, tiling: Tiling, top_k_of_tile: Callable[..., TopK]) -> TopK:
+def encode_by_tiles(x: jax.Array, latents: Latents, k: int, tiling: Tiling, top_k_of_tile: Callable[..., TopK]) -> TopK:
     """As `reference.encode_topk`, but for rows with a NaN pre-activation, which may come out as anything.
 
     Args:
-      x: arrays by row, of which a tile takes some. latents: arrays by latent, likewise.
+      x: [B, any], of which a tile takes some rows. latents: arrays by latent, likewise.
       top_k_of_tile: (x, latents, k, bucket) -> a tile's own k best, ties by lowest index.
     """
     return _by_rows(lambda rows: _encode_rows(rows, latents, k, tiling, top_k_of_tile), x, k, tiling.rows)
@@ -49,22 +49,22 @@ def show_nan(best: TopK, x: jax.Array, w_enc: jax.Array, b_enc: jax.Array) -> To
     return jnp.where(has_nan(x, w_enc, b_enc), jnp.nan, best[0]), best[1]
 
 
-def _by_rows(encode: Callable[[Rows], TopK], x: Rows, k: int, rows: int) -> TopK:
+def _by_rows(encode: Callable[[jax.Array], TopK], x: jax.Array, k: int, rows: int) -> TopK:
     """`encode` on `rows` rows of x at a time, then on what is left, joined."""
-    batch = jax.tree.leaves(x)[0].shape[0]
+    batch = x.shape[0]
     whole = batch // rows * rows
     if whole == rows:
-        parts = [encode(jax.tree.map(lambda a: a[:whole], x))]
+        parts = [encode(x[:whole])]
     else:
-        tiles = jax.tree.map(lambda a: a[:whole].reshape(-1, rows, *a.shape[1:]), x)
+        tiles = x[:whole].reshape(-1, rows, x.shape[1])
         parts = [jax.tree.map(lambda a: a.reshape(whole, k), jax.lax.map(encode, tiles))]
     if whole < batch:
-        parts.append(encode(jax.tree.map(lambda a: a[whole:], x)))
+        parts.append(encode(x[whole:]))
     values, indices = (jnp.concatenate(p) for p in zip(*parts, strict=True))
     return values, indices
 
 
-def _encode_rows(x: Rows, latents: Latents, k: int, tiling: Tiling, top_k_of_tile: Callable[..., TopK]) -> TopK:
+def _encode_rows(x: jax.Array, latents: Latents, k: int, tiling: Tiling, top_k_of_tile: Callable[..., TopK]) -> TopK:
     """Top-k of one tile's rows over all latents; what no whole tile covers is a smaller one of its own."""
     width = jax.tree.leaves(latents)[0].shape[0]
     step = min(width, max(tiling.latents, -(-k // tiling.bucket) * tiling.bucket))  # the first must give k entries
