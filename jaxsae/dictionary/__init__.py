@@ -4,7 +4,7 @@ from jaxsae.dictionary.base import Batch, Method, Report
 from jaxsae.dictionary.config import MethodConfig
 from jaxsae.dictionary.dictionary import Dictionary
 from jaxsae.dictionary.methods import METHODS, make_method
-from jaxsae.dictionary.parameters import SPECS, Latents, Normalization, Params, fold, unfold
+from jaxsae.dictionary.parameters import SPECS, Latents, Normalization, Params, fold, fold_row_lengths, unfold
 
 __all__ = [
     "METHODS",
@@ -18,6 +18,7 @@ __all__ = [
     "Params",
     "Report",
     "fold",
+    "fold_row_lengths",
     "make_method",
     "unfold",
 ]

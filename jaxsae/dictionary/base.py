@@ -63,6 +63,7 @@ class Method(Protocol):
 
     name: ClassVar[str]
     pre_bias: ClassVar[bool]  # whether b_dec is subtracted from the input
+    unit_decoder: ClassVar[bool]  # whether `after_step` makes decoder rows 1 long
     config: MethodConfig
     has_aux: bool
 

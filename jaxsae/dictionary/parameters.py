@@ -86,6 +86,17 @@ def fold(params: Params, normalization: Normalization, pre_bias: bool) -> Params
     return params.replace(b_enc=b_enc, b_dec=params.b_dec / scale + mean)
 
 
+def fold_row_lengths(params: Params) -> Params:
+    """Decoder rows of length 1, each latent multiplied by the length that its row had.
+
+    What a latent adds to a reconstruction stays; one whose row is all zeros is never active then.
+    A top-k chooses by the size of latents: it chooses the same where all lengths are equal.
+    """
+    norms = jnp.linalg.norm(params.W_dec, axis=-1)
+    W_dec = params.W_dec / jnp.where(norms > 0, norms, 1)[:, None]
+    return params.replace(W_enc=params.W_enc * norms[:, None], b_enc=params.b_enc * norms, W_dec=W_dec)
+
+
 def unfold(params: Params, normalization: Normalization, pre_bias: bool) -> Params:
     """The inverse of `fold`: weights in activation units -> the trainer's units."""
     mean, scale = normalization.mean, normalization.scale

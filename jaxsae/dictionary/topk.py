@@ -42,6 +42,7 @@ class TopK(MethodBase):
 
     name: ClassVar[str] = "topk"
     pre_bias: ClassVar[bool] = True
+    unit_decoder: ClassVar[bool] = True
 
     @property
     def has_aux(self) -> bool:

@@ -108,6 +108,11 @@ class TrainConfig:
         return self.seed if self.data_seed is None else self.data_seed
 
     @property
+    def calibration_steps(self) -> int:
+        """Steps before a checkpoint whose batches are read again for the threshold of the averaged weights."""
+        return 8 if self.ema_decay and self.method.architecture == "batchtopk" else 0
+
+    @property
     def steps(self) -> int:
         """Steps of the whole run."""
         return self.tokens // self.batch_size

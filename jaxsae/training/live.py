@@ -12,8 +12,10 @@ from jaxsae import processes
 from jaxsae.errors import InputError
 from jaxsae.files import write_json
 from jaxsae.progress import Progress, is_first_process, say
+from jaxsae.training.averaged import threshold_of_average
 from jaxsae.training.checkpoint import Checkpoints
 from jaxsae.training.metrics import MetricsLog, Speed
+from jaxsae.training.run import AVERAGE_THRESHOLD
 from jaxsae.training.setup import Setup
 from jaxsae.training.state import TrainState
 from jaxsae.training.step import StepMetrics
@@ -77,7 +79,10 @@ class LiveRun:
     def save(self, wait: bool = False) -> None:
         """Starts to save the last step, after a look at it: one that stops the run is not saved as if it had been taken."""
         self._look()
-        self._checkpoints.save(self.taken, self.state, self.setup.metadata())
+        if self._checkpoints.latest != self.taken:
+            threshold = threshold_of_average(self.setup, self.state, self.taken)
+            metadata = self.setup.metadata() | ({} if threshold is None else {AVERAGE_THRESHOLD: threshold})
+            self._checkpoints.save(self.taken, self.state, metadata)
         if wait:
             self._checkpoints.wait()
         self._remove_shards()
@@ -109,7 +114,8 @@ class LiveRun:
         if setup.config.keep_bytes is None or not is_first_process():
             return
         # What is saved may prove damaged: rows since the oldest checkpoint that is kept can be needed again.
-        row = setup.batches.order.lowest_row_from(self._checkpoints.oldest or 0)
+        oldest = (self._checkpoints.oldest or 0) - setup.config.calibration_steps
+        row = setup.batches.order.lowest_row_from(max(0, oldest))
         if gone := setup.shards.remove_below(row, setup.config.keep_bytes):
             say(f"{setup.store.url}: removed {len(gone)} shards, up to shard {gone[-1]}, that were trained on")
 

@@ -12,18 +12,31 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsae import processes
 from jaxsae.config import from_dict, read_flag_file, to_dict, write_flag_file
-from jaxsae.dictionary import SPECS, Dictionary, MethodConfig, Normalization, Params, fold, unfold
+from jaxsae.dictionary import (
+    METHODS,
+    SPECS,
+    Dictionary,
+    MethodConfig,
+    Normalization,
+    Params,
+    fold,
+    fold_row_lengths,
+    make_method,
+    unfold,
+)
 from jaxsae.errors import InputError
 from jaxsae.parallel import make_mesh
-from jaxsae.progress import is_first_process
+from jaxsae.progress import is_first_process, say
 from jaxsae.store import same_place
 from jaxsae.training.checkpoint import Checkpoints, read_dictionary, read_metadata
 from jaxsae.training.config import FREE_ON_RESUME, TrainConfig
 from jaxsae.training.state import TrainState, trained_params
 
+ROUNDING = 1e-5  # of lengths in float32
 FLAGS = "config.flags"
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
+AVERAGE_THRESHOLD = "average_threshold"  # in a checkpoint's metadata: BatchTopK's for the averaged weights
 
 
 def open_run(config: TrainConfig) -> Path:
@@ -107,11 +120,20 @@ def load(run: str | Path, mesh: Mesh | None = None) -> Dictionary:
     params = part["params"]
     if "average" in part:
         state = TrainState(moments=None, since_fired=None, **part)
-        params = trained_params(state, metadata["ema_decay"])
+        params = trained_params(state, metadata["ema_decay"], make_method(method))
     normalization = Normalization(part["mean"], part["scale"])
     params = fold(params, normalization, Dictionary(params, method).pre_bias)
-    threshold = float(part["threshold"] / part["scale"])
+    threshold = float(_threshold(part, metadata, directory / str(step)) / part["scale"])
     return Dictionary(params, method, {**metadata["dictionary"], "step": step}, mesh, threshold)
+
+
+def _threshold(part: dict[str, Any], metadata: dict[str, Any], checkpoint: Path) -> float | jax.Array:
+    """BatchTopK's, of the weights that are used."""
+    if "average" in part and metadata["method"]["architecture"] == "batchtopk":
+        if AVERAGE_THRESHOLD in metadata:
+            return metadata[AVERAGE_THRESHOLD]
+        say(f"{checkpoint}: an older jaxsae wrote it, with the threshold of its last weights, not of their average.")
+    return part["threshold"]
 
 
 def _abstract_dictionary(width: int, metadata: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
@@ -175,4 +197,25 @@ def initial_params(run: str, config: TrainConfig, normalization: Normalization, 
     if wanted != found:
         names = "architecture, width, d_model"
         raise InputError(f"--initialize_from={run}: it has ({names}) {found}, this run {wanted}. Give one that agrees.")
-    return unfold(other.params, normalization, other.pre_bias)
+    params = other.params
+    if METHODS[config.method.architecture].unit_decoder:
+        params = _with_unit_rows(params, run)
+    return unfold(params, normalization, other.pre_bias)
+
+
+def _with_unit_rows(params: Params, run: str) -> Params:
+    """Decoder rows of length 1 and latents as large again; says where that is not the same dictionary.
+
+    A step of this method makes rows that long in any case: without the fold their contributions would change.
+    """
+    norms = jnp.linalg.norm(params.W_dec, axis=-1)  # sharded: other hosts hold parts of it
+    low, high = float(norms.min()), float(norms.max())
+    if max(abs(low - 1), abs(high - 1)) <= ROUNDING:
+        return params
+    if high - low > ROUNDING * high:
+        say(
+            f"--initialize_from={run}: its decoder rows are {low:.4g} to {high:.4g} long and this method's "
+            "are 1: latents are multiplied by the length of their row. Each adds what it added, but a row's k largest "
+            "may be others, so the first steps start from another FVU than `jaxsae evaluate` gives for it."
+        )
+    return fold_row_lengths(params)

@@ -70,7 +70,8 @@ def _check_can_remove(config: TrainConfig, shards: Shards, rows: int) -> None:
             f"--tokens={config.tokens}: more than the {rows} rows of {store.url}, which are read once with --keep_bytes. "
             "Harvest more tokens, or train on fewer."
         )
-    needed = shards.bytes_needed((config.keep_checkpoints + 1) * config.checkpoint_every, config.batch_size)
+    steps = (config.keep_checkpoints + 1) * config.checkpoint_every + config.calibration_steps
+    needed = shards.bytes_needed(steps, config.batch_size)
     if config.keep_bytes < needed:
         raise InputError(
             f"--keep_bytes={config.keep_bytes}: a resume may need the rows since the oldest of "

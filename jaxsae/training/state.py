@@ -86,9 +86,17 @@ def create_state(init, seed: int, normalization: Normalization, mesh: Mesh) -> T
     return jax.jit(init, out_shardings=places)(jax.random.key(seed), mean, scale)
 
 
-def trained_params(state: TrainState, ema_decay: float) -> Params:
-    """The parameters to use: the average, with its start at 0 corrected (2406.04093), or the last ones."""
+def average_factor(state: TrainState, ema_decay: float) -> jax.Array:
+    """What corrects the average for its start at 0 (2406.04093)."""
+    return 1 / (1 - ema_decay ** jnp.maximum(state.step - state.skipped, 1))
+
+
+def trained_params(state: TrainState, ema_decay: float, method: Method) -> Params:
+    """The parameters to use: the last ones or, where there is an average, that one, as a step leaves parameters.
+
+    TopK's decoder rows have length 1 again; their averages are shorter.
+    """
     if state.average is None:
         return state.params
-    taken = jnp.maximum(state.step - state.skipped, 1)
-    return jax.tree.map(lambda a: a / (1 - ema_decay**taken), state.average)
+    factor = average_factor(state, ema_decay)
+    return method.after_step(jax.tree.map(lambda a: a * factor, state.average))

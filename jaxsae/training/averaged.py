@@ -1,0 +1,67 @@
+"""The averaged weights of a run with `--ema_decay`: what makes them a dictionary of the method.
+
+An average of decoder rows of length 1 is shorter than 1, and latents of averaged weights have other sizes than those
+of the last ones: BatchTopK's threshold, taken over the steps, is not theirs. Theirs is measured where a checkpoint
+is saved, on the batches before it.
+"""
+
+from functools import lru_cache, partial
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from jaxsae.dictionary import SPECS, Batch, Method, Params
+from jaxsae.parallel import DATA, shardings
+from jaxsae.training.setup import Setup
+from jaxsae.training.state import TrainState, average_factor
+
+
+def threshold_of_average(setup: Setup, state: TrainState, step: int) -> float | None:
+    """BatchTopK's threshold for the averaged weights after `step` steps, in the trainer's units.
+
+    The mean over the last batches of the smallest activation that a batch keeps (2412.06410, eq. 6).
+
+    Returns:
+      None where the method has no threshold, or weights are not averaged.
+    """
+    steps = setup.config.calibration_steps
+    if not steps:
+        return None
+    size, sharding = setup.config.batch_size, setup.row_sharding
+    smallest = _smallest(setup.method, size, setup.config.compute_dtype, setup.mesh)
+    factor = average_factor(state, setup.config.ema_decay)
+    found = []
+    for index in range(max(0, step - steps), step):
+        rows = setup.batches[index]
+        x = jax.make_array_from_callback(rows.shape, sharding, lambda place, rows=rows: rows[place])
+        found.append(float(smallest(state.average, factor, x, state.mean, state.scale)))
+    return sum(found) / len(found)
+
+
+@lru_cache(8)
+def _smallest(method: Method, rows: int, dtype: str, mesh: Mesh):
+    """The compiled function (average, factor, x [rows, d], mean, scale) -> the smallest activation of the batch."""
+    device = partial(_device_smallest, method=method, rows=rows, dtype=dtype)
+    specs = (SPECS, P(), P(DATA, None), P(), P())
+    sharded = jax.shard_map(device, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False)
+    return jax.jit(sharded, in_shardings=shardings(mesh, specs), out_shardings=shardings(mesh, P()))
+
+
+def _device_smallest(
+    average: Params,
+    factor: jax.Array,
+    x: jax.Array,
+    mean: jax.Array,
+    scale: jax.Array,
+    *,
+    method,
+    rows: int,
+    dtype: str,
+) -> jax.Array:
+    """The weights are factor times `average`, a copy that is not made: W_enc and b_enc scale all activations alike."""
+    y = ((x.astype(jnp.float32) - mean) * scale).astype(dtype)
+    batch = Batch(x=y, dead=jnp.zeros(average.b_enc.shape, bool), rows=rows)
+    scaled = average.replace(b_dec=factor * average.b_dec)
+    return factor * method.loss(scaled, batch, use_aux=False)[1].smallest
