@@ -11,6 +11,7 @@ KEPT = ("model", "site", "context", "tokenizer", "tokens", "first_position", "la
 KEPT += ("fingerprint", "holdout_rows", "source", "prepend_bos")
 _BLOCK_SITE = re.compile(r"(?:^|.*\.)(resid_pre|resid_mid|resid_post|attn_out|mlp_out)\.(\d+)")
 _HF_LAYER = re.compile(r"(?:.*\.)?(?:layers|h|blocks)\.(\d+)")
+_IN_BLOCK = r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)(?=\.|$)"
 _UNKNOWN = "unknown"
 
 
@@ -41,9 +42,16 @@ def hook_name(metadata: Mapping[str, Any]) -> str:
 
 
 def layer(metadata: Mapping[str, Any]) -> int:
-    """The last number in the site's name; 0 where there is none, since readers want a number."""
-    numbers = re.findall(r"\d+", site_name(metadata))
-    return int(numbers[-1]) if numbers else 0
+    """The number of the block that the site is in; 0 where its name has none, since readers want a number.
+
+    In a module's path the number that follows the list of blocks, as in `model.layers.7.mlp.experts.3`; where no list
+    has a usual name the first part that is a number, as in `resid_post.7`; else the first number in the name.
+    """
+    site = site_name(metadata)
+    for pattern in (_IN_BLOCK, r"(?:^|\.)(\d+)(?=\.|$)", r"(\d+)"):
+        if match := re.search(pattern, site):
+            return int(match.group(1))
+    return 0
 
 
 def context_size(metadata: Mapping[str, Any]) -> int | None:

@@ -13,7 +13,7 @@ from jaxsae.errors import InputError
 from jaxsae.harvest.array_files import open_array
 from jaxsae.harvest.config import HarvestConfig
 from jaxsae.store import Plan, schema
-from jaxsae.store.writer import check_finite
+from jaxsae.store.writer import cast_finite
 
 DEFAULT_SITE = "activations"
 
@@ -58,7 +58,7 @@ class ArraysSource:
         """Activations {site: [n, d_model]} and columns {name: int32 [n]} of one shard.
 
         Raises:
-          InputError: NaN or Inf, naming file and row.
+          InputError: NaN, Inf or what overflows the store's type, naming file and row.
         """
         start, stop = self.plan.shard_range(shard)
         activations = {site: joined.read(start, stop, self._dtype) for site, joined in self._sites.items()}
@@ -93,10 +93,7 @@ class _Joined:
         """Rows start:stop in `dtype`, finite."""
         parts = []
         for file, low, high in self._spans(start, stop):
-            with np.errstate(over="ignore"):  # what overflows becomes Inf, which is refused
-                x = self._arrays[file][low:high].astype(dtype)
-            check_finite(x, f"--input={self.paths[file]}", low)
-            parts.append(x)
+            parts.append(cast_finite(self._arrays[file][low:high], dtype, f"--input={self.paths[file]}", low))
         return np.concatenate(parts)
 
     def origin(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:

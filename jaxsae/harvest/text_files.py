@@ -83,7 +83,7 @@ def _json_lines(path: str, field: str) -> Iterator[str]:
 
 
 def text_of(record: Any, field: str, where: str) -> str:
-    """The text in a record.
+    """The text in a record; null, as tables have it where there is none, is an empty text.
 
     Raises:
       InputError: there is no such field, or no text in it; begins with `where`.
@@ -91,6 +91,8 @@ def text_of(record: Any, field: str, where: str) -> str:
     if not isinstance(record, dict) or field not in record:
         names = ", ".join(record) if isinstance(record, dict) else f"a {type(record).__name__}"
         raise InputError(f"{where} has no field {field!r}, it has: {names}. Name the one with text by --text_field.")
+    if record[field] is None:
+        return ""
     if not isinstance(record[field], str):
         raise InputError(
             f"{where}: field {field!r} holds {type(record[field]).__name__}, not text. Name another by --text_field."

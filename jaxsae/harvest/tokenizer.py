@@ -52,7 +52,7 @@ class Tokenizer:
                 "--packing: the tokenizer has no special token (BOS, EOS or SEP) to set documents apart in a sequence. "
                 "Take --packing=false (one document a sequence), or name another with --tokenizer."
             )
-        self.special = _special(tokenizer)
+        self.special = _special(tokenizer, {*self.prefix, *self.suffix, *self.separator})
         self.padding, self.mask = tokenizer.pad_token_id, tokenizer.mask_token_id
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -102,11 +102,16 @@ def _around(tokenizer: Any) -> tuple[list[int], list[int]]:
     return [], []
 
 
-def _special(tokenizer: Any) -> dict[int, str]:
-    """{id: token} of special tokens; an unknown token that has no other role stands for text."""
+def _special(tokenizer: Any, around: set[int]) -> dict[int, str]:
+    """{id: token} of special tokens; an unknown token that has no other role stands for text.
+
+    A template may set tokens around a text that are marked as special and that no configuration names.
+    """
     roles = ("bos", "eos", "sep", "cls", "pad", "mask")
-    used = {getattr(tokenizer, f"{role}_token_id") for role in roles}
-    ids = [i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id or i in used]
+    used = {getattr(tokenizer, f"{role}_token_id") for role in roles} | around
+    added = tokenizer.added_tokens_decoder
+    marked = {i for i in around if i in added and added[i].special}
+    ids = [i for i in sorted(marked.union(tokenizer.all_special_ids)) if i != tokenizer.unk_token_id or i in used]
     return {i: str(tokenizer.convert_ids_to_tokens(i)) for i in ids}
 
 

@@ -69,7 +69,7 @@ class Statistics:
       mean: float32 [d].
       scale: sqrt(E |x - mean|^2).
       mean_square_norm: E |x|^2.
-      variance: float32 [d], of each dimension.
+      variance: float64 [d], of each dimension; the square of a float32 need not be one.
       mean_norm, max_norm: of the rows' lengths |x|; NaN in a store that was written without them.
     """
 
@@ -95,19 +95,18 @@ class Statistics:
         spread = float(variance.sum())
         raw = spread + float(np.square(moments.mean).sum())
         norms = moments.norm_sum / moments.rows, moments.norm_max
-        narrow = moments.mean.astype(np.float32), variance.astype(np.float32)
-        return cls(moments.rows, narrow[0], spread**0.5, raw, narrow[1], *norms)
+        return cls(moments.rows, moments.mean.astype(np.float32), spread**0.5, raw, variance, *norms)
 
     @classmethod
     def from_attributes(cls, attributes: dict[str, Any]) -> "Statistics":
-        mean, variance = (np.array(attributes[name], np.float32) for name in ("mean", "variance"))
+        mean, variance = np.array(attributes["mean"], np.float32), np.array(attributes["variance"], np.float64)
         norms = attributes.get("mean_norm", math.nan), attributes.get("max_norm", math.nan)
         return cls(
             attributes["statistics_rows"], mean, attributes["scale"], attributes["mean_square_norm"], variance, *norms
         )
 
     def to_attributes(self) -> dict[str, Any]:
-        """JSON that stands among an array's attributes; float32 values survive the round trip exactly."""
+        """JSON that stands among an array's attributes; numbers survive the round trip exactly."""
         norms = {} if math.isnan(self.mean_norm) else {"mean_norm": self.mean_norm, "max_norm": self.max_norm}
         return norms | {
             "outlier_dimensions": {str(i): ratio for i, ratio in self.outlier_dimensions.items()},

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import tensorstore as ts
 
@@ -72,23 +73,22 @@ class StoreWriter:
           Bytes of activations written.
 
         Raises:
-          InputError: arrays of another shape; NaN or Inf, naming site and row; a full disk; the store was begun anew
-            with other settings by someone else.
+          InputError: arrays of another shape; NaN, Inf or what overflows the store's type, naming site and row; a full
+            disk; the store was begun anew with other settings by someone else.
         """
         start, stop = self.plan.shard_range(shard)
         dtype = schema.numpy_dtype(self.plan.dtype)
-        with np.errstate(over="ignore"):  # what overflows becomes Inf, which is refused below
-            values = {site: np.asarray(activations[site]).astype(dtype, copy=False) for site in self.plan.sites}
-        for site, x in values.items():
-            self._check_shape(site, x, (stop - start, self.plan.sites[site]))
-            check_finite(x, f"Site {site}", start)
+        values = {}
+        for site, d_model in self.plan.sites.items():
+            self._check_shape(site, activations[site], (stop - start, d_model))
+            values[site] = cast_finite(np.asarray(activations[site]), dtype, f"Site {site}", start)
         for name in COLUMNS:
             self._check_shape(name, columns[name], (stop - start,))
         moments = {site: Moments.of(x).to_json() for site, x in values.items()}
         with self._writing():
             self._check_still_ours()
             self._write_rows(start, {schema.site_path(site): x for site, x in values.items()})
-            self._kvstore.write(schema.stats_path(shard), json.dumps(moments)).result()
+            self._kvstore.write(schema.stats_path(shard), json.dumps(moments, allow_nan=False)).result()
             self._check_still_ours()  # the columns make the shard count
             self._write_rows(start, {name: np.asarray(columns[name], np.int32) for name in COLUMNS})
         return sum(x.nbytes for x in values.values())
@@ -104,7 +104,7 @@ class StoreWriter:
                 if path not in COLUMNS:
                     metadata["attributes"] |= statistics[path.split("/")[1]].to_attributes()
                 metadata["attributes"]["complete"] = True
-                self._kvstore.write(f"{path}/zarr.json", json.dumps(metadata)).result()
+                self._kvstore.write(f"{path}/zarr.json", json.dumps(metadata, allow_nan=False)).result()
         return True
 
     def _create(self) -> None:
@@ -191,14 +191,23 @@ class StoreWriter:
             raise
 
 
-def check_finite(x_NxD: np.ndarray, what: str, first_row: int = 0) -> None:
-    """Raises `InputError` naming `what` and the first row of `x_NxD` that holds NaN or Inf."""
-    bad = np.flatnonzero(~np.isfinite(x_NxD).all(axis=1))
-    if len(bad):
+def cast_finite(x_NxD: np.ndarray, dtype: np.dtype, what: str, first_row: int = 0) -> np.ndarray:
+    """`x_NxD` as `dtype`; `InputError` naming `what` and the first row that holds NaN, Inf or what `dtype` cannot hold."""
+    with np.errstate(over="ignore"):  # what overflows becomes Inf
+        cast = x_NxD.astype(dtype, copy=False)
+    bad = np.flatnonzero(~np.isfinite(cast).all(axis=1))
+    if not len(bad):
+        return cast
+    row, where = x_NxD[bad[0]], f"{what}: row {first_row + bad[0]}"
+    if np.isfinite(row).all():
         raise InputError(
-            f"{what}: row {first_row + bad[0]} holds NaN or Inf ({len(bad)} such rows in this shard). "
-            "A dictionary cannot be trained on them: mend or leave out those rows."
+            f"{where} holds {float(np.abs(row).max()):.4g}, and {dtype.name} ends at {float(ml_dtypes.finfo(dtype).max):.4g} "
+            f"({len(bad)} such rows in this shard). Mend or leave out those rows, or take another --dtype."
         )
+    raise InputError(
+        f"{where} holds NaN or Inf ({len(bad)} such rows in this shard). "
+        "A dictionary cannot be trained on them: mend or leave out those rows."
+    )
 
 
 def list_keys(kvstore: ts.KvStore, url: str) -> list[str]:

@@ -113,7 +113,8 @@ def load(run: str | Path, mesh: Mesh | None = None) -> Dictionary:
     """
     mesh = mesh or make_mesh((1, 1), jax.local_devices()[:1])
     directory = find_checkpoints(run)
-    named = Path(run).name if Path(run).parent.name == CHECKPOINTS else ""
+    # A run may itself lie in a directory of that name and be called by a number: then it holds checkpoints.
+    named = Path(run).name if directory.absolute() == Path(run).absolute().parent else ""
     step, metadata = read_metadata(directory, int(named) if named.isdigit() else None)
     method = from_dict(MethodConfig, metadata["method"])
     part = read_dictionary(directory, step, _abstract_dictionary(method.width, metadata, mesh))

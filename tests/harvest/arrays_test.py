@@ -9,6 +9,7 @@ from jaxsae.errors import InputError
 from jaxsae.harvest import HarvestConfig, harvest
 from jaxsae.harvest.array_files import open_array
 from jaxsae.harvest.arrays import parse_input
+from jaxsae.store import open_store
 
 X = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
 
@@ -75,6 +76,35 @@ def test_not_finite_names_file_and_row(run, tmp_path):
     np.save(tmp_path / "b.npy", bad)
     with pytest.raises(InputError, match=r"b\.npy: row 77 holds NaN or Inf"):
         run(str(tmp_path / "a.npy"), str(tmp_path / "b.npy"))
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "words"),
+    [
+        (1e300, "float32", r"a\.npy: row 77 holds 1e\+300, and float32 ends at 3\.403e\+38"),
+        (1e5, "float16", r"a\.npy: row 77 holds 1e\+05, and float16 ends at 6\.55e\+04"),
+        (-np.inf, "float32", r"a\.npy: row 77 holds NaN or Inf"),
+    ],
+)
+def test_what_overflows_is_told_from_what_is_not_finite(value, dtype, words, tmp_path):
+    bad = X.astype(np.float64)
+    bad[77, 2] = value
+    np.save(tmp_path / "a.npy", bad)
+    flags = {"store": str(tmp_path / "s"), "source": "arrays", "input": (str(tmp_path / "a.npy"),), "dtype": dtype}
+    with pytest.raises(InputError, match=words):
+        harvest(HarvestConfig(**flags))
+
+
+def test_one_huge_value_leaves_a_store_that_opens(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(2048, 4)).astype(np.float32)
+    rows[1000, 1] = 1e25
+    np.save(tmp_path / "a.npy", rows)
+    flags = {"store": str(tmp_path / "s"), "source": "arrays", "input": (str(tmp_path / "a.npy"),)}
+    statistics = harvest(HarvestConfig(**flags)).statistics("activations")
+    exact = rows.astype(np.float64).var(0)
+    assert statistics.variance[1] == pytest.approx(exact[1], rel=1e-6) and exact[1] == pytest.approx(4.9e46, rel=0.01)
+    np.testing.assert_allclose(open_store(str(tmp_path / "s")).statistics("activations").variance, exact, rtol=1e-6)
+    assert "Infinity" not in (tmp_path / "s/sites/activations/activations/zarr.json").read_text()
 
 
 def test_other_files_are_other_settings(run, tmp_path):
