@@ -2,9 +2,9 @@
 
 `embed` is what enters the first block; `resid_pre.L` and `resid_post.L` are what enters and leaves block L;
 `attn_out.L` and `mlp_out.L` are what attention and MLP add to the residual stream, after the norms that
-Gemma 2 and 3 put behind them; `mlp_in.L` is the MLP's input, normalised. BERT normalises after each sum, so
-its `resid_post.L` is normalised and its `mlp_in.L` is the stream itself. Anything else is a module's path:
-its output, or with `.input` behind it its first argument.
+Gemma 2 and 3 put behind them and times Granite's multiplier; `mlp_in.L` is the MLP's input, normalised. BERT
+normalises after each sum, so its `resid_post.L` is normalised and its `mlp_in.L` is the stream itself. Anything else
+is a module's path: its output, or with `.input` behind it its first argument. `trial.py` sees that these hold.
 """
 
 import dataclasses
@@ -27,19 +27,31 @@ class Family:
     mlp_out: tuple[str, ...]
 
 
-# The first path that a block has counts. Sandwich norms come before the modules that they follow, and only
-# where both are there: Llama calls the norm in front of its MLP `post_attention_layernorm`.
-_SANDWICH = Family(("post_attention_layernorm",), ("mlp",), ("post_feedforward_layernorm",))
-_BERT = Family(("attention.output.dense",), ("intermediate",), ("output.dense",))
-_PLAIN = Family(("self_attn", "attn", "attention", "self_attention"), ("mlp", "feed_forward", "ffn"), ())
+# The first path that a block has counts. Special families come before the plain one, and only where all their paths
+# are there: Llama calls the norm in front of its MLP `post_attention_layernorm`.
+_SPECIAL = (
+    Family(("attention.output.dense",), ("intermediate.dense",), ("output.dense",)),  # BERT
+    Family(("post_self_attn_layernorm",), ("mlp",), ("post_mlp_layernorm",)),  # GLM-4
+    Family(("post_attention_layernorm",), ("mlp",), ("post_feedforward_layernorm",)),  # Gemma 2, OLMo 2
+    Family(("post_attention_layernorm",), ("mlp",), ("post_mlp_layernorm",)),  # AFMoE
+    Family(("post_norm1",), ("mlp",), ("post_norm2",)),  # HyperCLOVA X
+    Family(("self_attention.dense",), ("mlp",), ("mlp.dense_4h_to_h",)),  # BLOOM, whose modules add the stream
+    Family(("attn",), ("ffn",), ("ffn.down_proj",)),  # MPT, likewise
+)
+_PLAIN = Family(
+    ("self_attn", "attn", "attention", "self_attention"),
+    ("mlp", "feed_forward", "ffn", "block_sparse_moe", "shared_mlp"),
+    (),
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A module, and whether its input or its output is meant."""
+    """A module, whether its input or its output is meant, and what that is multiplied by where it goes."""
 
     path: str
     input: bool = False
+    scale: float = 1.0
 
 
 def blocks_path(model: Any) -> str | None:
@@ -56,7 +68,7 @@ def site_names(model: Any) -> list[str]:
     """Readable names of the sites that a model has."""
     found = ["embed"] if blocks_path(model) is not None else []
     for layer in range(_layers(model)):
-        found += [f"{name}.{layer}" for name in NAMES if _find(model, f"{name}.{layer}") is not None]
+        found += [f"{name}.{layer}" for name in NAMES if locate(model, f"{name}.{layer}") is not None]
     return found
 
 
@@ -66,7 +78,7 @@ def find(model: Any, site: str, flag: str = "sites") -> Place:
     Raises:
       InputError: there is none of that name; lists those that there are.
     """
-    place = _find(model, site)
+    place = locate(model, site)
     if place is not None:
         return place
     paths = {name for name, _ in model.named_modules() if name}
@@ -89,7 +101,7 @@ def _layers(model: Any) -> int:
     return 0 if path is None else len(model.get_submodule(path))
 
 
-def _find(model: Any, site: str) -> Place | None:
+def locate(model: Any, site: str) -> Place | None:
     """The place of a readable name, None where the model has no such site."""
     path, match = blocks_path(model), _NAMED.fullmatch(site)
     if path is None or (match is None and site != "embed"):
@@ -106,13 +118,13 @@ def _find(model: Any, site: str) -> Place | None:
 
 
 def _in_block(model: Any, block: str, name: str) -> Place | None:
-    paths = {n for n, _ in model.get_submodule(block).named_modules()}
-    if _BERT.mlp[0] in paths and _BERT.mlp_out[0] in paths:
-        family = _BERT
-    elif {_SANDWICH.attn_out[0], _SANDWICH.mlp_out[0]} <= paths:
-        family = _SANDWICH
-    else:
-        family = _PLAIN
+    module = model.get_submodule(block)
+    paths = {n for n, _ in module.named_modules()}
+    family = next((f for f in _SPECIAL if {f.attn_out[0], f.mlp[0], f.mlp_out[0]} <= paths), _PLAIN)
     candidates = {"attn_out": family.attn_out, "mlp_in": family.mlp, "mlp_out": family.mlp_out or family.mlp}[name]
     found = next((c for c in candidates if c in paths), None)
-    return None if found is None else Place(f"{block}.{found}", input=name == "mlp_in")
+    if found is None:
+        return None
+    if name == "mlp_in":
+        return Place(f"{block}.{found}", input=True)
+    return Place(f"{block}.{found}", scale=float(getattr(module, "residual_multiplier", 1.0)))

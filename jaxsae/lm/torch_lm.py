@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxsae.config import option
 from jaxsae.errors import InputError
-from jaxsae.lm import load_torch, sites
+from jaxsae.lm import load_torch, sites, trial
 from jaxsae.lm.load_torch import Checkpoint
 from jaxsae.lm.sites import Place
 
@@ -47,6 +47,7 @@ class TorchLM:
         self.checkpoint, self.model = checkpoint, load_torch.load(checkpoint)
         self.name, self.kind, self.context = checkpoint.name, checkpoint.kind, checkpoint.context
         self._found: dict[str, Place] = {}
+        self._widths: dict[str, int] = {}
         self.torch = load_torch.torch()
         self.device = next(self.model.parameters()).device
         text = self.model.config.get_text_config()
@@ -60,24 +61,26 @@ class TorchLM:
         return cls(load_torch.find(name, config))
 
     def widths(self, names: tuple[str, ...]) -> dict[str, int]:
-        """d_model of each site, from a pass over two sequences of three tokens.
+        """d_model of each site.
 
         Raises:
-          InputError: no such site, one that no forward pass reaches, or whose values are not [B, T, d_model].
+          InputError: no such site, or one that `trial.check` refuses.
         """
-        found: dict[str, tuple[int, ...]] = {}
+        self._places(names)
+        return {site: self._widths[site] for site in names}
 
-        def take(site: str, x: Any) -> None:
-            found[site] = tuple(x.shape) if hasattr(x, "shape") else ()
+    def watch(self, tokens: np.ndarray, places: Mapping[Any, Place]) -> dict[Any, list[Any]]:
+        """{key: what stood at its place, each time that its module was run} of one whole pass over tokens [B, T]."""
+        seen: dict[Any, list[Any]] = {key: [] for key in places}
 
-        self._run(np.zeros((2, 3), np.int32), self._places(names), take)
-        for site in names:
-            if site not in found:
-                raise InputError(f"--sites={site}: the forward pass of {self.name} does not reach that module.")
-            if len(found[site]) != 3 or found[site][:2] != (2, 3):
-                shape = list(found[site]) or "no tensor"
-                raise InputError(f"--sites={site}: gives {shape} for 2 sequences of 3 tokens, not [2, 3, d_model].")
-        return {site: found[site][-1] for site in names}
+        def keep(key: Any, x: Any) -> None:
+            seen[key].append(x.clone() if isinstance(x, self.torch.Tensor) else x)  # later layers may write into x
+
+        with self.torch.inference_mode(), ExitStack() as hooks:
+            for key, place in places.items():
+                hooks.enter_context(self._hooked(place, lambda x, key=key: keep(key, x)))
+            self.model(**self.inputs(tokens))
+        return seen
 
     def read(self, tokens: np.ndarray, kept: np.ndarray, names: tuple[str, ...], dtype: str) -> dict[str, np.ndarray]:
         """Activations of some sites; the pass ends after the last of them.
@@ -145,9 +148,11 @@ class TorchLM:
         return out
 
     def _places(self, names: tuple[str, ...], flag: str = "sites") -> dict[str, Place]:
-        for name in names:
-            if name not in self._found:
-                self._found[name] = sites.find(self.model, name, flag)
+        """Where sites are, each once it has passed its trial."""
+        new = {name: sites.find(self.model, name, flag) for name in names if name not in self._found}
+        if new:
+            self._widths |= trial.check(self, new, flag)
+            self._found |= new
         return {name: self._found[name] for name in names}
 
     def _run(self, tokens: np.ndarray, places: Mapping[str, Place], take: Callable[[str, Any], None]) -> None:
@@ -155,7 +160,7 @@ class TorchLM:
         waiting = set(places)
 
         def tap(site: str, x: Any) -> None:
-            if site in waiting:  # of a module that is run several times, the first
+            if site in waiting:
                 take(site, x)
                 waiting.discard(site)
             if not waiting:
@@ -171,10 +176,12 @@ class TorchLM:
     def _hooked(self, place: Place, function: Callable[[Any], Any]) -> Iterator[None]:
         """Calls `function` on the tensor at a place; what it returns, if anything, takes the tensor's place."""
         module = self.model.get_submodule(place.path)
+        if place.scale != 1:
+            unscaled, function = function, lambda x: _divided(unscaled(x * place.scale), place.scale)
 
         def before(_, args: tuple, kwargs: dict) -> tuple | None:
-            name = None if args else next(iter(kwargs))
-            new = function(args[0] if args else kwargs[name])
+            name = None if args else "hidden_states" if "hidden_states" in kwargs else next(iter(kwargs), None)
+            new = function(args[0] if args else kwargs.get(name))
             if new is None:
                 return None
             return ((new, *args[1:]), kwargs) if args else (args, kwargs | {name: new})
@@ -209,6 +216,10 @@ class TorchLM:
             f"{where}: Inf or NaN in the model's {self.dtype} activations. Let the model compute in another type: "
             "--model_dtype=bfloat16 or --model_dtype=float32 (and another --store, where shards of this one are complete)."
         )
+
+
+def _divided(x: Any, scale: float) -> Any:
+    return None if x is None else x / scale
 
 
 def _to_numpy(x: Any, torch: Any) -> np.ndarray:

@@ -1,0 +1,168 @@
+"""A trial pass: that a site is one place, and that `attn_out` and `mlp_out` are what a block adds to the stream.
+
+Where modules stand is a guess by their names. Families differ: a module may add the stream itself, a norm or a
+multiplier may follow it. So the names are believed after a pass over a few tokens has shown the sums.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxsae.errors import InputError
+from jaxsae.lm import sites
+from jaxsae.lm.sites import Place
+
+if TYPE_CHECKING:
+    from jaxsae.lm.torch_lm import TorchLM
+
+SHAPE = 2, 3  # sequences, tokens
+ROUNDINGS = 4  # of the largest term of a sum, entry by entry
+ADDED = ("attn_out", "mlp_out")
+
+
+def check(lm: "TorchLM", places: Mapping[str, Place], flag: str) -> dict[str, int]:
+    """d_model of each site.
+
+    Args:
+      places: where the sites are, by their names.
+      flag: that named them, for messages.
+
+    Raises:
+      InputError: a site that no forward pass reaches or that one reaches several times, whose values are not
+        [B, T, d_model], or that is named after what a block adds and is not that.
+    """
+    blocks = {layer: _Block.of(lm.model, layer) for layer in map(_layer, places) if layer is not None}
+    taps = dict(places)
+    for block in blocks.values():
+        taps |= block.taps
+    seen = lm.watch(_tokens(lm.vocabulary), taps)
+    for site, place in places.items():
+        _check_runs(lm, site, place, seen[site], flag)
+    for site in places:
+        if (layer := _layer(site)) is not None and (reason := blocks[layer].why_not(site, seen)):
+            raise InputError(
+                f"--{flag}={site}: {reason}. Take resid_pre.{layer} or resid_post.{layer}, or a module's path, "
+                f"such as {places[site].path}, which is read as it is."
+            )
+    return {site: seen[site][0].shape[-1] for site in places}
+
+
+def several_runs(flag: str, site: str, path: str, runs: str) -> InputError:
+    """A site that is more than one place of a pass."""
+    return InputError(
+        f"--{flag}={site}: {path} is run {runs} in one forward pass, so its activations are not one place. Take a module "
+        "that is run once."
+    )
+
+
+def _tokens(vocabulary: int) -> np.ndarray:
+    """int32 [2, 3], as different as they can be."""
+    count = SHAPE[0] * SHAPE[1]
+    return (np.linspace(vocabulary * 0.2, vocabulary * 0.9, count).astype(np.int32) % vocabulary).reshape(SHAPE)
+
+
+def _layer(site: str) -> int | None:
+    """The block of a site whose meaning is checked."""
+    name, _, layer = site.partition(".")
+    return int(layer) if name in (*ADDED, "mlp_in") and layer.isdigit() else None
+
+
+def _check_runs(lm: "TorchLM", site: str, place: Place, runs: Sequence[Any], flag: str) -> None:
+    if not runs:
+        raise InputError(f"--{flag}={site}: the forward pass of {lm.name} does not reach that module.")
+    if len(runs) > 1:
+        raise several_runs(flag, site, place.path, f"{len(runs)} times")
+    shape = tuple(getattr(runs[0], "shape", ()))
+    if len(shape) != 3 or shape[:2] != SHAPE:
+        told = list(shape) or "no tensor"
+        raise InputError(
+            f"--{flag}={site}: gives {told} for {SHAPE[0]} sequences of {SHAPE[1]} tokens, not [2, 3, d_model]."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Block:
+    """A block's places and norms; `taps` has what is watched of it, by keys that no site has."""
+
+    layer: int
+    taps: dict[Any, Place]
+    norms: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: Any, layer: int) -> "_Block":
+        places = {name: sites.locate(model, f"{name}.{layer}") for name in sites.NAMES}
+        taps = {(layer, name): place for name, place in places.items() if place is not None}
+        block = places["resid_pre"].path
+        paths = [p for p, m in model.get_submodule(block).named_modules() if "norm" in type(m).__name__.lower()]
+        for path in paths:
+            taps |= {(layer, path, side): Place(f"{block}.{path}", side == "in") for side in ("in", "out")}
+        if (mlp := places["mlp_in"]) is not None:
+            taps[layer, "mlp"] = Place(mlp.path)
+        return cls(layer, taps, tuple(paths))
+
+    def why_not(self, site: str, seen: Mapping[Any, Sequence[Any]]) -> str | None:
+        """Why a site is not what its name says; None where it is."""
+        name = site.partition(".")[0]
+        x = {key[1:]: runs[0] for key, runs in seen.items() if isinstance(key, tuple) and key[0] == self.layer and runs}
+        x = {key: value for key, value in x.items() if hasattr(value, "shape")}
+        if (pre := x.get(("resid_pre",))) is None or (post := x.get(("resid_post",))) is None:
+            return f"block {self.layer} has no stream to compare it with"
+        right = self._feeds(x) if name == "mlp_in" else self._adds(name, x, pre, post)
+        if right:
+            return None
+        added = [x[n,] for n in ADDED if (n,) in x]
+        if name == "mlp_in":
+            return f"it is neither what a norm gives nor what the module that gives mlp_out.{self.layer} reads"
+        rms = lambda t: float(t.double().square().mean().sqrt())
+        total = sum(t.double() for t in added) if added and all(t.shape == post.shape for t in added) else None
+        told = "of another shape" if total is None else f"root mean square {rms(total):.4g}"
+        change = f"{rms(post.double() - pre.double()):.4g}" if post.shape == pre.shape else "of another shape"
+        paths = " and ".join(self.taps[self.layer, n].path for n in ADDED if (self.layer, n) in self.taps)
+        return f"{paths} do not give what block {self.layer} adds to its stream ({told}, and the stream changes by {change})"
+
+    def _adds(self, name: str, x: Mapping[Any, Any], pre: Any, post: Any) -> bool:
+        """Whether `name` is a term of a sum that the block makes of its stream."""
+        if (name,) not in x:
+            return False
+        if _equal(post, pre, *(x[n,] for n in ADDED if (n,) in x)):
+            return True
+        out = x[name,]
+        if name == "attn_out":  # what the second norm reads, before the MLP or after the sum
+            return any(_equal(mid, pre, out) for mid in self._norms(x, "in"))
+        if any(_equal(post, mid, out) for mid in self._norms(x, "in")):
+            return True
+        ends = [x[p, "in"] for p in self.norms if (p, "in") in x and _same(x.get((p, "out")), post)]
+        return any(_equal(end, mid, out) for end in ends for mid in self._norms(x, "out"))  # normalised after the sum
+
+    def _feeds(self, x: Mapping[Any, Any]) -> bool:
+        """Whether `mlp_in` is read by what gives `mlp_out`, or is a norm's output where that adds to the stream."""
+        mlp_in, out, end = x.get(("mlp_in",)), x.get(("mlp",)), x.get(("mlp_out",))
+        if _same(out, end) or any(_same(x.get((p, "in")), out) and _same(x.get((p, "out")), end) for p in self.norms):
+            return True
+        added = self._adds("mlp_out", x, x["resid_pre",], x["resid_post",])
+        return added and any(_same(mlp_in, normed) for normed in self._norms(x, "out"))
+
+    def _norms(self, x: Mapping[Any, Any], side: str) -> list[Any]:
+        return [x[path, side] for path in self.norms if (path, side) in x]
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is not None and b is not None and a.shape == b.shape and bool((a == b).all())
+
+
+def _equal(whole: Any, *terms: Any) -> bool:
+    """Whether a tensor is the sum of others but for rounding in its own type, entry by entry."""
+    if any(term.shape != whole.shape for term in terms):
+        return False
+    precision = max(float(np.finfo(np.float32).eps), *(_epsilon(t) for t in (whole, *terms)))
+    whole, terms = whole.double(), [t.double() for t in terms]
+    size = whole.abs() + sum(t.abs() for t in terms)
+    return bool(((whole - sum(terms)).abs() <= ROUNDINGS * precision * size).all())
+
+
+def _epsilon(x: Any) -> float:
+    import torch
+
+    return torch.finfo(x.dtype).eps
