@@ -187,8 +187,9 @@ class TorchLM:
             return ((new, *args[1:]), kwargs) if args else (args, kwargs | {name: new})
 
         def after(_, args: tuple, output: Any) -> Any:
-            new = function(output[0] if isinstance(output, tuple) else output)
-            return (new, *output[1:]) if new is not None and isinstance(output, tuple) else new
+            several = isinstance(output, tuple | list)  # GPT's blocks give lists
+            new = function(output[0] if several else output)
+            return type(output)([new, *output[1:]]) if new is not None and several else new
 
         if place.input:
             handle = module.register_forward_pre_hook(before, with_kwargs=True)

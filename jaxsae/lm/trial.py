@@ -95,7 +95,7 @@ class _Block:
         places = {name: sites.locate(model, f"{name}.{layer}") for name in sites.NAMES}
         taps = {(layer, name): place for name, place in places.items() if place is not None}
         block = places["resid_pre"].path
-        paths = [p for p, m in model.get_submodule(block).named_modules() if "norm" in type(m).__name__.lower()]
+        paths = [p for p, m in model.get_submodule(block).named_modules() if p and "norm" in type(m).__name__.lower()]
         for path in paths:
             taps |= {(layer, path, side): Place(f"{block}.{path}", side == "in") for side in ("in", "out")}
         if (mlp := places["mlp_in"]) is not None:
