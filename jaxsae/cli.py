@@ -4,6 +4,7 @@ Exit status: 0 done; 2 bad usage or input, one message and no traceback; 75 stop
 started again; 1 anything else.
 """
 
+import locale
 import os
 import sys
 import textwrap
@@ -15,7 +16,7 @@ from typing import Any
 from absl import flags
 
 import jaxsae
-from jaxsae import processes
+from jaxsae import flag_files, processes
 from jaxsae.commands import COMMANDS
 from jaxsae.config import define_flags, from_flags
 from jaxsae.errors import InputError, MembersFailed, Preempted
@@ -56,6 +57,7 @@ def _parse(name: str, config_class: type, arguments: list[str]) -> tuple[Any, Jo
     if any(a in ("--help", "-h", "-help") for a in arguments):
         print(_flag_help(name, values))
         return None
+    arguments = flag_files.expand(arguments)
     _check_started_once(name, arguments)
     rest = values([f"jaxsae {name}", *arguments])[1:]
     if name == "inspect" and len(rest) == 1:
@@ -148,8 +150,22 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
+def _take_utf8() -> None:
+    """Begins again in UTF-8 mode where the locale has another encoding.
+
+    Python would write names in that one, and TensorStore, which writes beside it, in UTF-8: a run in two directories.
+    """
+    if sys.getfilesystemencoding() == "utf-8" and locale.getpreferredencoding(False).lower() in ("utf-8", "utf8"):
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(
+        sys.executable, [sys.executable, "-X", "utf8", "-m", "jaxsae.cli", *sys.argv[1:]]
+    )  # the bytes as they came
+
+
 def main() -> None:
     """The console script."""
+    _take_utf8()
     try:
         status = run(sys.argv[1:])
         sys.stdout.flush()

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from absl import flags
 
+from jaxsae import flag_files
 from jaxsae.errors import InputError
 from jaxsae.files import write_text
 
@@ -180,7 +181,7 @@ def from_flag_lines(cls: type[T], lines: Iterable[str]) -> T:
     define_flags(cls, flag_values)
     flags.DEFINE_string("flagfile", "", "", flag_values=flag_values)
     flag_values.set_gnu_getopt(True)
-    flag_values(["jaxsae", *lines])
+    flag_values(["jaxsae", *flag_files.expand(lines)])
     return from_flags(cls, flag_values)
 
 

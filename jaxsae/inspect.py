@@ -117,7 +117,7 @@ def describe_run(run: Path) -> str:
         shown = ", ".join(f"{n} {last[0][n]:.4g}" for n in names if last[0].get(n) is not None)
         lines.append(f"last      {shown}")
     for file in sorted((run / "eval").glob("*.json")):
-        lines.append(f"eval      {file.stem}: {_headline(json.loads(file.read_text()))}")
+        lines.append(f"eval      {file.stem}: {_headline(json.loads(file.read_text(encoding='utf-8')))}")
     return "\n".join(lines)
 
 

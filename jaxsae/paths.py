@@ -1,6 +1,18 @@
 """Paths that mean the same from any working directory."""
 
 import os
+import sys
+
+from jaxsae.errors import InputError
+
+
+def check_encoding(flag: str, path: str) -> None:
+    """Refuses a name that Python and TensorStore would write differently: Python in the locale's encoding, not UTF-8."""
+    if not path.isascii() and sys.getfilesystemencoding() != "utf-8":
+        raise InputError(
+            f"--{flag}={path!a}: this Python writes names in {sys.getfilesystemencoding()}, others in UTF-8. Start it with "
+            "PYTHONUTF8=1 (the command `jaxsae` does so itself)."
+        )
 
 
 def absolute(name: str, new: bool = False) -> str:

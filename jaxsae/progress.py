@@ -58,7 +58,7 @@ def say(*lines: str) -> None:
             tqdm.write(line, file=sys.stderr)
     elif _log_dir is not None:
         _log_dir.mkdir(parents=True, exist_ok=True)
-        with (_log_dir / f"process-{jax.process_index()}.log").open("a") as log:
+        with (_log_dir / f"process-{jax.process_index()}.log").open("a", encoding="utf-8") as log:
             log.writelines(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n" for line in lines)
 
 

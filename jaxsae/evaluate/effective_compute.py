@@ -111,7 +111,7 @@ def _splice(context: Context) -> dict[str, Any]:
     directory = Path(context.config.run) / "eval"
     own = plain(origin(context))
     try:
-        found = json.loads((directory / "splice.json").read_text())
+        found = json.loads((directory / "splice.json").read_text(encoding="utf-8"))
         if isinstance(found, dict) and {name: found.get(name) for name in own} == own:
             return {"delta_ce_interval": None} | {name: found[name] for name in found}
     except (OSError, ValueError):

@@ -132,7 +132,7 @@ def read_curve(name: str) -> Curve:
     if not path.is_file():
         raise InputError(f"{where}: no such curve and no such file. Give {', '.join(PUBLISHED)}, or a JSON file.")
     try:
-        held = json.loads(path.read_text())
+        held = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{where}: cannot be read as JSON ({error}).") from None
     if isinstance(held, dict) and "points" in held:

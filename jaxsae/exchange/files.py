@@ -19,7 +19,7 @@ def read_json(path: Path) -> dict[str, Any]:
       InputError: no such file, not JSON, not an object.
     """
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"--input: {path} is missing. {_listing(path.parent)}") from None
     except (OSError, ValueError) as error:

@@ -93,7 +93,7 @@ class Children:
             own = [f"--process_id={number}"] if count > 1 else []
             own += each(number) if each else []
             output = str(directory / f"output-{number}")
-            Path(output).write_text("")
+            Path(output).write_text("", encoding="utf-8")
             self.processes.append(
                 context.Process(target=_child, args=([*arguments, *flags, *own], environment, output))
             )
@@ -109,7 +109,7 @@ class Children:
 
     def output(self, number: int = 0) -> str:
         """What a process has said so far."""
-        return (self.directory / f"output-{number}").read_text(errors="replace")
+        return (self.directory / f"output-{number}").read_text(encoding="utf-8", errors="replace")
 
     def wait(self, timeout: float = 90) -> list[int | None]:
         """Exit statuses, below 0 for signals; None of those that have not ended after `timeout` seconds."""

@@ -22,7 +22,7 @@ def newest_checkpoint(run: Path) -> Path | None:
 
 def last_step(run: Path) -> int:
     """The last step that a run has logged, 0 before the first."""
-    lines = (run / "metrics.jsonl").read_text().splitlines() if (run / "metrics.jsonl").exists() else []
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if (run / "metrics.jsonl").exists() else []
     return max((int(line.split(",")[0].split(":")[1]) for line in lines if line.endswith("}")), default=0)
 
 

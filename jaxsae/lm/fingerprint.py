@@ -47,7 +47,7 @@ def of_checkpoint(files: Iterable[Path], config: Path) -> str:
                 work += [pool.submit(add, path, name) for name in file.keys()]
         for done in work:
             done.result()
-    text = json.dumps([sorted(sums.items()), _settings(json.loads(config.read_text()))], sort_keys=True)
+    text = json.dumps([sorted(sums.items()), _settings(json.loads(config.read_text(encoding="utf-8")))], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -140,7 +140,7 @@ def train(config: TrainLMConfig) -> GPT:
 
     held_out = othello.full_games(config.held_out_games, np.random.default_rng(HELD_OUT_SEED))
     wall, cpu = time.perf_counter(), time.process_time()
-    with Progress(steps, "train_lm", "step") as bar, (output / "log.jsonl").open("w") as log:
+    with Progress(steps, "train_lm", "step") as bar, (output / "log.jsonl").open("w", encoding="utf-8") as log:
         for index, (tokens, legal) in zip(range(1, steps + 1), prefetched(_batches(config), 4), strict=False):
             params, state, loss = step(params, state, tokens, legal)
             if index % config.log_every == 0 or index == steps:

@@ -39,14 +39,14 @@ def compile_step(config: PlanConfig) -> dict[str, Any]:
             "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={folder}/dump",
         }
         command = [sys.executable, "-m", "jaxsae.plan.compiled", json.dumps(to_dict(config)), f"{folder}/result.json"]
-        with open(f"{folder}/errors", "w+") as errors:
+        with open(f"{folder}/errors", "w+", encoding="utf-8") as errors:
             child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
             _wait(child, f"compiling for {config.topology}")
             errors.seek(0)
             said = errors.read()
         if not os.path.exists(f"{folder}/result.json"):
             raise RuntimeError(f"the compiler ended with status {child.returncode}:\n{said[-3000:]}")
-        with open(f"{folder}/result.json") as file:
+        with open(f"{folder}/result.json", encoding="utf-8") as file:
             result = json.load(file)
     if "refused" in result:
         raise InputError(result["refused"])
@@ -141,7 +141,7 @@ def _read(folder: str, pattern: str) -> str:
     files = [f for f in glob.glob(os.path.join(folder, "dump", pattern)) if MODULE in f]
     if not files:
         raise RuntimeError(f"the compiler wrote no {pattern}")
-    with open(max(files, key=os.path.getmtime)) as file:
+    with open(max(files, key=os.path.getmtime), encoding="utf-8") as file:
         return file.read()
 
 
@@ -159,5 +159,5 @@ if __name__ == "__main__":
         outcome = _main(from_dict(PlanConfig, json.loads(sys.argv[1])), os.path.dirname(target))
     except InputError as error:
         outcome = {"refused": str(error)}
-    with open(target, "w") as file:
+    with open(target, "w", encoding="utf-8") as file:
         json.dump(outcome, file)

@@ -13,7 +13,7 @@ from jaxsae.progress import say
 
 def page_template(name: str) -> jinja2.Template:
     """A template of this folder; names that it is not given are errors."""
-    read = lambda name: resources.files("jaxsae.report").joinpath(name).read_text()
+    read = lambda name: resources.files("jaxsae.report").joinpath(name).read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(read),
         autoescape=True,
@@ -26,7 +26,7 @@ def page_template(name: str) -> jinja2.Template:
 
 def style() -> Markup:
     """The style sheet."""
-    return Markup(resources.files("jaxsae.report").joinpath("style.css").read_text())
+    return Markup(resources.files("jaxsae.report").joinpath("style.css").read_text(encoding="utf-8"))
 
 
 def output_file(output: str, directory: Path) -> Path:

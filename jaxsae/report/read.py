@@ -40,7 +40,7 @@ def read_run(path: Path) -> RunFiles:
     if not path.is_dir():
         raise InputError(f"--run={path}: no such directory. Give the --workdir of a `jaxsae train`.")
     flags = path / "config.flags"
-    text = flags.read_text(errors="replace") if flags.is_file() else ""
+    text = flags.read_text(encoding="utf-8", errors="replace") if flags.is_file() else ""
     if not text and not (path / "checkpoints").is_dir():
         raise InputError(f"--run={path}: not a run: no config.flags and no checkpoints/. Give a --workdir.")
     metrics = _metrics(path / "metrics.jsonl")
@@ -62,7 +62,7 @@ def _flags(text: str) -> dict[str, str]:
 def _metrics(path: Path) -> list[dict[str, Any]]:
     """The complete lines; one that a kill cut short is left out."""
     lines = []
-    for text in path.read_text(errors="replace").splitlines() if path.is_file() else []:
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
             line = json.loads(text)
         except ValueError:
@@ -74,7 +74,7 @@ def _metrics(path: Path) -> list[dict[str, Any]]:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error}). Run the command that wrote it again.") from None
     if not isinstance(value, dict):

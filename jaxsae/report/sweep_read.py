@@ -54,7 +54,7 @@ def _plays_othello(path: Path) -> bool:
     """Whether a member's eval/splice.json counts games."""
     for file in sorted(path.glob("members/*/eval/splice.json")):
         try:
-            return "games" in json.loads(file.read_text())
+            return "games" in json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
     return False

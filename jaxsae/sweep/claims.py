@@ -60,7 +60,7 @@ class Claims:
             file = os.open(self._file(member, number + 1), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return False
-        with os.fdopen(file, "w") as out:
+        with os.fdopen(file, "w", encoding="utf-8") as out:
             out.write(json.dumps(self.me))
         self._held[member] = number + 1
         return True
@@ -98,7 +98,7 @@ class Claims:
         if all(claim.get(name) == value for name, value in _machine().items()):
             return _born(claim["pid"]) == claim["born"]
         try:
-            beat = self._beat_file(claim["worker"]).read_text()
+            beat = self._beat_file(claim["worker"]).read_text(encoding="utf-8")
         except OSError:
             beat = ""
         return self._moves(claim["worker"], beat)
@@ -116,7 +116,7 @@ class Claims:
         if not number:
             return 0, None
         try:
-            return number, json.loads(self._file(member, number).read_text() or "{}")
+            return number, json.loads(self._file(member, number).read_text(encoding="utf-8") or "{}")
         except (OSError, json.JSONDecodeError):
             return number, {}
 

@@ -76,14 +76,14 @@ def _create_or_read(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     """What the file holds, which is `content` where there was none. Of several workers one creates it."""
     text = json.dumps(content, indent=1)
     try:
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "w") as file:
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "w", encoding="utf-8") as file:
             file.write(text)
         return json.loads(text)
     except FileExistsError:
         deadline = time.monotonic() + 5
     while True:
         try:
-            return json.loads(path.read_text())
+            return json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError:  # whoever creates it has not written it yet, or was killed before it could
             if time.monotonic() > deadline:
                 if any((path.parent / MEMBERS).iterdir()):
@@ -128,7 +128,7 @@ def _check_same(config: SweepConfig, before: dict[str, Any], mine: dict[str, Any
 
 def check_store(config: SweepConfig) -> None:
     """Raises `InputError` where the store is not what it was when the sweep began; it is opened anew."""
-    before, store = json.loads((Path(config.workdir) / GRID).read_text()), open_store(config.store)
+    before, store = json.loads((Path(config.workdir) / GRID).read_text(encoding="utf-8")), open_store(config.store)
     marks = {s: store.metadata(s).get("fingerprint", "") for s in before["fingerprints"] if s in store.sites}
     _check_store(config, before, {"rows": store.rows, "fingerprints": marks})
 
@@ -151,7 +151,7 @@ def read_results(path: Path) -> dict[str, Any]:
     """
     file = path / SWEEP
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: cannot be read as JSON ({error}). Run the same `jaxsae sweep` again.") from None
     members = content.get("members") if isinstance(content, dict) else None
@@ -165,7 +165,7 @@ def read_results(path: Path) -> dict[str, Any]:
 def read_outcome(path: Path, name: str) -> dict[str, Any] | None:
     """How a member ended: {"status", "error", "seconds", "steps"}; None where it has not."""
     try:
-        return json.loads((path / MEMBERS / name / OUTCOME).read_text())
+        return json.loads((path / MEMBERS / name / OUTCOME).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         return None
 

@@ -36,7 +36,7 @@ def run_local(config: SweepConfig, path: Path, members: Sequence[Member]) -> Non
                 [sys.executable, "-m", "jaxsae.cli", "sweep", *_flags(config)],
                 env=os.environ | _devices(number, config.workers),
                 stdout=subprocess.DEVNULL,
-                stderr=open_files.enter_context(log.open("w")),
+                stderr=open_files.enter_context(log.open("w", encoding="utf-8")),
             )
             for number, log in enumerate(logs)
         ]
@@ -48,7 +48,7 @@ def run_local(config: SweepConfig, path: Path, members: Sequence[Member]) -> Non
                     child.terminate()
             statuses = [child.wait() for child in children]
     if 2 in statuses:
-        last = logs[statuses.index(2)].read_text().strip().splitlines()[-1]
+        last = logs[statuses.index(2)].read_text(encoding="utf-8").strip().splitlines()[-1]
         raise InputError(last.removeprefix("jaxsae sweep: "))
     if request.asked or Preempted.status in statuses:
         raise Preempted(f"stopped by SIGTERM; what was trained is saved. {AGAIN}")

@@ -30,7 +30,7 @@ class Results:
     def __init__(self, config: SweepConfig, path: Path, d_model: dict[str, int], claims: Claims | None):
         """`d_model`: of each site. `claims`: to tell who runs; None: nobody does."""
         self._config, self._path, self._d_model, self._claims = config, path, d_model, claims
-        self._grid = json.loads((path / GRID).read_text())
+        self._grid = json.loads((path / GRID).read_text(encoding="utf-8"))
         self._held_out = held_out(self._grid["members"], config.holdout_members)
         self._fits: dict[str, Any] = {}
         self._fitted, self._cost = 0.0, 0.0
@@ -143,7 +143,7 @@ def figures(run: Path, flags: dict[str, Any], d_model: int) -> dict[str, Any]:
 def _evaluated(run: Path, suite: str, tokens: int) -> dict[str, Any]:
     """A suite's figures, where they are of the finished member."""
     try:
-        found = json.loads((run / "eval" / f"{suite}.json").read_text())
+        found = json.loads((run / "eval" / f"{suite}.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         return {}
     return found if found.get("trained_tokens") == tokens else {}

@@ -152,7 +152,7 @@ class Worker:
             text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             write_outcome(self._path, name, "failed", text, worker=worker, seconds=seconds)
             trace = "".join(traceback.format_exception(error))
-            (Path(member.config.workdir) / "error.txt").write_text(trace)
+            (Path(member.config.workdir) / "error.txt").write_text(trace, encoding="utf-8")
             say(f"{name} failed: {text}")
         self._claims.release(name)
         content = self._results.write()

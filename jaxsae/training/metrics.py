@@ -24,7 +24,7 @@ class MetricsLog:
         path = workdir / "metrics.jsonl"
         kept = [line for line in read_metrics(path) if line["step"] <= first_step]
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))  # a kill in between loses nothing
-        self._file = path.open("a")
+        self._file = path.open("a", encoding="utf-8")
         self._board = Board(workdir / "tensorboard", first_step + 1)
 
     def __enter__(self) -> "MetricsLog":
@@ -86,7 +86,7 @@ class Board:
 def read_metrics(path: Path) -> list[dict]:
     """The complete lines of a metrics file; a line cut short by a kill is dropped."""
     lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:

@@ -26,6 +26,7 @@ from jaxsae.dictionary import (
 )
 from jaxsae.errors import InputError
 from jaxsae.parallel import make_mesh
+from jaxsae.paths import check_encoding
 from jaxsae.progress import is_first_process, say
 from jaxsae.store import same_place
 from jaxsae.training.checkpoint import Checkpoints, read_dictionary, read_metadata
@@ -46,6 +47,7 @@ def open_run(config: TrainConfig) -> Path:
       InputError: the directory holds another configuration, or something that is no run.
     """
     workdir = Path(config.workdir)
+    check_encoding("workdir", config.workdir)
     # One after the other, so that what process 0 writes is not half there when another looks.
     processes.from_first("open the run", lambda: _claim(workdir, config))
     if not is_first_process() and not (workdir / FLAGS).exists():

@@ -163,7 +163,7 @@ def _width_that_fits(device: jax.Device, width: int, d: int, itemsize: int) -> i
 def _read_cache() -> dict:
     """What is in the file; nothing where there is none or it is damaged."""
     try:
-        known = json.loads(cache_file().read_text())
+        known = json.loads(cache_file().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}

@@ -1,0 +1,52 @@
+"""Flag files, read as editors and shells write them: UTF-8 whatever the locale, with a byte-order mark or without."""
+
+import codecs
+import os
+from collections.abc import Iterable
+
+from jaxsae.errors import InputError
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what PowerShell's `>` writes
+
+
+def expand(arguments: Iterable[str], inside: tuple[str, ...] = ()) -> list[str]:
+    """Arguments with each `--flagfile=FILE` replaced by the lines of the file, comments and empty ones left out.
+
+    Args:
+      inside: the files that are being read, outermost first.
+
+    Raises:
+      InputError: a file that cannot be read, is no text or names itself.
+    """
+    out, waiting = [], iter(arguments)
+    for argument in waiting:
+        if argument in ("--flagfile", "-flagfile"):
+            argument = f"--flagfile={next(waiting, '')}"
+        name, equals, path = argument.partition("=")
+        if name in ("--flagfile", "-flagfile") and equals:
+            path = os.path.expanduser(path.strip())
+            out += expand(_lines(path), (*inside, path)) if _is_new(path, inside) else []
+        else:
+            out.append(argument)
+    return out
+
+
+def _is_new(path: str, inside: tuple[str, ...]) -> bool:
+    if path in inside:
+        raise InputError(f"--flagfile={path}: names itself ({' -> '.join((*inside, path))}). Take that line out.")
+    return bool(path)
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise InputError(f"--flagfile={path}: cannot be read ({error.strerror}).") from None
+    encoding = "utf-16" if data.startswith(_UTF16) else "utf-8-sig"
+    try:
+        lines = data.decode(encoding).splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"--flagfile={path}: is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
+    stripped = (line.strip() for line in lines)
+    return [line for line in stripped if line and not line.startswith(("#", "//"))]
