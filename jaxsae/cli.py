@@ -6,6 +6,7 @@ started again; 1 anything else.
 
 import locale
 import os
+import re
 import sys
 import textwrap
 import traceback
@@ -107,10 +108,20 @@ def _work(name: str, function, config: Any, joining: JoinConfig) -> None:
 _EXPECTED = (InputError, flags.Error, _OneProcess)
 
 
+_WORDS_OF_PYTHON = re.compile(
+    r"flag --(\w+)=(.*): (?:invalid literal for (int)|could not convert string to float).*", re.S
+)
+
+
+def _expected_number(match: re.Match) -> str:
+    what = "a whole number in digits, such as 1000" if match.group(3) else "a number, such as 0.001"
+    return f"--{match.group(1)}={match.group(2)}: expected {what}."
+
+
 def _after_error(name: str, error: BaseException) -> int:
     """Says what went wrong, here and to the other processes, and gives the exit status."""
     if isinstance(error, _EXPECTED):
-        status, message = 2, str(error)
+        status, message = 2, _WORDS_OF_PYTHON.sub(_expected_number, str(error))
     else:
         lost = not processes.is_alone() and any(sign in str(error) for sign in ("Gloo", "NCCL", "coordination"))
         status, message = 1, f"{type(error).__name__}: {error}"

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 from jaxsae.errors import InputError
 
@@ -13,6 +14,13 @@ def check_encoding(flag: str, path: str) -> None:
             f"--{flag}={path!a}: this Python writes names in {sys.getfilesystemencoding()}, others in UTF-8. Start it with "
             "PYTHONUTF8=1 (the command `jaxsae` does so itself)."
         )
+
+
+def check_above(flag: str, path: str) -> None:
+    """Refuses a path below something that is no directory."""
+    above = next((p for p in Path(path).absolute().parents if p.exists()), None)
+    if above is not None and not above.is_dir():
+        raise InputError(f"--{flag}={path}: {above} is a file, so nothing can be written below it. Name another place.")
 
 
 def absolute(name: str, new: bool = False) -> str:

@@ -115,3 +115,11 @@ def test_as_a_program_it_prints_no_traceback_and_needs_no_jax_to_list_its_comman
     code = "import sys; from jaxsae import cli; cli.run(['--help']); sys.exit('jax' in sys.modules)"
     listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert listed.returncode == 0 and "quickstart" in listed.stdout
+
+
+def test_numbers_in_words_of_ours(capsys):
+    flags = ["train", "--store=x", "--workdir=y", "--width=16"]
+    assert cli.run([*flags, "--tokens=1e3"]) == 2 and cli.run([*flags, "--learning_rate=fast"]) == 2
+    told = capsys.readouterr().err
+    assert "--tokens=1e3: expected a whole number in digits, such as 1000." in told and "literal" not in told
+    assert "--learning_rate=fast: expected a number, such as 0.001." in told

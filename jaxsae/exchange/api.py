@@ -13,6 +13,7 @@ import numpy as np
 from jaxsae.config import check, check_positive, option
 from jaxsae.errors import DiskFullError, InputError, reraise_if_disk_full
 from jaxsae.exchange import dictionary_learning, saelens, sparsify
+from jaxsae.paths import check_above
 from jaxsae.progress import say
 
 FORMATS = {"saelens": saelens, "sparsify": sparsify, "dictionary_learning": dictionary_learning}
@@ -99,6 +100,7 @@ def import_(config: ImportConfig) -> Path:
 
 def _check_free(output: Path, overwrite: bool) -> None:
     """Refuses an output with something in it; `overwrite` allows an earlier export alone, never other files."""
+    check_above("output", str(output))
     if output.exists() and not output.is_dir():
         raise InputError(f"--output={output}: is a file; name a directory.")
     if not output.is_dir() or not any(output.iterdir()):

@@ -26,7 +26,7 @@ from jaxsae.dictionary import (
 )
 from jaxsae.errors import InputError
 from jaxsae.parallel import make_mesh
-from jaxsae.paths import check_encoding
+from jaxsae.paths import check_above, check_encoding
 from jaxsae.progress import is_first_process, say
 from jaxsae.store import same_place
 from jaxsae.training.checkpoint import Checkpoints, read_dictionary, read_metadata
@@ -59,12 +59,14 @@ def open_run(config: TrainConfig) -> Path:
 
 
 def _claim(workdir: Path, config: TrainConfig) -> None:
+    check_above("workdir", config.workdir)
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir={workdir}: is a file. Give a directory.")
     flags = workdir / FLAGS
     if flags.exists():
         before, now = (to_dict(c) for c in (read_flag_file(flags, TrainConfig), config))
-        skipped = (*FREE_ON_RESUME, "workdir")
+        # A store may be moved, or be called otherwise; what a checkpoint says of it decides (`loop.py`).
+        skipped = (*FREE_ON_RESUME, "workdir", *(["store"] if any((workdir / CHECKPOINTS).glob("*")) else []))
         differ = lambda n: not same_place(before[n], now[n]) if n == "store" else before[n] != now[n]
         shown = lambda value: "default" if value is None else value
         changes = [f"--{n}={shown(before[n])} (now {shown(now[n])})" for n in now if n not in skipped and differ(n)]
