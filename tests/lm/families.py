@@ -60,7 +60,8 @@ def by_hooks(model, tokens: np.ndarray, layer: int, causal: bool) -> dict[str, l
     """
     import torch
 
-    lists = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.ModuleList) and len(m) == LAYERS]
+    count = getattr(model.config.get_text_config(), "num_hidden_layers", LAYERS)
+    lists = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.ModuleList) and len(m) == count]
     found, handles = {"pre": [], "post": [], "read": [], "norms": []}, []
     if not lists:
         return found
