@@ -35,7 +35,7 @@ def evaluate(context: Context) -> dict[str, Any]:
       sites cost goes to a file of its own, `splice_with_SITES.json`.
     """
     text, runs = open_text(context), _runs(context)
-    widths = text.lm.widths(tuple(runs))
+    widths = text.lm.widths(tuple(runs), "site")
     for site, (dictionary, _) in runs.items():
         if widths[site] != dictionary.d_model:
             raise InputError(

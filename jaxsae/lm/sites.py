@@ -25,6 +25,7 @@ class Family:
     attn_out: tuple[str, ...]
     mlp: tuple[str, ...]
     mlp_out: tuple[str, ...]
+    beside: tuple[str, ...] = ()  # what the block must have besides
 
 
 # The first path that a block has counts. Special families come before the plain one, and only where all their paths
@@ -33,7 +34,7 @@ _SPECIAL = (
     Family(("attention.output.dense",), ("intermediate.dense",), ("output.dense",)),  # BERT
     Family(("post_self_attn_layernorm",), ("mlp",), ("post_mlp_layernorm",)),  # GLM-4
     Family(("post_attention_layernorm",), ("mlp",), ("post_feedforward_layernorm",)),  # Gemma 2, OLMo 2
-    Family(("post_attention_layernorm",), ("mlp",), ("post_mlp_layernorm",)),  # AFMoE
+    Family(("post_attention_layernorm",), ("mlp",), ("post_mlp_layernorm",), ("pre_mlp_layernorm",)),  # AFMoE
     Family(("post_norm1",), ("mlp",), ("post_norm2",)),  # HyperCLOVA X
     Family(("self_attention.dense",), ("mlp",), ("mlp.dense_4h_to_h",)),  # BLOOM, whose modules add the stream
     Family(("attn",), ("ffn",), ("ffn.down_proj",)),  # MPT, likewise
@@ -120,7 +121,7 @@ def locate(model: Any, site: str) -> Place | None:
 def _in_block(model: Any, block: str, name: str) -> Place | None:
     module = model.get_submodule(block)
     paths = {n for n, _ in module.named_modules()}
-    family = next((f for f in _SPECIAL if {f.attn_out[0], f.mlp[0], f.mlp_out[0]} <= paths), _PLAIN)
+    family = next((f for f in _SPECIAL if {f.attn_out[0], f.mlp[0], f.mlp_out[0], *f.beside} <= paths), _PLAIN)
     candidates = {"attn_out": family.attn_out, "mlp_in": family.mlp, "mlp_out": family.mlp_out or family.mlp}[name]
     found = next((c for c in candidates if c in paths), None)
     if found is None:

@@ -60,13 +60,13 @@ class TorchLM:
         """The model of a hub id or a directory; raises `InputError` as `load_torch` does."""
         return cls(load_torch.find(name, config))
 
-    def widths(self, names: tuple[str, ...]) -> dict[str, int]:
-        """d_model of each site.
+    def widths(self, names: tuple[str, ...], flag: str = "sites") -> dict[str, int]:
+        """d_model of each site; `flag` is what named them.
 
         Raises:
           InputError: no such site, or one that `trial.check` refuses.
         """
-        self._places(names)
+        self._places(names, flag)
         return {site: self._widths[site] for site in names}
 
     def watch(self, tokens: np.ndarray, places: Mapping[Any, Place]) -> dict[Any, list[Any]]:

@@ -106,7 +106,8 @@ class _Block:
         """Why a site is not what its name says; None where it is."""
         name = site.partition(".")[0]
         x = {key[1:]: runs[0] for key, runs in seen.items() if isinstance(key, tuple) and key[0] == self.layer and runs}
-        x = {key: value for key, value in x.items() if hasattr(value, "shape")}
+        # As rows: OPT's norms read [B T, d].
+        x = {key: value.reshape(-1, value.shape[-1]) for key, value in x.items() if getattr(value, "ndim", 0) > 1}
         if (pre := x.get(("resid_pre",))) is None or (post := x.get(("resid_post",))) is None:
             return f"block {self.layer} has no stream to compare it with"
         right = self._feeds(x) if name == "mlp_in" else self._adds(name, x, pre, post)
