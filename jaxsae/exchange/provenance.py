@@ -10,7 +10,7 @@ import jaxsae
 KEPT = ("model", "site", "context", "tokenizer", "tokens", "first_position", "last_position")
 KEPT += ("fingerprint", "holdout_rows", "source", "prepend_bos")
 _BLOCK_SITE = re.compile(r"(?:^|.*\.)(resid_pre|resid_mid|resid_post|attn_out|mlp_out)\.(\d+)")
-_HF_LAYER = re.compile(r"(?:.*\.)?(?:layers|h|blocks)\.(\d+)")
+_HF_LAYER = re.compile(r"(?:[^\d.][^.]*\.)*?(?:layers|h|blocks)\.(\d+)")  # lists nested in a layer are not layers
 _IN_BLOCK = r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)(?=\.|$)"
 _UNKNOWN = "unknown"
 
@@ -44,10 +44,13 @@ def hook_name(metadata: Mapping[str, Any]) -> str:
 def layer(metadata: Mapping[str, Any]) -> int:
     """The number of the block that the site is in; 0 where its name has none, since readers want a number.
 
-    In a module's path the number that follows the list of blocks, as in `model.layers.7.mlp.experts.3`; where no list
-    has a usual name the first part that is a number, as in `resid_post.7`; else the first number in the name.
+    A readable name's own, as in `resid_post.7`; in a module's path the number that follows the list of blocks, as in
+    `model.layers.7.mlp.experts.3`; where no list has a usual name the first part that is a number; else the first
+    number in the name.
     """
     site = site_name(metadata)
+    if match := _BLOCK_SITE.fullmatch(site):
+        return int(match.group(2))
     for pattern in (_IN_BLOCK, r"(?:^|\.)(\d+)(?=\.|$)", r"(\d+)"):
         if match := re.search(pattern, site):
             return int(match.group(1))

@@ -38,7 +38,7 @@ def summary(store: "Store") -> str:
 
 def _described(statistics: Statistics) -> str:
     """Scale, norms (of the mean, of rows) and outlier dimensions, in a line."""
-    text = f"scale {statistics.scale:.4g}  mean of norm {np.linalg.norm(statistics.mean):.4g}"
+    text = f"scale {statistics.scale:.4g}  mean of norm {np.linalg.norm(statistics.mean.astype(np.float64)):.4g}"
     if not math.isnan(statistics.mean_norm):
         text += f"  rows of norm {statistics.mean_norm:.4g} (at most {statistics.max_norm:.4g})"
     if outliers := statistics.outlier_dimensions:

@@ -200,9 +200,11 @@ def cast_finite(x_NxD: np.ndarray, dtype: np.dtype, what: str, first_row: int = 
         return cast
     row, where = x_NxD[bad[0]], f"{what}: row {first_row + bad[0]}"
     if np.isfinite(row).all():
+        largest, end = row[np.abs(row).argmax()], float(ml_dtypes.finfo(dtype).max)
+        fits = abs(largest) <= np.finfo(np.float32).max  # no type of a store reaches further
         raise InputError(
-            f"{where} holds {float(np.abs(row).max()):.4g}, and {dtype.name} ends at {float(ml_dtypes.finfo(dtype).max):.4g} "
-            f"({len(bad)} such rows in this shard). Mend or leave out those rows, or take another --dtype."
+            f"{where} holds {largest:.4g}, and {dtype.name} ends at {end:.4g} ({len(bad)} such rows in this shard). "
+            f"Mend or leave out those rows{', or take --dtype=float32' if fits else ''}."
         )
     raise InputError(
         f"{where} holds NaN or Inf ({len(bad)} such rows in this shard). "

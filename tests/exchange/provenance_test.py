@@ -20,7 +20,22 @@ from jaxsae.exchange import provenance
         ("encoder.block.2.layer.1.DenseReluDense", 2),
         ("model.layers.21", 21),
         ("conv1d_3", 1),
+        ("qwen2.5.resid_post.7", 7),
     ],
 )
 def test_the_layer_is_the_block_s(site, layer):
     assert provenance.layer({"site": site}) == layer
+
+
+@pytest.mark.parametrize(
+    ("site", "hook"),
+    [
+        ("resid_mid.7", "blocks.7.hook_resid_mid"),
+        ("model.layers.7", "blocks.7.hook_resid_post"),
+        ("transformer.h.3", "blocks.3.hook_resid_post"),
+        ("model.layers.7.mlp.layers.1", "model.layers.7.mlp.layers.1"),
+        ("encoder.layers.3.blocks.1", "encoder.layers.3.blocks.1"),
+    ],
+)
+def test_a_list_nested_in_a_layer_is_no_layer_of_the_stream(site, hook):
+    assert provenance.hook_name({"site": site}) == hook
