@@ -168,10 +168,11 @@ def _take_utf8() -> None:
     """
     if sys.getfilesystemencoding() == "utf-8" and locale.getpreferredencoding(False).lower() in ("utf-8", "utf8"):
         return
+    if os.environ.get("PYTHONUTF8") == "1":  # asked for, and overruled by -X utf8=0: it would begin again for ever
+        return
     os.environ["PYTHONUTF8"] = "1"
-    os.execv(
-        sys.executable, [sys.executable, "-X", "utf8", "-m", "jaxsae.cli", *sys.argv[1:]]
-    )  # the bytes as they came
+    # As it was started, not by -m: that would put the working directory before the installed modules.
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # the bytes as they came
 
 
 def main() -> None:

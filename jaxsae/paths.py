@@ -7,11 +7,18 @@ from pathlib import Path
 from jaxsae.errors import InputError
 
 
-def check_encoding(flag: str, path: str) -> None:
-    """Refuses a name that Python and TensorStore would write differently: Python in the locale's encoding, not UTF-8."""
-    if not path.isascii() and sys.getfilesystemencoding() != "utf-8":
+def check_encoding(name: str, path: str | Path) -> None:
+    """Refuses a name that Python and TensorStore would write differently: Python in the locale's encoding, not UTF-8.
+
+    Args:
+      name: what stands before the path in the message, such as "--workdir=", or nothing.
+      path: as a user gave it; where it is relative, the working directory counts too.
+    """
+    here = str(path)
+    whole = here if "://" in here else os.path.abspath(here)
+    if not whole.isascii() and sys.getfilesystemencoding() != "utf-8":
         raise InputError(
-            f"--{flag}={path!a}: this Python writes names in {sys.getfilesystemencoding()}, others in UTF-8. Start it with "
+            f"{name}{whole!a}: this Python writes names in {sys.getfilesystemencoding()}, others in UTF-8. Start it with "
             "PYTHONUTF8=1 (the command `jaxsae` does so itself)."
         )
 

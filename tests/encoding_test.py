@@ -10,6 +10,7 @@ import pytest
 from jaxsae import flag_files
 from jaxsae.errors import InputError
 from jaxsae.paths import check_encoding
+from jaxsae.training import load
 
 # A locale without UTF-8 that every system has; Latin-1 need not be installed.
 ASCII = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "JAX_PLATFORMS": "cpu"}
@@ -45,11 +46,28 @@ def test_names_and_files_are_utf8_in_another_locale(tmp_path):
     assert "Â" not in page and "·" in page
 
 
-def test_a_python_that_was_not_started_so_refuses(monkeypatch):
+def test_the_working_directory_hides_no_module(tmp_path):
+    (tmp_path / "absl.py").write_text("raise SystemExit('the wrong absl')")
+    (tmp_path / "start.py").write_text("from jaxsae.cli import main\nmain()\n")
+    # A console script has its own directory on sys.path, as a file elsewhere has; not the working directory.
+    (tmp_path / "bin").mkdir()
+    script = (tmp_path / "start.py").rename(tmp_path / "bin/jaxsae")
+    done = subprocess.run(
+        [sys.executable, script, "--version"], cwd=tmp_path, env=ASCII, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_python_that_was_not_started_so_refuses(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
-    check_encoding("workdir", "plain")
-    with pytest.raises(InputError, match="--workdir='gr.*iso8859-1.*PYTHONUTF8=1"):
-        check_encoding("workdir", NAME)
+    check_encoding("--workdir=", "plain")
+    with pytest.raises(InputError, match="--workdir='.*gr.*iso8859-1.*PYTHONUTF8=1"):
+        check_encoding("--workdir=", NAME)
+    with pytest.raises(InputError, match="PYTHONUTF8=1"):  # not "damaged. Remove that directory"
+        load(f"{NAME}/run")
+    monkeypatch.setattr(os, "getcwd", lambda: f"/{NAME}")
+    with pytest.raises(InputError, match="--workdir='/gr.*/plain'"):
+        check_encoding("--workdir=", "plain")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])

@@ -54,7 +54,7 @@ def harvest(config: HarvestConfig) -> Store:
         than shards.
       Preempted: SIGTERM came; the shards written so far are kept.
     """
-    check_encoding("store", config.store)
+    check_encoding("--store=", config.store)
     with StopRequest() as stop:
         with processes.busy("opening the source"):  # a large model, or a long text to tokenise
             source = open_source(config)

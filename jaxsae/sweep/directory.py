@@ -13,7 +13,7 @@ import jaxsae
 from jaxsae.config import to_flag_lines
 from jaxsae.errors import InputError
 from jaxsae.files import write_text
-from jaxsae.paths import absolute
+from jaxsae.paths import absolute, check_above, check_encoding
 from jaxsae.store import Store, open_store
 from jaxsae.sweep.claims import CLAIMS
 from jaxsae.sweep.config import SweepConfig
@@ -37,6 +37,8 @@ def open_sweep(config: SweepConfig, members: list[Member], store: Store) -> Path
       InputError: it holds a sweep of another grid, or something else; the store has changed since the sweep began.
     """
     path = Path(config.workdir)
+    check_encoding("--workdir=", config.workdir)
+    check_above("workdir", config.workdir)
     if path.exists() and not path.is_dir():
         raise InputError(f"--workdir={path}: is a file. Give a directory.")
     foreign = [p.name for p in path.iterdir()] if path.is_dir() and not is_sweep(path) else []

@@ -47,7 +47,7 @@ def open_run(config: TrainConfig) -> Path:
       InputError: the directory holds another configuration, or something that is no run.
     """
     workdir = Path(config.workdir)
-    check_encoding("workdir", config.workdir)
+    check_encoding("--workdir=", config.workdir)
     # One after the other, so that what process 0 writes is not half there when another looks.
     processes.from_first("open the run", lambda: _claim(workdir, config))
     if not is_first_process() and not (workdir / FLAGS).exists():
@@ -95,9 +95,10 @@ def find_checkpoints(path: str | Path) -> Path:
     """The checkpoints of a run; a directory of checkpoints is taken as it is.
 
     Raises:
-      InputError: neither is there.
+      InputError: neither is there, or its name is not read as it was written.
     """
     path = Path(path)
+    check_encoding("", path)  # else a sound checkpoint, sought under another name, is called damaged
     if (path / CHECKPOINTS).is_dir():
         return path / CHECKPOINTS
     if path.is_dir() and CHECKPOINTS in (path.name, path.parent.name):

@@ -192,6 +192,12 @@ def test_members_that_cannot_be_trained_here_are_refused_by_name(store, tmp_path
     assert not (tmp_path / "s").exists()
 
 
+def test_a_directory_below_a_file_is_refused(store, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert cli.run(command(store, tmp_path / "file/sweep")) == 2
+    assert "file is a file, so nothing can be written below it" in capsys.readouterr().err
+
+
 def test_a_dry_run_shows_what_members_cost_and_starts_nothing(store, tmp_path, capsys):
     assert cli.run([*command(store, tmp_path / "s", seed="0,1"), "--dry_run"]) == 0
     told = capsys.readouterr().out
