@@ -6,7 +6,6 @@ started again; 1 anything else.
 
 import locale
 import os
-import re
 import sys
 import textwrap
 import traceback
@@ -38,8 +37,6 @@ def _flag_help(name: str, values: flags.FlagValues) -> str:
     lines = [f"usage: jaxsae {name} [--flagfile=FILE] [--flag=value ...]", "", COMMANDS[name].help, ""]
     for flag_name in values:
         flag = values[flag_name]
-        if flag_name == "flagfile":
-            continue
         default = "" if flag.default is None else flag.default
         default = ",".join(map(str, default)) if isinstance(default, list) else default
         lines.append(f"  --{flag_name}={str(default).lower() if isinstance(default, bool) else default}")
@@ -53,7 +50,6 @@ def _parse(name: str, config_class: type, arguments: list[str]) -> tuple[Any, Jo
     define_flags(config_class, values)
     if COMMANDS[name].joins:
         define_flags(JoinConfig, values)
-    flags.DEFINE_string("flagfile", "", "a file with one flag a line", flag_values=values)
     values.set_gnu_getopt(True)
     if any(a in ("--help", "-h", "-help") for a in arguments):
         print(_flag_help(name, values))
@@ -108,20 +104,10 @@ def _work(name: str, function, config: Any, joining: JoinConfig) -> None:
 _EXPECTED = (InputError, flags.Error, _OneProcess)
 
 
-_WORDS_OF_PYTHON = re.compile(
-    r"flag --(\w+)=(.*): (?:invalid literal for (int)|could not convert string to float).*", re.S
-)
-
-
-def _expected_number(match: re.Match) -> str:
-    what = "a whole number in digits, such as 1000" if match.group(3) else "a number, such as 0.001"
-    return f"--{match.group(1)}={match.group(2)}: expected {what}."
-
-
 def _after_error(name: str, error: BaseException) -> int:
     """Says what went wrong, here and to the other processes, and gives the exit status."""
     if isinstance(error, _EXPECTED):
-        status, message = 2, _WORDS_OF_PYTHON.sub(_expected_number, str(error))
+        status, message = 2, str(error)
     else:
         lost = not processes.is_alone() and any(sign in str(error) for sign in ("Gloo", "NCCL", "coordination"))
         status, message = 1, f"{type(error).__name__}: {error}"

@@ -11,7 +11,7 @@ import io
 import math
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -51,6 +51,23 @@ def _without_none(hint: Any) -> Any:
     return hint
 
 
+class _Whole(flags.IntegerParser):
+    def convert(self, argument: int | str) -> int:
+        return _converted(super().convert, argument, "a whole number in digits, such as 1000")
+
+
+class _Number(flags.FloatParser):
+    def convert(self, argument: float | str) -> float:
+        return _converted(super().convert, argument, "a number, such as 0.001")
+
+
+def _converted(convert: Callable, argument: Any, what: str) -> Any:
+    try:
+        return convert(argument)
+    except ValueError:
+        raise ValueError(f"expected {what}.") from None  # absl puts the flag and its value in front
+
+
 def define_flags(cls: type, flag_values: flags.FlagValues) -> None:
     """Defines one absl flag for each field of `cls` in `flag_values`.
 
@@ -65,9 +82,9 @@ def define_flags(cls: type, flag_values: flags.FlagValues) -> None:
         if hint is bool:
             flags.DEFINE_bool(field.name, default, text, **common)
         elif hint is int:
-            flags.DEFINE_integer(field.name, default, text, **common)
+            flags.DEFINE(_Whole(), field.name, default, text, serializer=flags.ArgumentSerializer(), **common)
         elif hint is float:
-            flags.DEFINE_float(field.name, default, text, **common)
+            flags.DEFINE(_Number(), field.name, default, text, serializer=flags.ArgumentSerializer(), **common)
         elif hint is str:
             flags.DEFINE_string(field.name, default, text, **common)
         elif origin is Literal:
@@ -179,7 +196,6 @@ def from_flag_lines(cls: type[T], lines: Iterable[str]) -> T:
     """
     flag_values = flags.FlagValues()
     define_flags(cls, flag_values)
-    flags.DEFINE_string("flagfile", "", "", flag_values=flag_values)
     flag_values.set_gnu_getopt(True)
     flag_values(["jaxsae", *flag_files.expand(lines)])
     return from_flags(cls, flag_values)

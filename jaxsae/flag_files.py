@@ -1,6 +1,7 @@
 """Flag files, read as editors and shells write them: UTF-8 whatever the locale, with a byte-order mark or without."""
 
 import codecs
+import io
 import os
 from collections.abc import Iterable
 
@@ -20,21 +21,18 @@ def expand(arguments: Iterable[str], inside: tuple[str, ...] = ()) -> list[str]:
     """
     out, waiting = [], iter(arguments)
     for argument in waiting:
-        if argument in ("--flagfile", "-flagfile"):
-            argument = f"--flagfile={next(waiting, '')}"
         name, equals, path = argument.partition("=")
-        if name in ("--flagfile", "-flagfile") and equals:
-            path = os.path.expanduser(path.strip())
-            out += expand(_lines(path), (*inside, path)) if _is_new(path, inside) else []
-        else:
+        if name not in ("--flagfile", "-flagfile"):
             out.append(argument)
+            continue
+        path = os.path.expanduser((path if equals else next(waiting, "")).strip())
+        if not path and not equals:
+            raise InputError("--flagfile: names no file. Give --flagfile=FILE.")
+        if path in inside:
+            raise InputError(f"--flagfile={path}: names itself ({' -> '.join((*inside, path))}). Take that line out.")
+        if path:
+            out += expand(_lines(path), (*inside, path))
     return out
-
-
-def _is_new(path: str, inside: tuple[str, ...]) -> bool:
-    if path in inside:
-        raise InputError(f"--flagfile={path}: names itself ({' -> '.join((*inside, path))}). Take that line out.")
-    return bool(path)
 
 
 def _lines(path: str) -> list[str]:
@@ -45,7 +43,8 @@ def _lines(path: str) -> list[str]:
         raise InputError(f"--flagfile={path}: cannot be read ({error.strerror}).") from None
     encoding = "utf-16" if data.startswith(_UTF16) else "utf-8-sig"
     try:
-        lines = data.decode(encoding).splitlines()
+        # Not `splitlines`, which ends lines at characters that a name may hold.
+        lines = io.StringIO(data.decode(encoding), newline=None).readlines()
     except UnicodeDecodeError as error:
         raise InputError(f"--flagfile={path}: is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
     stripped = (line.strip() for line in lines)

@@ -1,4 +1,4 @@
-"""Paths that mean the same from any working directory."""
+"""Paths that mean the same from any working directory, and those that cannot be written to."""
 
 import os
 import sys
@@ -23,11 +23,11 @@ def check_encoding(name: str, path: str | Path) -> None:
         )
 
 
-def check_above(flag: str, path: str) -> None:
-    """Refuses a path below something that is no directory."""
+def check_above(name: str, path: str | Path) -> None:
+    """Refuses a path below something that is no directory; arguments as of `check_encoding`."""
     above = next((p for p in Path(path).absolute().parents if p.exists()), None)
     if above is not None and not above.is_dir():
-        raise InputError(f"--{flag}={path}: {above} is a file, so nothing can be written below it. Name another place.")
+        raise InputError(f"{name}{path}: {above} is a file, so nothing can be written below it. Name another place.")
 
 
 def absolute(name: str, new: bool = False) -> str:

@@ -80,8 +80,16 @@ def test_flag_files_in_any_unicode(encoding, tmp_path):
     assert flag_files.expand(["--seed=1", "--flagfile", str(outer), "--k=2"]) == expected
 
 
+def test_only_line_ends_end_a_line(tmp_path):
+    path = tmp_path / "a.flags"
+    path.write_text("--workdir=a\u2028b\x85c\n--k=1\r\n--seed=2", encoding="utf-8", newline="")
+    assert flag_files.expand([f"--flagfile={path}"]) == ["--workdir=a\u2028b\x85c", "--k=1", "--seed=2"]
+
+
 def test_flag_files_that_cannot_be_read(tmp_path):
     path = tmp_path / "a.flags"
+    with pytest.raises(InputError, match="--flagfile: names no file"):
+        flag_files.expand(["--k=1", "--flagfile"])
     path.write_bytes("--workdir=größe".encode("latin-1"))
     with pytest.raises(InputError, match=r"a\.flags: is not UTF-8 text \(byte 12\)"):
         flag_files.expand([f"--flagfile={path}"])

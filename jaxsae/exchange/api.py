@@ -100,7 +100,7 @@ def import_(config: ImportConfig) -> Path:
 
 def _check_free(output: Path, overwrite: bool) -> None:
     """Refuses an output with something in it; `overwrite` allows an earlier export alone, never other files."""
-    check_above("output", str(output))
+    check_above("--output=", output)
     if output.exists() and not output.is_dir():
         raise InputError(f"--output={output}: is a file; name a directory.")
     if not output.is_dir() or not any(output.iterdir()):

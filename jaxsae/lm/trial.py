@@ -49,18 +49,9 @@ def check(lm: "TorchLM", places: Mapping[str, Place], flag: str) -> dict[str, in
     return {site: seen[site][0].shape[-1] for site in places}
 
 
-def several_runs(flag: str, site: str, path: str, runs: str) -> InputError:
-    """A site that is more than one place of a pass."""
-    return InputError(
-        f"--{flag}={site}: {path} is run {runs} in one forward pass, so its activations are not one place. Take a module "
-        "that is run once."
-    )
-
-
 def _tokens(vocabulary: int) -> np.ndarray:
     """int32 [2, 3], as different as they can be."""
-    count = SHAPE[0] * SHAPE[1]
-    return (np.linspace(vocabulary * 0.2, vocabulary * 0.9, count).astype(np.int32) % vocabulary).reshape(SHAPE)
+    return np.linspace(vocabulary * 0.2, vocabulary * 0.9, SHAPE[0] * SHAPE[1]).astype(np.int32).reshape(SHAPE)
 
 
 def _layer(site: str) -> int | None:
@@ -73,7 +64,10 @@ def _check_runs(lm: "TorchLM", site: str, place: Place, runs: Sequence[Any], fla
     if not runs:
         raise InputError(f"--{flag}={site}: the forward pass of {lm.name} does not reach that module.")
     if len(runs) > 1:
-        raise several_runs(flag, site, place.path, f"{len(runs)} times")
+        raise InputError(
+            f"--{flag}={site}: {place.path} is run {len(runs)} times in one forward pass, so its activations are not one "
+            "place. Take a module that is run once."
+        )
     shape = tuple(getattr(runs[0], "shape", ()))
     if len(shape) != 3 or shape[:2] != SHAPE:
         told = list(shape) or "no tensor"
@@ -110,12 +104,14 @@ class _Block:
         x = {key: value.reshape(-1, value.shape[-1]) for key, value in x.items() if getattr(value, "ndim", 0) > 1}
         if (pre := x.get(("resid_pre",))) is None or (post := x.get(("resid_post",))) is None:
             return f"block {self.layer} has no stream to compare it with"
-        right = self._feeds(x) if name == "mlp_in" else self._adds(name, x, pre, post)
-        if right:
-            return None
-        added = [x[n,] for n in ADDED if (n,) in x]
         if name == "mlp_in":
-            return f"it is neither what a norm gives nor what the module that gives mlp_out.{self.layer} reads"
+            told = f"it is neither what a norm gives nor what the module that gives mlp_out.{self.layer} reads"
+            return None if self._feeds(x) else told
+        return None if self._adds(name, x, pre, post) else self._not_the_sum(x, pre, post)
+
+    def _not_the_sum(self, x: Mapping[Any, Any], pre: Any, post: Any) -> str:
+        """The sizes of what modules give and of what the block adds, in words."""
+        added = [x[n,] for n in ADDED if (n,) in x]
         rms = lambda t: float(t.double().square().mean().sqrt())
         total = sum(t.double() for t in added) if added and all(t.shape == post.shape for t in added) else None
         told = "of another shape" if total is None else f"root mean square {rms(total):.4g}"

@@ -38,7 +38,7 @@ def open_sweep(config: SweepConfig, members: list[Member], store: Store) -> Path
     """
     path = Path(config.workdir)
     check_encoding("--workdir=", config.workdir)
-    check_above("workdir", config.workdir)
+    check_above("--workdir=", path)
     if path.exists() and not path.is_dir():
         raise InputError(f"--workdir={path}: is a file. Give a directory.")
     foreign = [p.name for p in path.iterdir()] if path.is_dir() and not is_sweep(path) else []

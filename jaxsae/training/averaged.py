@@ -16,6 +16,7 @@ from jaxsae.dictionary import SPECS, Batch, Method, Params
 from jaxsae.parallel import DATA, shardings
 from jaxsae.training.setup import Setup
 from jaxsae.training.state import TrainState, average_factor
+from jaxsae.training.step import in_trainer_units
 
 
 def threshold_of_average(setup: Setup, state: TrainState, step: int) -> float | None:
@@ -61,7 +62,6 @@ def _device_smallest(
     dtype: str,
 ) -> jax.Array:
     """The weights are factor times `average`, a copy that is not made: W_enc and b_enc scale all activations alike."""
-    y = ((x.astype(jnp.float32) - mean) * scale).astype(dtype)
-    batch = Batch(x=y, dead=jnp.zeros(average.b_enc.shape, bool), rows=rows)
+    batch = Batch(x=in_trainer_units(x, mean, scale, dtype), dead=jnp.zeros(average.b_enc.shape, bool), rows=rows)
     scaled = average.replace(b_dec=factor * average.b_dec)
     return factor * method.loss(scaled, batch, use_aux=False)[1].smallest

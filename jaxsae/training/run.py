@@ -59,7 +59,7 @@ def open_run(config: TrainConfig) -> Path:
 
 
 def _claim(workdir: Path, config: TrainConfig) -> None:
-    check_above("workdir", config.workdir)
+    check_above("--workdir=", workdir)
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir={workdir}: is a file. Give a directory.")
     flags = workdir / FLAGS

@@ -53,14 +53,14 @@ def normalization_of(store: Store, site: str, kind: str, shards: list[int] | Non
         return Normalization.identity(d_model)
     if not np.isfinite(spread) or spread <= 0:
         raise InputError(f"{store.url}: site {site} has scale {spread}; its rows are all equal. Harvest another site.")
-    scale = np.float32(d_model**0.5 / spread)
-    if not np.isfinite(scale) or scale < np.finfo(np.float32).tiny:
+    scale = float(d_model**0.5 / spread)
+    if not np.finfo(np.float32).tiny <= scale <= np.finfo(np.float32).max:
         raise InputError(
             f"{store.url}: site {site} has scale {spread:.4g}, whose inverse float32 does not hold. Harvest its rows "
             "multiplied by a number that brings them near 1."
         )
     mean = figures.mean if kind == "center_scale" else np.zeros(d_model, np.float32)
-    return Normalization(mean.astype(np.float32), float(d_model**0.5 / spread))
+    return Normalization(mean.astype(np.float32), scale)
 
 
 def _check_can_remove(config: TrainConfig, shards: Shards, rows: int) -> None:

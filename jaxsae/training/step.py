@@ -101,8 +101,13 @@ def make_step(
     return jax.jit(sharded, in_shardings=(places, rows, whole), out_shardings=(places, whole), donate_argnums=0)
 
 
+def in_trainer_units(x: jax.Array, mean: jax.Array, scale: jax.Array, dtype: str) -> jax.Array:
+    """Rows [B, d] as the store has them, centred, scaled and in the type that is computed in."""
+    return ((x.astype(jnp.float32) - mean) * scale).astype(dtype)
+
+
 def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update: UpdateRule, config: StepConfig):
-    y = ((x.astype(jnp.float32) - state.mean) * state.scale).astype(config.compute_dtype)
+    y = in_trainer_units(x, state.mean, state.scale, config.compute_dtype)
     dead = state.since_fired > pace.dead_tokens
     dead_count = jax.lax.psum(dead.sum(), MODEL)
     fraction = state.step.astype(jnp.float32) / pace.schedule.steps

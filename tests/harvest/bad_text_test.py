@@ -232,3 +232,13 @@ def test_token_ids_in_a_file(configure, make_model, tmp_path):
         np.save(tmp_path / "bad.npy", bad)
         with pytest.raises(InputError, match=words):
             open_hf(configure(make_model("llama"), {"text": (str(tmp_path / "bad.npy"),)}))
+
+
+def test_null_is_an_empty_document(make_model, configure, tmp_path):
+    rows = []
+    for name, middle in (("null", "null"), ("empty", '""')):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text('{"text": "one"}\n{"text": ' + middle + '}\n{"text": "two"}\n')
+        rows.append(open_hf(configure(make_model("llama"), {"text": (str(path),), "packing": False})).sequences)
+    assert list(rows[0].numbers) == list(rows[1].numbers) == [0, 2]
+    assert rows[0].fingerprint() == rows[1].fingerprint()

@@ -131,16 +131,6 @@ def expected_rows(documents, packing, prefix, suffix, separator):
     ]
 
 
-def test_null_is_an_empty_document(make_model, configure, tmp_path):
-    rows = []
-    for name, middle in (("null", "null"), ("empty", '""')):
-        path = tmp_path / f"{name}.jsonl"
-        path.write_text('{"text": "one"}\n{"text": ' + middle + '}\n{"text": "two"}\n')
-        rows.append(open_hf(configure(make_model("llama"), {"text": (str(path),), "packing": False})).sequences)
-    assert list(rows[0].numbers) == list(rows[1].numbers) == [0, 2]
-    assert rows[0].fingerprint() == rows[1].fingerprint()
-
-
 def test_any_shard_alone_has_the_same_bits(make_model, configure):
     config = configure(make_model("llama"), sites=("resid_post.0", "resid_post.2"))
     whole, parts = open_hf(config), open_hf(config)

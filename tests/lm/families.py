@@ -40,7 +40,7 @@ def build(name: str, causal: bool):
     transformers = libraries.import_transformers()
     kind = transformers.models.auto.configuration_auto.CONFIG_MAPPING[name]
     known = set(kind().to_dict()) | set(getattr(kind, "attribute_map", {}))
-    extra = {"is_decoder": True} if causal and "is_decoder" in known and name not in ("gpt2",) else {}
+    extra = {"is_decoder": True} if causal and "is_decoder" in known else {}
     config = kind(**{key: value for key, value in (SIZES | extra).items() if key in known})
     auto = transformers.AutoModelForCausalLM if causal else transformers.AutoModelForMaskedLM
     torch.manual_seed(0)

@@ -252,20 +252,6 @@ def test_a_run_goes_on_with_its_own_store_alone(configure, own_store, rows, tmp_
     assert not (tmp_path / "run/checkpoints/4").exists()
 
 
-def test_a_store_that_was_moved_or_has_another_name_goes_on(configure, own_store, rows, tmp_path, capsys):
-    url = own_store()
-    config = configure("run", steps=4, store=url)
-    trained = train(config)
-    Path(url).rename(tmp_path / "moved")
-    Path(tmp_path, "link").symlink_to(tmp_path / "moved")
-    for place in ("moved", "link"):
-        again = train(configure("run", steps=4, store=str(tmp_path / place)))
-        np.testing.assert_array_equal(again.params.W_dec, trained.params.W_dec)
-    np.save(tmp_path / "x.npy", rows + 1)
-    own_store(rows + 1)
-    assert "is another store" in refused(configure("run", steps=4, store=url), capsys)
-
-
 def test_a_workdir_below_a_file(configure, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert "is a file, so nothing can be written below it" in refused(configure("file/run"), capsys)

@@ -151,3 +151,19 @@ def test_bfloat16_moments_are_the_same_on_every_device(configure, newest_state):
     config = configure(optimizer="adam_bf16")
     train(config)
     assert newest_state(config)[0] == 12  # what devices hold in common would fail its checksum if it differed
+
+
+def test_a_store_that_was_moved_or_has_another_name_goes_on(configure, own_store, rows, tmp_path, capsys):
+    url = own_store()
+    config = configure("run", steps=4, store=url)
+    trained = train(config)
+    Path(url).rename(tmp_path / "moved")
+    Path(tmp_path, "link").symlink_to(tmp_path / "moved")
+    for place in ("moved", "link"):
+        again = train(configure("run", steps=4, store=str(tmp_path / place)))
+        np.testing.assert_array_equal(again.params.W_dec, trained.params.W_dec)
+    own_store(rows + 1)
+    capsys.readouterr()
+    assert cli.run(["train", *to_flag_lines(configure("run", steps=4, store=url))]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("jaxsae train: ")]
+    assert len(said) == 1 and "is another store" in said[0]
