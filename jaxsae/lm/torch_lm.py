@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Literal
 
@@ -69,14 +69,22 @@ class TorchLM:
         self._places(names, flag)
         return {site: self._widths[site] for site in names}
 
-    def watch(self, tokens: np.ndarray, places: Mapping[Any, Place]) -> dict[Any, list[Any]]:
-        """{key: what stood at its place, each time that its module was run} of one whole pass over tokens [B, T]."""
+    def watch(
+        self, tokens: np.ndarray, places: Mapping[Any, Place], silent: Sequence[str] = ()
+    ) -> dict[Any, list[Any]]:
+        """{key: what stood at its place, each time that its module was run} of one whole pass over tokens [B, T].
+
+        Modules whose paths are in `silent` give zeros in that pass.
+        """
         seen: dict[Any, list[Any]] = {key: [] for key in places}
 
         def keep(key: Any, x: Any) -> None:
             seen[key].append(x.clone() if isinstance(x, self.torch.Tensor) else x)  # later layers may write into x
 
+        zero = lambda x: self.torch.zeros_like(x) if isinstance(x, self.torch.Tensor) else None
         with self.torch.inference_mode(), ExitStack() as hooks:
+            for path in silent:
+                hooks.enter_context(self._hooked(Place(path), zero))
             for key, place in places.items():
                 hooks.enter_context(self._hooked(place, lambda x, key=key: keep(key, x)))
             self.model(**self.inputs(tokens))

@@ -5,7 +5,8 @@ multiplier may follow it. So the names are believed after a pass over a few toke
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,11 +38,14 @@ def check(lm: "TorchLM", places: Mapping[str, Place], flag: str) -> dict[str, in
     taps = dict(places)
     for block in blocks.values():
         taps |= block.taps
-    seen = lm.watch(_tokens(lm.vocabulary), taps)
+    tokens = _tokens(lm.vocabulary)
+    seen = lm.watch(tokens, taps)
     for site, place in places.items():
         _check_runs(lm, site, place, seen[site], flag)
     for site in places:
-        if (layer := _layer(site)) is not None and (reason := blocks[layer].why_not(site, seen)):
+        layer = _layer(site)
+        alone = functools.partial(_adds_alone, lm, places[site], tokens, layer)
+        if layer is not None and (reason := blocks[layer].why_not(site, seen, alone)):
             raise InputError(
                 f"--{flag}={site}: {reason}. Take resid_pre.{layer} or resid_post.{layer}, or a module's path, "
                 f"such as {places[site].path}, which is read as it is."
@@ -76,6 +80,19 @@ def _check_runs(lm: "TorchLM", site: str, place: Place, runs: Sequence[Any], fla
         )
 
 
+def _adds_alone(lm: "TorchLM", place: Place, tokens: np.ndarray, layer: int) -> bool:
+    """Whether a block adds what stands at `place` and nothing else once its other modules give zeros.
+
+    A norm may read the sum that one asks for and the block scale its stream later on, as Gemma 4 does.
+    """
+    pre, post = (sites.locate(lm.model, f"{name}.{layer}") for name in ("resid_pre", "resid_post"))
+    others = [f"{pre.path}.{name}" for name, _ in lm.model.get_submodule(pre.path).named_children()]
+    silent = [path for path in others if not f"{place.path}.".startswith(f"{path}.")]
+    seen = lm.watch(tokens, {"pre": pre, "out": place, "post": post}, silent)
+    x = {key: _rows(runs[0]) for key, runs in seen.items()}
+    return _equal(x["post"], x["pre"], x["out"])
+
+
 @dataclasses.dataclass(frozen=True)
 class _Block:
     """A block's places and norms; `taps` has what is watched of it, by keys that no site has."""
@@ -96,18 +113,17 @@ class _Block:
             taps[layer, "mlp"] = Place(mlp.path)
         return cls(layer, taps, tuple(paths))
 
-    def why_not(self, site: str, seen: Mapping[Any, Sequence[Any]]) -> str | None:
-        """Why a site is not what its name says; None where it is."""
+    def why_not(self, site: str, seen: Mapping[Any, Sequence[Any]], alone: Callable[[], bool]) -> str | None:
+        """Why a site is not what its name says, None where it is; `alone` is `_adds_alone` of the site."""
         name = site.partition(".")[0]
         x = {key[1:]: runs[0] for key, runs in seen.items() if isinstance(key, tuple) and key[0] == self.layer and runs}
-        # As rows: OPT's norms read [B T, d].
-        x = {key: value.reshape(-1, value.shape[-1]) for key, value in x.items() if getattr(value, "ndim", 0) > 1}
+        x = {key: _rows(value) for key, value in x.items() if getattr(value, "ndim", 0) > 1}
         if (pre := x.get(("resid_pre",))) is None or (post := x.get(("resid_post",))) is None:
             return f"block {self.layer} has no stream to compare it with"
         if name == "mlp_in":
             told = f"it is neither what a norm gives nor what the module that gives mlp_out.{self.layer} reads"
             return None if self._feeds(x) else told
-        return None if self._adds(name, x, pre, post) else self._not_the_sum(x, pre, post)
+        return None if self._adds(name, x, pre, post, alone) else self._not_the_sum(x, pre, post)
 
     def _not_the_sum(self, x: Mapping[Any, Any], pre: Any, post: Any) -> str:
         """The sizes of what modules give and of what the block adds, in words."""
@@ -119,18 +135,18 @@ class _Block:
         paths = " and ".join(self.taps[self.layer, n].path for n in ADDED if (self.layer, n) in self.taps)
         return f"{paths} do not give what block {self.layer} adds to its stream ({told}, and the stream changes by {change})"
 
-    def _adds(self, name: str, x: Mapping[Any, Any], pre: Any, post: Any) -> bool:
+    def _adds(self, name: str, x: Mapping[Any, Any], pre: Any, post: Any, alone: Callable[[], bool]) -> bool:
         """Whether `name` is a term of a sum that the block makes of its stream."""
         if (name,) not in x:
             return False
         if _equal(post, pre, *(x[n,] for n in ADDED if (n,) in x)):
             return True
         out = x[name,]
+        ends = [x[p, "in"] for p in self.norms if (p, "in") in x and _same(x.get((p, "out")), post)]
         if name == "attn_out":  # what the second norm reads, before the MLP or after the sum
-            return any(_equal(mid, pre, out) for mid in self._norms(x, "in"))
+            return any(_equal(mid, pre, out) for mid in self._norms(x, "in")) and (bool(ends) or alone())
         if any(_equal(post, mid, out) for mid in self._norms(x, "in")):
             return True
-        ends = [x[p, "in"] for p in self.norms if (p, "in") in x and _same(x.get((p, "out")), post)]
         return any(_equal(end, mid, out) for end in ends for mid in self._norms(x, "out"))  # normalised after the sum
 
     def _feeds(self, x: Mapping[Any, Any]) -> bool:
@@ -138,11 +154,16 @@ class _Block:
         mlp_in, out, end = x.get(("mlp_in",)), x.get(("mlp",)), x.get(("mlp_out",))
         if _same(out, end) or any(_same(x.get((p, "in")), out) and _same(x.get((p, "out")), end) for p in self.norms):
             return True
-        added = self._adds("mlp_out", x, x["resid_pre",], x["resid_post",])
+        added = self._adds("mlp_out", x, x["resid_pre",], x["resid_post",], alone=lambda: False)
         return added and any(_same(mlp_in, normed) for normed in self._norms(x, "out"))
 
     def _norms(self, x: Mapping[Any, Any], side: str) -> list[Any]:
         return [x[path, side] for path in self.norms if (path, side) in x]
+
+
+def _rows(x: Any) -> Any:
+    """[rows, d] of [..., d]: OPT's norms read [B T, d]."""
+    return x.reshape(-1, x.shape[-1])
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -18,11 +18,12 @@ SIZES = dict(
     intermediate_size=48, head_dim=8, max_position_embeddings=64, moe_intermediate_size=16, num_experts=4,
     num_local_experts=4, n_routed_experts=4, num_experts_per_tok=2, n_shared_experts=1, num_shared_experts=1,
     shared_expert_intermediate_size=16, q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8,
-    v_head_dim=8, n_group=1, topk_group=1, first_k_dense_replace=1, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    v_head_dim=16, n_group=1, topk_group=1, first_k_dense_replace=1, pad_token_id=0, bos_token_id=1, eos_token_id=2,
     residual_multiplier=0.22, embedding_size=D, shared_intermediate_size=48, ffn_hidden_size=48, decoder_layers=LAYERS,
     d_model=D, decoder_attention_heads=4, decoder_ffn_dim=48, n_embd=D, n_layer=LAYERS, n_head=4, n_layers=LAYERS,
     n_heads=4, n_positions=64, rotary_dim=8, dim=D, hidden_dim=48, sliding_window=8, type_vocab_size=2,
     encoder_layers=LAYERS, encoder_attention_heads=4, encoder_ffn_dim=48, mlp_only_layers=[],
+    vocab_size_per_layer_input=VOCABULARY, hidden_size_per_layer_input=8, global_head_dim=8, num_kv_shared_layers=0,
 )  # fmt: skip
 
 

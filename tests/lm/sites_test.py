@@ -19,7 +19,7 @@ EXACT = [
     "bloom", "mpt", "glm4", "granite", "granitemoe", "hyperclovax", "afmoe", "gpt2", "gpt_neox", "gptj", "llama",
     "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text", "olmo",
     "olmo2", "olmo3", "phi", "phi3", "falcon", "cohere", "cohere2", "stablelm", "starcoder2", "nemotron",
-    "smollm3", "gpt_oss", "openai-gpt", "codegen", "persimmon", "helium", "exaone4", "ernie4_5",
+    "smollm3", "gpt_oss", "openai-gpt", "codegen", "persimmon", "helium", "exaone4", "ernie4_5", "deepseek_v3", "minicpm3",
 ]  # fmt: skip
 EXACT_MASKED = [
     "bert",
@@ -52,11 +52,24 @@ def test_what_cannot_be_told_is_refused(family):
 
 @pytest.fixture
 def load(tmp_path):
-    def make(family: str, causal: bool = True) -> TorchLM:
-        families.build(family, causal).save_pretrained(tmp_path / family)
+    def make(family: str, causal: bool = True, change=lambda model: None) -> TorchLM:
+        change(model := families.build(family, causal))
+        model.save_pretrained(tmp_path / family)
         return TorchLM.of(str(tmp_path / family), TorchConfig())
 
     return make
+
+
+@pytest.mark.parametrize("scalar", [1.0, 1.5])
+def test_what_a_block_scales_after_it_has_added_it_is_refused(scalar, load):
+    """A norm of Gemma 4 reads resid_pre + attn_out; then the block multiplies all of its stream."""
+    lm = load("gemma4_text", change=lambda model: model.model.layers[1].layer_scalar.fill_(scalar))
+    if scalar == 1:
+        assert lm.widths(("attn_out.1",)) == {"attn_out.1": families.D}
+        return
+    for site in ("attn_out.1", "mlp_out.1"):
+        with pytest.raises(InputError, match=f"--sites={site}: .* do not give what block 1 adds to its stream"):
+            lm.widths((site,))
 
 
 def test_a_block_that_all_layers_share_is_no_site(load):
