@@ -108,7 +108,7 @@ def test_errors_of_the_program_are_not_hidden(monkeypatch):
 
 
 def test_as_a_program_it_prints_no_traceback_and_needs_no_jax_to_list_its_commands():
-    command = [sys.executable, "-m", "jaxsae.cli"]
+    command = [sys.executable, "-m", "jaxsae"]
     refused = subprocess.run([*command, "train", "--k=0"], capture_output=True, text=True)
     assert refused.returncode == 2 and refused.stdout == "" and refused.stderr.startswith("jaxsae train: ")
     assert len(refused.stderr.splitlines()) == 1

@@ -11,7 +11,7 @@ KEPT = ("model", "site", "context", "tokenizer", "tokens", "first_position", "la
 KEPT += ("fingerprint", "holdout_rows", "source", "prepend_bos")
 _BLOCK_SITE = re.compile(r"(?:^|.*\.)(resid_pre|resid_mid|resid_post|attn_out|mlp_out)\.(\d+)")
 _HF_LAYER = re.compile(r"(?:[^\d.][^.]*\.)*?(?:layers|h|blocks)\.(\d+)")  # lists nested in a layer are not layers
-_IN_BLOCK = r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)(?=\.|$)"
+_IN_BLOCK = r"(?:^|\.)(?:layers?|h|blocks?)[._]?(\d+)(?=\.|$)"
 _UNKNOWN = "unknown"
 
 

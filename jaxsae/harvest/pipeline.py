@@ -12,7 +12,7 @@ from jaxsae.errors import InputError, Preempted
 from jaxsae.harvest.arrays import ArraysSource
 from jaxsae.harvest.config import HarvestConfig
 from jaxsae.harvest.othello import OthelloSource
-from jaxsae.paths import check_encoding
+from jaxsae.paths import check_above, check_encoding
 from jaxsae.preemption import AGAIN, StopRequest
 from jaxsae.progress import Progress, prefetched, say
 from jaxsae.store import Plan, Store, StoreWriter, open_store
@@ -55,6 +55,8 @@ def harvest(config: HarvestConfig) -> Store:
       Preempted: SIGTERM came; the shards written so far are kept.
     """
     check_encoding("--store=", config.store)
+    if "://" not in config.store:
+        check_above("--store=", config.store)
     with StopRequest() as stop:
         with processes.busy("opening the source"):  # a large model, or a long text to tokenise
             source = open_source(config)

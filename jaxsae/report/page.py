@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from jaxsae.errors import InputError, reraise_if_disk_full
 from jaxsae.files import write_text
+from jaxsae.paths import check_above
 from jaxsae.progress import say
 
 
@@ -33,9 +34,10 @@ def output_file(output: str, directory: Path) -> Path:
     """The file to write: `output`, or report.html in `directory`.
 
     Raises:
-      InputError: it is a directory.
+      InputError: it is a directory, or below a file.
     """
     path = Path(output or directory / "report.html")
+    check_above("--output=", path)
     if path.is_dir():
         raise InputError(f"--output={path}: is a directory; name a file, such as {path / 'report.html'}.")
     return path

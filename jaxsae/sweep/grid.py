@@ -25,6 +25,7 @@ IDLE = {
     "relu": ("k", "row_k_max", "aux_k", "aux_coefficient", "encoder"),
 }
 _MOST = 10_000
+_ONLY = "member"  # the name of one that nothing sets apart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _points(config: SweepConfig, lists: Mapping[str, list[str]]) -> list[dict[st
 
 def _member(config: SweepConfig, point: Mapping[str, str], varied: list[str]) -> Member:
     idle = IDLE.get(point["architecture"], ())
-    name = "_".join(f"{n}{_plain(point[n])}" for n in varied if n in point and n not in idle) or "member"
+    name = "_".join(f"{n}{_plain(point[n])}" for n in varied if n in point and n not in idle) or _ONLY
     values = dict(point)
     width, batch = (number(n, values[n], int) for n in ("width", "batch_size"))
     if config.tokens_exponent:
@@ -117,7 +118,7 @@ def _member(config: SweepConfig, point: Mapping[str, str], varied: list[str]) ->
     try:
         return Member(name, from_flag_lines(TrainConfig, [f"--{n}={v}" for n, v in values.items()]))
     except (InputError, flags.Error) as error:
-        raise InputError(f"member {name}: {error}") from None
+        raise InputError(str(error) if name == _ONLY else f"member {name}: {error}") from None
 
 
 def _plain(value: str) -> str:

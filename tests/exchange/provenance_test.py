@@ -21,6 +21,7 @@ from jaxsae.exchange import provenance
         ("model.layers.21", 21),
         ("conv1d_3", 1),
         ("qwen2.5.resid_post.7", 7),
+        ("qwen3.layer12", 12),
     ],
 )
 def test_the_layer_is_the_block_s(site, layer):

@@ -147,7 +147,7 @@ def test_local_ends_all_processes_and_passes_their_status_on(fake, tmp_path):
 
 def test_local_passes_sigterm_on_and_leaves_no_process_behind(fake, monkeypatch, tmp_path):
     """A stand-in for Python, which says its number and waits for SIGTERM; the second to leave has failed."""
-    calls = fake("stand-in", 'echo $$ >>"$PIDS"; trap "exit $STATUS" TERM; while :; do sleep 0.1; done')
+    calls = fake("stand-in", 'trap "kill \\$!; exit $STATUS" TERM; sleep 60 & echo $$ >>"$PIDS"; wait')
     (tmp_path / "bin" / "port").write_text("")
     real = fake("python-of-port", f'[ "$1" = -c ] && exec {sys.executable} "$@"; exec stand-in "$@"')
     monkeypatch.setenv("JAXSAE_PYTHON", str(tmp_path / "bin" / "python-of-port"))
