@@ -13,16 +13,17 @@ from jaxsae.lm import libraries, sites
 from jaxsae.lm.torch_lm import TorchConfig, TorchLM
 
 LAYERS, D, VOCABULARY = 3, 32, 64
+MLP_SIZES = {40, 80, 24, 48, 4 * D}  # of MLPs, experts and both halves of gated ones: no attention has them
 SIZES = dict(
     vocab_size=VOCABULARY, hidden_size=D, num_hidden_layers=LAYERS, num_attention_heads=4, num_key_value_heads=2,
-    intermediate_size=48, head_dim=8, max_position_embeddings=64, moe_intermediate_size=16, num_experts=4,
+    intermediate_size=40, head_dim=8, max_position_embeddings=64, moe_intermediate_size=24, num_experts=4,
     num_local_experts=4, n_routed_experts=4, num_experts_per_tok=2, n_shared_experts=1, num_shared_experts=1,
-    shared_expert_intermediate_size=16, q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8,
+    shared_expert_intermediate_size=24, q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8,
     v_head_dim=16, n_group=1, topk_group=1, first_k_dense_replace=1, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-    residual_multiplier=0.22, embedding_size=D, shared_intermediate_size=48, ffn_hidden_size=48, decoder_layers=LAYERS,
-    d_model=D, decoder_attention_heads=4, decoder_ffn_dim=48, n_embd=D, n_layer=LAYERS, n_head=4, n_layers=LAYERS,
-    n_heads=4, n_positions=64, rotary_dim=8, dim=D, hidden_dim=48, sliding_window=8, type_vocab_size=2,
-    encoder_layers=LAYERS, encoder_attention_heads=4, encoder_ffn_dim=48, mlp_only_layers=[],
+    residual_multiplier=0.22, embedding_size=D, shared_intermediate_size=40, ffn_hidden_size=40, decoder_layers=LAYERS,
+    d_model=D, decoder_attention_heads=4, decoder_ffn_dim=40, n_embd=D, n_layer=LAYERS, n_head=4, n_layers=LAYERS,
+    n_heads=4, n_positions=64, rotary_dim=8, dim=D, hidden_dim=40, sliding_window=8, type_vocab_size=2,
+    encoder_layers=LAYERS, encoder_attention_heads=4, encoder_ffn_dim=40, mlp_only_layers=[],
     vocab_size_per_layer_input=VOCABULARY, hidden_size_per_layer_input=8, global_head_dim=8, num_kv_shared_layers=0,
 )  # fmt: skip
 
@@ -57,13 +58,14 @@ def build(name: str, causal: bool):
 def by_hooks(model, tokens: np.ndarray, layer: int, causal: bool) -> dict[str, list]:
     """What a plain pass has in a block, float64 [rows, d], by hooks on the list of blocks that this function finds.
 
-    `pre` and `post`: what enters and leaves it. `read`: what its modules without children read. `norms`: (input, output).
+    `pre` and `post`: what enters and leaves it. `read`: what its modules without children read,
+    and `mlp` those of them with a parameter as wide as an MLP. `norms`: (input, output).
     """
     import torch
 
     count = getattr(model.config.get_text_config(), "num_hidden_layers", LAYERS)
     lists = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.ModuleList) and len(m) == count]
-    found, handles = {"pre": [], "post": [], "read": [], "norms": []}, []
+    found, handles = {"pre": [], "post": [], "read": [], "mlp": [], "norms": []}, []
     if not lists:
         return found
     block = min(lists, key=lambda pair: pair[0].count("."))[1][layer]
@@ -78,6 +80,7 @@ def by_hooks(model, tokens: np.ndarray, layer: int, causal: bool) -> dict[str, l
         x = rows(args or tuple(kwargs.values()))
         if x is not None:
             found["read"].append(x)
+            found["mlp"] += [x] if any(MLP_SIZES & set(p.shape) for p in module.parameters()) else []
             found["norms"] += [(x, rows(out))] if "norm" in type(module).__name__.lower() else []
 
     def enter(_, args, kwargs):
@@ -126,7 +129,9 @@ def _judged(lm: TorchLM, name: str, tokens: np.ndarray, plain: dict[str, list], 
     if name in ("resid_pre", "resid_post"):
         return "exact" if np.array_equal(x, pre if name == "resid_pre" else post) else "wrong: another tensor"
     if name == "mlp_in":
-        return "exact" if any(np.array_equal(x, other) for other in plain["read"]) else "wrong: nothing reads it"
+        # Experts read rows in another order and RWKV mixtures of them: there the last norm's output is the MLP's input.
+        readers = (plain["mlp"] or plain["read"]) + [b for _, b in plain["norms"][-1:] if b is not None]
+        return "exact" if any(np.array_equal(x, other) for other in readers) else "wrong: no MLP reads it"
     try:
         other = read({"attn_out": "mlp_out", "mlp_out": "attn_out"}[name])
     except InputError:
