@@ -42,6 +42,10 @@ def _lines(path: str) -> list[str]:
     except OSError as error:
         raise InputError(f"--flagfile={path}: cannot be read ({error.strerror}).") from None
     encoding = "utf-16" if data.startswith(_UTF16) else "utf-8-sig"
+    if encoding != "utf-16" and b"\0" in data:
+        raise InputError(
+            f"--flagfile={path}: holds zero bytes, as UTF-16 without a byte-order mark does. Save it as UTF-8."
+        )
     try:
         # Not `splitlines`, which ends lines at characters that a name may hold.
         lines = io.StringIO(data.decode(encoding), newline=None).readlines()

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+import jaxsae
 from jaxsae import flag_files
 from jaxsae.errors import InputError
 from jaxsae.paths import check_encoding
@@ -65,6 +66,8 @@ def test_a_python_that_was_not_started_so_refuses(monkeypatch, tmp_path):
         check_encoding("--workdir=", NAME)
     with pytest.raises(InputError, match="PYTHONUTF8=1"):  # not "damaged. Remove that directory"
         load(f"{NAME}/run")
+    with pytest.raises(InputError, match="--store=.*PYTHONUTF8=1"):  # not "no such store"
+        jaxsae.open_store(tmp_path / NAME)
     monkeypatch.setattr(os, "getcwd", lambda: f"/{NAME}")
     with pytest.raises(InputError, match="--workdir='/gr.*/plain'"):
         check_encoding("--workdir=", "plain")
@@ -92,6 +95,9 @@ def test_flag_files_that_cannot_be_read(tmp_path):
         flag_files.expand(["--k=1", "--flagfile"])
     path.write_bytes("--workdir=größe".encode("latin-1"))
     with pytest.raises(InputError, match=r"a\.flags: is not UTF-8 text \(byte 12\)"):
+        flag_files.expand([f"--flagfile={path}"])
+    path.write_bytes("--seed=1".encode("utf-16-le"))
+    with pytest.raises(InputError, match=r"a\.flags: holds zero bytes, as UTF-16 without"):
         flag_files.expand([f"--flagfile={path}"])
     path.write_text(f"--flagfile={path}")
     with pytest.raises(InputError, match="names itself"):

@@ -8,6 +8,7 @@ import numpy as np
 import tensorstore as ts
 
 from jaxsae.errors import InputError
+from jaxsae.paths import check_encoding
 from jaxsae.progress import say
 from jaxsae.store import location, schema
 from jaxsae.store.ranges import joined
@@ -203,6 +204,10 @@ def open_store(url: str | os.PathLike) -> Store:
 def _check_there(url: str | os.PathLike) -> None:
     path = location.local_path(url)
     if path is not None and not path.exists():
-        raise InputError(f"--store={url}: no such store. Write one with `jaxsae harvest --store={url}`.")
+        check_encoding("--store=", url)  # else a store that is there, sought under another name, is called absent
+        raise InputError(
+            f"--store={url}: no such store. Write one with `jaxsae harvest --store={url}`, or where it was moved give its "
+            "new place with --store."
+        )
     if path is not None and not path.is_dir():
         raise InputError(f"--store={url}: is a file; a store is a directory.")

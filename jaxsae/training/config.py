@@ -32,9 +32,12 @@ class OptimizerConfig:
 
     def __post_init__(self):
         check_positive(self, "learning_rate", "epsilon", "clip_norm")
-        for name in ("warmup_fraction", "decay_fraction", "b1", "b2"):
+        for name in ("warmup_fraction", "decay_fraction"):
             value = getattr(self, name)
             check(0 <= value <= 1, name, value, "must be between 0 and 1")
+        for name in ("b1", "b2"):  # 1: a moment that no gradient reaches, over a bias of 0
+            value = getattr(self, name)
+            check(0 <= value < 1, name, value, "must be at least 0 and below 1")
         both = self.warmup_fraction + self.decay_fraction
         check(both <= 1, "decay_fraction", self.decay_fraction, f"with --warmup_fraction it covers {both:g} of the run")
 
