@@ -11,6 +11,7 @@ KEPT = ("model", "site", "context", "tokenizer", "tokens", "first_position", "la
 KEPT += ("fingerprint", "holdout_rows", "source", "prepend_bos")
 _BLOCK_SITE = re.compile(r"(?:^|.*\.)(resid_pre|resid_mid|resid_post|attn_out|mlp_out)\.(\d+)")
 _HF_LAYER = re.compile(r"(?:[^\d.][^.]*\.)*?(?:layers|h|blocks)\.(\d+)")  # lists nested in a layer are not layers
+_NO_TEXT = re.compile("vision|visual|image|audio|speech")  # towers with layers of their own
 _IN_BLOCK = r"(?:^|\.)(?:layers?|h|blocks?)[._]?(\d+)(?=\.|$)"
 _UNKNOWN = "unknown"
 
@@ -36,7 +37,8 @@ def hook_name(metadata: Mapping[str, Any]) -> str:
     site = site_name(metadata)
     if match := _BLOCK_SITE.fullmatch(site):
         return f"blocks.{match.group(2)}.hook_{match.group(1)}"
-    if match := _HF_LAYER.fullmatch(site):  # the output of a Hugging Face decoder layer
+    match = _HF_LAYER.fullmatch(site)
+    if match and not _NO_TEXT.search(site):  # the output of a Hugging Face decoder layer
         return f"blocks.{match.group(1)}.hook_resid_post"
     return site
 

@@ -36,7 +36,8 @@ def test_the_layer_is_the_block_s(site, layer):
         ("transformer.h.3", "blocks.3.hook_resid_post"),
         ("model.layers.7.mlp.layers.1", "model.layers.7.mlp.layers.1"),
         ("encoder.layers.3.blocks.1", "encoder.layers.3.blocks.1"),
+        ("model.vision_tower.encoder.layers.2", "model.vision_tower.encoder.layers.2"),
     ],
 )
-def test_a_list_nested_in_a_layer_is_no_layer_of_the_stream(site, hook):
+def test_a_list_nested_in_a_layer_or_beside_the_text_is_no_layer_of_the_stream(site, hook):
     assert provenance.hook_name({"site": site}) == hook
