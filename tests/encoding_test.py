@@ -19,7 +19,7 @@ NAME = "größe-日本"
 
 
 def command(tmp_path, *arguments):
-    line = [os.fsencode(a) for a in (sys.executable, "-m", "jaxsae.cli", *arguments)]
+    line = [os.fsencode(a) for a in (sys.executable, "-m", "jaxsae", *arguments)]
     return subprocess.run(line, cwd=os.fsencode(tmp_path), env=ASCII, capture_output=True, text=True, encoding="utf-8")
 
 

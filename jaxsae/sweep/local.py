@@ -33,7 +33,7 @@ def run_local(config: SweepConfig, path: Path, members: Sequence[Member]) -> Non
     with ExitStack() as open_files, StopRequest() as request:
         children = [
             subprocess.Popen(
-                [sys.executable, "-m", "jaxsae.cli", "sweep", *_flags(config)],
+                [sys.executable, "-m", "jaxsae", "sweep", *_flags(config)],
                 env=os.environ | _devices(number, config.workers),
                 stdout=subprocess.DEVNULL,
                 stderr=open_files.enter_context(log.open("w", encoding="utf-8")),

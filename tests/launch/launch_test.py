@@ -54,7 +54,7 @@ def test_slurm_queues_a_job_again_that_was_saved(fake, monkeypatch, status, queu
     done = subprocess.run(["bash", LAUNCH / script, *command, "--flagfile=a b.flags"], capture_output=True)
     assert done.returncode == status
     name = "train" if script == "slurm" else "sweep"
-    assert srun.read_text().endswith(f"-m jaxsae.cli {name} --flagfile=a b.flags --distributed=auto\n")
+    assert srun.read_text().endswith(f"-m jaxsae {name} --flagfile=a b.flags --distributed=auto\n")
     assert (scontrol.read_text() if scontrol.exists() else "") == (f"requeue {job}\n" if queued else "")
 
 

@@ -24,7 +24,7 @@ SMALL = ["--width=128,256", "--k=8", "--seed=0,1", "--learning_rate=0.003,0.006"
 def seconds(command: list[str]) -> tuple[float, float]:
     """(CPU seconds, wall seconds) of a command."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([sys.executable, "-m", "jaxsae.cli", *command], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-m", "jaxsae", *command], check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     return cpu, time.perf_counter() - started

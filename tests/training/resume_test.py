@@ -29,7 +29,7 @@ def flags_of(config):
 
 def kill_at_random(config):
     """Starts the run in a process of its own, and kills that at some time after its first checkpoint."""
-    child = subprocess.Popen([sys.executable, "-m", "jaxsae.cli", *flags_of(config)], stderr=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-m", "jaxsae", *flags_of(config)], stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while not list(Path(config.workdir, "checkpoints").glob("[0-9]*")):
         assert child.poll() is None and time.monotonic() < deadline, child.stderr.read().decode()
