@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("SPARSIFY_DISABLE_TRITON", "1")  # a torch with Triton takes it for tensors on the CPU too
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 
 from jaxsae.harvest import HarvestConfig

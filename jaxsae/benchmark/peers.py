@@ -63,6 +63,8 @@ def _time_in_process(variant: str, config: BenchmarkConfig, ours: dict[str, Any]
 
 
 def _sparsify(torch, sizes: dict[str, int], sign: bool) -> Callable[[Any], Any]:
+    if _device(torch) == "cpu":  # where Triton is installed it would be taken there too, and find no driver
+        os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
     from sparsify.config import SparseCoderConfig
     from sparsify.sign_sgd import SignSGD
     from sparsify.sparse_coder import SparseCoder

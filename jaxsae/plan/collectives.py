@@ -28,6 +28,7 @@ _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$")
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((.*)$")
 _CALLED = re.compile(r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"\b(?:branch_computations|called_computations)=\{([^}]*)\}")
+_MESH_GROUPS = re.compile(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}")  # jax 0.11
 _SHAPE = re.compile(r"([a-z]\w*)\[([\d,]*)\]")
 
 
@@ -167,11 +168,23 @@ def _result_bytes(one: Instruction) -> int:
 
 
 def _group_size(rest: str, devices: int) -> int:
-    """Devices that take part together."""
+    """Devices that take part together.
+
+    Raises:
+      ValueError: groups written in a way that is not known; to take all devices for one group would give wrong bytes.
+    """
     if "source_target_pairs=" in rest:
         return 2
     if match := re.search(r"replica_groups=\[(\d+),(\d+)\]<=", rest):
         return int(match[2])
     if match := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
         return match[1].count(",") + 1
+    if match := _MESH_GROUPS.search(rest):
+        sizes = {axis: int(size) for axis, size in re.findall(r"'([^']*)'=(\d+)", match[1])}
+        # Each an axis, or a part of one: 'model':(1)2 is 2 of its devices.
+        return math.prod(
+            int(part or sizes[axis]) for axis, part in re.findall(r"'([^']*)'(?::\(\d+\)(\d+))?", match[2])
+        )
+    if "replica_groups=" in rest and "replica_groups={}" not in rest:
+        raise ValueError(f"groups in an unknown form: {rest[rest.index('replica_groups=') :][:80]}")
     return devices

@@ -49,6 +49,39 @@ def test_groups_of_one_move_nothing():
     assert not collectives(lambda x: jax.lax.psum(x, "data"), jnp.zeros(SHARDS * N), out=lambda: P("model"))
 
 
+@pytest.mark.parametrize(("axes", "size"), [("data", 2), ("model", 4), (("data", "model"), 8)])
+def test_groups_are_as_large_as_the_axes_they_go_over(axes, size):
+    mesh = make_mesh((2, 4))
+    summed = lambda x: jax.lax.psum(x, axes)
+    step = jax.shard_map(summed, mesh=mesh, in_specs=P(("data", "model")), out_specs=P(), check_vma=False)
+    (one,) = find_collectives(jax.jit(step).lower(jnp.zeros(SHARDS * N)).compile().as_text(), SHARDS)
+    assert (one.size, one.moved) == (size, pytest.approx(2 * (size - 1) / size * 4 * N))
+
+
+@pytest.mark.parametrize(
+    ("groups", "size"),
+    [
+        ("{{0,1},{2,3},{4,5},{6,7}}", 2),
+        ("[2,4]<=[8]", 4),
+        ("[4,2]<=[2,4]T(1,0)", 2),
+        ("{}", 8),
+        ("mesh['data'=2,'model'=4] {'data'}", 2),
+        ("mesh['data'=2,'model'=4] {'data','model'}", 8),
+        ("mesh['data'=2,'model'=4] {'model':(1)2}", 2),
+    ],
+)
+def test_groups_in_all_their_forms(groups, size):
+    line = f"  ROOT %x = f32[8]{{0}} all-reduce(%y), channel_id=1, replica_groups={groups}, to_apply=%add"
+    (one,) = find_collectives(f"ENTRY %main (y: f32[8]) -> f32[8] {{\n{line}\n}}", 8)
+    assert one.size == size
+
+
+def test_groups_in_an_unknown_form_are_no_number():
+    line = "  ROOT %x = f32[8]{0} all-reduce(%y), replica_groups=<8x1>, to_apply=%add"
+    with pytest.raises(ValueError, match="unknown form: replica_groups=<8x1>"):
+        find_collectives(f"ENTRY %main (y: f32[8]) -> f32[8] {{\n{line}\n}}", 8)
+
+
 TPU_TEXT = """HloModule jit_f, is_scheduled=true
 
 %body.1 (p.1: (s32[], f32[8,128])) -> (s32[], f32[8,128]) {
