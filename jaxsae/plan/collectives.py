@@ -113,7 +113,7 @@ def find_collectives(text: str, devices: int) -> list[Collective]:
     """Every collective that a step may run, except those within groups of one device, which move nothing."""
     computations, entry = parse(text)
     found: dict[object, Collective] = {}
-    for channel, one in _walk(computations, entry, 1, True, "", devices):
+    for channel, one in _walk(computations, entry, 1, True, "", devices, False):
         # Known turns before unknown: a TPU's collective that runs beside other work stands where it is started, in
         # the loop that it runs beside, and where it is waited for.
         if one.size > 1 and (channel not in found or one.counted > found[channel].counted):
@@ -122,7 +122,7 @@ def find_collectives(text: str, devices: int) -> list[Collective]:
 
 
 def _walk(
-    computations, name: str, times: int, counted: bool, scope: str, devices: int
+    computations, name: str, times: int, counted: bool, scope: str, devices: int, looped: bool
 ) -> Iterator[tuple[object, Collective]]:
     """Collectives, each with what tells it from others: those that run beside other work keep a channel and stand thrice."""
     for one in computations.get(name, ()):
@@ -134,22 +134,25 @@ def _walk(
             yield channel, Collective(kind, size, _result_bytes(one), times, counted, inside)
         within, known = times, counted
         if one.operation == "while" and not (turns := turns_of(one, computations)):
-            known = counted and _is_switch(one, computations)
+            known = counted and not looped and _is_switch(one, computations)
         elif one.operation == "while":
             within = times * turns
         called = _CALLED.findall(one.rest)
         for names in _BRANCHES.findall(one.rest):
             called += [n.strip().lstrip("%") for n in names.split(",")]
         for child in called:
-            yield from _walk(computations, child, within, known, scope or _scope(one.rest), devices)
+            inside = scope or _scope(one.rest)
+            yield from _walk(computations, child, within, known, inside, devices, looped or one.operation == "while")
 
 
 def _is_switch(loop: Instruction, computations: dict[str, list[Instruction]]) -> bool:
-    """Whether it is one of the two loops of `training.step`, of which one turns once and the other not at all."""
+    """Whether it is one of the two loops of `training.step`, of which one turns once and the other not at all.
+
+    By what it runs, of a loop that stands in no other: compilers give a loop the name of something in it.
+    """
     body = re.search(r"\bbody=%?([\w.\-]+)", loop.rest)
     scopes = collections.Counter(_scope(one.rest) for one in computations.get(body[1], ())) if body else {}
-    nested = re.search(rf'op_name="[^"]*(?:{PLAIN_SCOPE}|{AUX_SCOPE})/while/', loop.rest)
-    return not nested and any(scopes.get(scope) for scope in (PLAIN_SCOPE, AUX_SCOPE))
+    return any(scopes.get(scope) for scope in (PLAIN_SCOPE, AUX_SCOPE))
 
 
 def _scope(rest: str) -> str:
