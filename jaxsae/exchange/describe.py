@@ -10,12 +10,20 @@ def describe_export(path: str | Path) -> str | None:
     """Names the format, sizes, dtype and files of the export at `path`, reading headers and thresholds alone.
 
     Returns:
-      Lines of text; None where no format is recognised.
+      Lines of text, of each export where `path` is a folder of them; None where no format is recognised.
 
     Raises:
       InputError: a format is recognised but its settings or weights are damaged.
     """
     path = Path(path)
+    if not path.is_dir():
+        return None
+    if text := _described(path):
+        return text
+    return "\n\n".join(filter(None, map(_described, sorted(p for p in path.iterdir() if p.is_dir())))) or None
+
+
+def _described(path: Path) -> str | None:
     if saelens.is_here(path):
         return _lines("SAELens", path, _saelens(path))
     if sparsify.is_here(path):
@@ -87,7 +95,7 @@ def _dtype(path: Path) -> str:
 def _lines(title: str, path: Path, facts: dict[str, object]) -> str:
     lines = [f"{'export':<13} {path}", f"{'format':<13} {title}"]
     for name, value in facts.items():
-        if value is not None:
+        if value not in (None, ""):
             lines.append(f"{name:<13} {value:,}" if isinstance(value, int) else f"{name:<13} {value}")
     for file in sorted(p for p in path.iterdir() if p.is_file()):
         lines.append(f"{'file':<13} {file.name}  {_size(file.stat().st_size)}")

@@ -80,23 +80,19 @@ def read(input: Path) -> Dictionary:
 
 
 def is_here(path: Path) -> bool:
-    """Whether `path` is a directory of this format."""
-    return bool(hookpoints(path)) or _has_files(path)
+    """Whether `path` is a directory of this format; one of several hookpoints' directories is not."""
+    return all((path / name).is_file() for name in FILES)
 
 
 def hookpoints(path: Path) -> list[Path]:
     """The hookpoints' directories in `path`, sorted by name."""
-    return sorted(p for p in path.iterdir() if _has_files(p)) if path.is_dir() else []
-
-
-def _has_files(path: Path) -> bool:
-    return all((path / name).is_file() for name in FILES)
+    return sorted(p for p in path.iterdir() if is_here(p)) if path.is_dir() else []
 
 
 def _hookpoint(path: Path) -> Path:
     """The directory with the files: `path`'s only hookpoint, or `path` itself."""
     found = hookpoints(path)
-    if len(found) > 1 and not _has_files(path):
+    if len(found) > 1 and not is_here(path):
         names = ", ".join(p.name for p in found)
         raise InputError(f"--input={path}: holds several hookpoints ({names}). Name one, such as --input={found[0]}.")
     return found[0] if len(found) == 1 else path

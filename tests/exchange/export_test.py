@@ -87,6 +87,14 @@ def test_an_output_in_the_way_is_refused(run, tmp_path):
         import_(ImportConfig("saelens", given.output, given.output))
 
 
+def test_overwrite_does_not_replace_a_folder_of_exports(run, tmp_path):
+    for name in ("one", "two"):
+        export(config(run, tmp_path, format="sparsify", output=str(tmp_path / "all" / name)))
+    with pytest.raises(InputError, match=r"--output=.*all: is not an export"):
+        export(config(run, tmp_path, format="sparsify", output=str(tmp_path / "all"), overwrite=True))
+    assert sorted(p.name for p in (tmp_path / "all").iterdir()) == ["one", "two"]
+
+
 def test_overwrite_replaces_exports_only(run, tmp_path):
     output = tmp_path / "a" / "out"
     output.mkdir(parents=True)

@@ -235,6 +235,14 @@ def test_describe(exported):
     assert str(N) in text and "48" in text and "k             8" in text and "kB" in text
 
 
+def test_describe_tells_all_exports_of_a_folder(make_dictionary, tmp_path):
+    for name, file_format in (("a", saelens), ("b", sparsify), ("c", sparsify)):
+        (tmp_path / name).mkdir()
+        file_format.write(make_dictionary("topk"), tmp_path / name)
+    heads = [line.split()[-1] for line in describe_export(tmp_path).splitlines() if line.startswith("format")]
+    assert heads == ["SAELens", "sparsify", "sparsify"]
+
+
 def test_describe_knows_what_is_no_export(tmp_path):
     assert describe_export(tmp_path) is None
     assert describe_export(tmp_path / "missing") is None
