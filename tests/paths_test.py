@@ -14,9 +14,10 @@ def file(tmp_path):
     return tmp_path / "file"
 
 
-def test_a_store_below_a_file(file, capsys):
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_store_below_a_file(scheme, file, capsys):
     np.save(file.parent / "a.npy", np.ones((8, 4), "float32"))
-    assert cli.run(["harvest", "--source=arrays", f"--input={file.parent}/a.npy", f"--store={file}/store"]) == 2
+    assert cli.run(["harvest", "--source=arrays", f"--input={file.parent}/a.npy", f"--store={scheme}{file}/store"]) == 2
     assert f"--store={file}/store: {file} is a file, so nothing can be written below it" in capsys.readouterr().err
 
 

@@ -33,7 +33,10 @@ def folder_name(metadata: Mapping[str, Any]) -> str:
 
 
 def hook_name(metadata: Mapping[str, Any]) -> str:
-    """The site as TransformerLens calls it where it has a name there, otherwise as the store does."""
+    """The site as TransformerLens calls it where it has a name there, otherwise as the store does.
+
+    A layer of a vision or audio tower has none: its name would be that of the text's.
+    """
     site = site_name(metadata)
     if match := _BLOCK_SITE.fullmatch(site):
         return f"blocks.{match.group(2)}.hook_{match.group(1)}"

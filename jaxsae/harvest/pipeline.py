@@ -15,7 +15,7 @@ from jaxsae.harvest.othello import OthelloSource
 from jaxsae.paths import check_above, check_encoding
 from jaxsae.preemption import AGAIN, StopRequest
 from jaxsae.progress import Progress, prefetched, say
-from jaxsae.store import Plan, Store, StoreWriter, open_store
+from jaxsae.store import Plan, Store, StoreWriter, location, open_store
 from jaxsae.store.follow import wait_until
 
 Shard = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
@@ -55,8 +55,8 @@ def harvest(config: HarvestConfig) -> Store:
       Preempted: SIGTERM came; the shards written so far are kept.
     """
     check_encoding("--store=", config.store)
-    if "://" not in config.store:
-        check_above("--store=", config.store)
+    if (path := location.local_path(config.store)) is not None:
+        check_above("--store=", path)
     with StopRequest() as stop:
         with processes.busy("opening the source"):  # a large model, or a long text to tokenise
             source = open_source(config)

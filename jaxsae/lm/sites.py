@@ -2,9 +2,10 @@
 
 `embed` is what enters the first block; `resid_pre.L` and `resid_post.L` are what enters and leaves block L;
 `attn_out.L` and `mlp_out.L` are what attention and MLP add to the residual stream, after the norms that
-Gemma 2 and 3 put behind them and times Granite's and MiniCPM 3's multiplier; `mlp_in.L` is the MLP's input, normalised. BERT
-normalises after each sum, so its `resid_post.L` is normalised and its `mlp_in.L` is the stream itself. Anything else
-is a module's path: its output, or with `.input` behind it its first argument. `trial.py` sees that these hold.
+Gemma 2 and 3 put behind them and times Granite's and MiniCPM 3's multiplier; `mlp_in.L` is the MLP's input,
+normalised. BERT normalises after each sum, so its `resid_post.L` is normalised and its `mlp_in.L` is the stream
+itself. Anything else is a module's path: its output, or with `.input` behind it its first argument. `trial.py` sees
+that these hold.
 """
 
 import dataclasses
@@ -129,5 +130,5 @@ def _in_block(model: Any, block: str, name: str) -> Place | None:
         return None
     if name == "mlp_in":
         return Place(f"{block}.{found}", input=True)
-    scale = next((getattr(module, n) for n in _SCALES if isinstance(getattr(module, n, None), int | float)), 1.0)
+    scale = next((s for n in _SCALES if isinstance(s := getattr(module, n, None), int | float)), 1.0)
     return Place(f"{block}.{found}", scale=float(scale))

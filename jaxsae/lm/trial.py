@@ -38,14 +38,12 @@ def check(lm: "TorchLM", places: Mapping[str, Place], flag: str) -> dict[str, in
     taps = dict(places)
     for block in blocks.values():
         taps |= block.taps
-    tokens = _tokens(lm.vocabulary)
-    seen = lm.watch(tokens, taps)
+    watch = functools.partial(lm.watch, _tokens(lm.vocabulary))
+    seen = watch(taps)
     for site, place in places.items():
         _check_runs(lm, site, place, seen[site], flag)
     for site in places:
-        layer = _layer(site)
-        alone = functools.partial(_adds_alone, lm, places[site], tokens, layer)
-        if layer is not None and (reason := blocks[layer].why_not(site, seen, alone)):
+        if (layer := _layer(site)) is not None and (reason := blocks[layer].why_not(site, seen, watch)):
             raise InputError(
                 f"--{flag}={site}: {reason}. Take resid_pre.{layer} or resid_post.{layer}, or a module's path, "
                 f"such as {places[site].path}, which is read as it is."
@@ -80,26 +78,14 @@ def _check_runs(lm: "TorchLM", site: str, place: Place, runs: Sequence[Any], fla
         )
 
 
-def _adds_alone(lm: "TorchLM", place: Place, tokens: np.ndarray, layer: int) -> bool:
-    """Whether a block adds what stands at `place` and nothing else once its other modules give zeros.
-
-    A norm may read the sum that one asks for and the block scale its stream later on, as Gemma 4 does.
-    """
-    pre, post = (sites.locate(lm.model, f"{name}.{layer}") for name in ("resid_pre", "resid_post"))
-    others = [f"{pre.path}.{name}" for name, _ in lm.model.get_submodule(pre.path).named_children()]
-    silent = [path for path in others if not f"{place.path}.".startswith(f"{path}.")]
-    seen = lm.watch(tokens, {"pre": pre, "out": place, "post": post}, silent)
-    x = {key: _rows(runs[0]) for key, runs in seen.items()}
-    return _equal(x["post"], x["pre"], x["out"])
-
-
 @dataclasses.dataclass(frozen=True)
 class _Block:
-    """A block's places and norms; `taps` has what is watched of it, by keys that no site has."""
+    """A block's norms and parts, the modules right in it; `taps` has what is watched of it, by keys that no site has."""
 
     layer: int
     taps: dict[Any, Place]
     norms: tuple[str, ...]
+    parts: tuple[str, ...]
 
     @classmethod
     def of(cls, model: Any, layer: int) -> "_Block":
@@ -111,10 +97,11 @@ class _Block:
             taps |= {(layer, path, side): Place(f"{block}.{path}", side == "in") for side in ("in", "out")}
         if (mlp := places["mlp_in"]) is not None:
             taps[layer, "mlp"] = Place(mlp.path)
-        return cls(layer, taps, tuple(paths))
+        parts = [f"{block}.{name}" for name, _ in model.get_submodule(block).named_children()]
+        return cls(layer, taps, tuple(paths), tuple(parts))
 
-    def why_not(self, site: str, seen: Mapping[Any, Sequence[Any]], alone: Callable[[], bool]) -> str | None:
-        """Why a site is not what its name says, None where it is; `alone` is `_adds_alone` of the site."""
+    def why_not(self, site: str, seen: Mapping[Any, Sequence[Any]], watch: Callable[..., Any]) -> str | None:
+        """Why a site is not what its name says, None where it is; `watch` is `TorchLM.watch` of the trial's tokens."""
         name = site.partition(".")[0]
         x = {key[1:]: runs[0] for key, runs in seen.items() if isinstance(key, tuple) and key[0] == self.layer and runs}
         x = {key: _rows(value) for key, value in x.items() if getattr(value, "ndim", 0) > 1}
@@ -123,7 +110,8 @@ class _Block:
         if name == "mlp_in":
             told = f"it is neither what a norm gives nor what the module that gives mlp_out.{self.layer} reads"
             return None if self._feeds(x) else told
-        return None if self._adds(name, x, pre, post, alone) else self._not_the_sum(x, pre, post)
+        holds = self._mlp_adds(x) if name == "mlp_out" else self._attention_adds(x, watch)
+        return None if holds else self._not_the_sum(x, pre, post)
 
     def _not_the_sum(self, x: Mapping[Any, Any], pre: Any, post: Any) -> str:
         """The sizes of what modules give and of what the block adds, in words."""
@@ -135,27 +123,47 @@ class _Block:
         paths = " and ".join(self.taps[self.layer, n].path for n in ADDED if (self.layer, n) in self.taps)
         return f"{paths} do not give what block {self.layer} adds to its stream ({told}, and the stream changes by {change})"
 
-    def _adds(self, name: str, x: Mapping[Any, Any], pre: Any, post: Any, alone: Callable[[], bool]) -> bool:
-        """Whether `name` is a term of a sum that the block makes of its stream."""
-        if (name,) not in x:
+    def _sums(self, x: Mapping[Any, Any]) -> bool:
+        """Whether the block adds what its named modules give, and nothing else, to its stream."""
+        return _equal(x["resid_post",], x["resid_pre",], *(x[n,] for n in ADDED if (n,) in x))
+
+    def _attention_adds(self, x: Mapping[Any, Any], watch: Callable[..., Any]) -> bool:
+        """Whether `attn_out` is a term of the sum, or of what the second norm reads, before the MLP or after the sum."""
+        if ("attn_out",) not in x or self._sums(x):
+            return ("attn_out",) in x
+        if not any(_equal(mid, x["resid_pre",], x["attn_out",]) for mid in self._norms(x, "in")):
             return False
-        if _equal(post, pre, *(x[n,] for n in ADDED if (n,) in x)):
-            return True
-        out = x[name,]
-        ends = [x[p, "in"] for p in self.norms if (p, "in") in x and _same(x.get((p, "out")), post)]
-        if name == "attn_out":  # what the second norm reads, before the MLP or after the sum
-            return any(_equal(mid, pre, out) for mid in self._norms(x, "in")) and (bool(ends) or alone())
+        return bool(self._ends(x)) or self._adds_alone(watch)
+
+    def _adds_alone(self, watch: Callable[..., Any]) -> bool:
+        """Whether the block adds `attn_out` and nothing else in a pass in which its other parts give zeros.
+
+        Gemma 4's second norm reads stream + attention, and the block multiplies all of it afterwards.
+        """
+        places = {name: self.taps[self.layer, name] for name in ("resid_pre", "attn_out", "resid_post")}
+        silent = [path for path in self.parts if not f"{places['attn_out'].path}.".startswith(f"{path}.")]
+        x = {name: _rows(runs[0]) for name, runs in watch(places, silent).items()}
+        return _equal(x["resid_post"], x["resid_pre"], x["attn_out"])
+
+    def _mlp_adds(self, x: Mapping[Any, Any]) -> bool:
+        """Whether `mlp_out` is a term of the sum: of the stream, of what a norm reads, or of what the last norm reads."""
+        if ("mlp_out",) not in x or self._sums(x):
+            return ("mlp_out",) in x
+        out, post = x["mlp_out",], x["resid_post",]
         if any(_equal(post, mid, out) for mid in self._norms(x, "in")):
             return True
-        return any(_equal(end, mid, out) for end in ends for mid in self._norms(x, "out"))  # normalised after the sum
+        return any(_equal(end, mid, out) for end in self._ends(x) for mid in self._norms(x, "out"))
+
+    def _ends(self, x: Mapping[Any, Any]) -> list[Any]:
+        """What the norms read whose output leaves the block."""
+        return [x[p, "in"] for p in self.norms if (p, "in") in x and _same(x.get((p, "out")), x["resid_post",])]
 
     def _feeds(self, x: Mapping[Any, Any]) -> bool:
         """Whether `mlp_in` is read by what gives `mlp_out`, or is a norm's output where that adds to the stream."""
         mlp_in, out, end = x.get(("mlp_in",)), x.get(("mlp",)), x.get(("mlp_out",))
         if _same(out, end) or any(_same(x.get((p, "in")), out) and _same(x.get((p, "out")), end) for p in self.norms):
             return True
-        added = self._adds("mlp_out", x, x["resid_pre",], x["resid_post",], alone=lambda: False)
-        return added and any(_same(mlp_in, normed) for normed in self._norms(x, "out"))
+        return self._mlp_adds(x) and any(_same(mlp_in, normed) for normed in self._norms(x, "out"))
 
     def _norms(self, x: Mapping[Any, Any], side: str) -> list[Any]:
         return [x[path, side] for path in self.norms if (path, side) in x]

@@ -4,7 +4,6 @@ The text is XLA's HLO after all passes: computations, each a list of instruction
 and fusions. A loop's body counts as often as it turns, where the program says so: scans and counted loops do.
 """
 
-import collections
 import dataclasses
 import math
 import re
@@ -126,9 +125,9 @@ def _walk(
 ) -> Iterator[tuple[object, Collective]]:
     """Collectives, each with what tells it from others: those that run beside other work keep a channel and stand thrice."""
     for one in computations.get(name, ()):
-        kind = one.operation.removesuffix("-start")
+        kind, inside = one.operation.removesuffix("-start"), scope or _scope(one.rest)
         if kind in KINDS:
-            size, inside = _group_size(one.rest, devices), scope or _scope(one.rest)
+            size = _group_size(one.rest, devices)
             beside = re.search(r"channel_id=(\d+).*\bchain_id=", one.rest)
             channel = (kind, beside[1]) if beside else object()
             yield channel, Collective(kind, size, _result_bytes(one), times, counted, inside)
@@ -141,7 +140,6 @@ def _walk(
         for names in _BRANCHES.findall(one.rest):
             called += [n.strip().lstrip("%") for n in names.split(",")]
         for child in called:
-            inside = scope or _scope(one.rest)
             yield from _walk(computations, child, within, known, inside, devices, looped or one.operation == "while")
 
 
@@ -151,8 +149,7 @@ def _is_switch(loop: Instruction, computations: dict[str, list[Instruction]]) ->
     By what it runs, of a loop that stands in no other: compilers give a loop the name of something in it.
     """
     body = re.search(r"\bbody=%?([\w.\-]+)", loop.rest)
-    scopes = collections.Counter(_scope(one.rest) for one in computations.get(body[1], ())) if body else {}
-    return any(scopes.get(scope) for scope in (PLAIN_SCOPE, AUX_SCOPE))
+    return body is not None and any(_scope(one.rest) for one in computations.get(body[1], ()))
 
 
 def _scope(rest: str) -> str:

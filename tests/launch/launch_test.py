@@ -153,7 +153,7 @@ def test_local_passes_sigterm_on_and_leaves_no_process_behind(fake, monkeypatch,
     monkeypatch.setenv("JAXSAE_PYTHON", str(tmp_path / "bin" / "python-of-port"))
     pids = tmp_path / "pids"
     monkeypatch.setenv("PIDS", str(pids))
-    for status, wanted in ((75, 75), (0, 0), (7, 7)):
+    for status, wanted in ((75, 75), (0, 0), (7, 7), (127, 127)):
         pids.unlink(missing_ok=True)
         monkeypatch.setenv("STATUS", str(status))
         local = subprocess.Popen([LAUNCH / "local", "--processes=3", "--", "train"], stderr=subprocess.DEVNULL)

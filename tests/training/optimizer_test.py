@@ -165,6 +165,7 @@ def test_the_peak_rate_is_the_flag_or_falls_with_the_root_of_the_width():
 @pytest.mark.parametrize(
     "changes",
     [
+        {"b1": 1.5},
         {"b1": 1.0},
         {"b2": 1.0},
         {"b2": -0.1},
