@@ -129,8 +129,10 @@ class _Block:
 
     def _attention_adds(self, x: Mapping[Any, Any], watch: Callable[..., Any]) -> bool:
         """Whether `attn_out` is a term of the sum, or of what the second norm reads, before the MLP or after the sum."""
-        if ("attn_out",) not in x or self._sums(x):
-            return ("attn_out",) in x
+        if ("attn_out",) not in x:
+            return False
+        if self._sums(x):
+            return True
         if not any(_equal(mid, x["resid_pre",], x["attn_out",]) for mid in self._norms(x, "in")):
             return False
         return bool(self._ends(x)) or self._adds_alone(watch)
@@ -147,8 +149,10 @@ class _Block:
 
     def _mlp_adds(self, x: Mapping[Any, Any]) -> bool:
         """Whether `mlp_out` is a term of the sum: of the stream, of what a norm reads, or of what the last norm reads."""
-        if ("mlp_out",) not in x or self._sums(x):
-            return ("mlp_out",) in x
+        if ("mlp_out",) not in x:
+            return False
+        if self._sums(x):
+            return True
         out, post = x["mlp_out",], x["resid_post",]
         if any(_equal(post, mid, out) for mid in self._norms(x, "in")):
             return True
