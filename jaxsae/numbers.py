@@ -1,4 +1,4 @@
-"""Figures that came out of JSON, or are to go there."""
+"""Figures that came out of JSON, or are to go there, or before people."""
 
 import math
 from typing import Any
@@ -27,3 +27,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else None
     return value
+
+
+def short(value: float) -> str:
+    """1200000 -> 1.2M."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{letter}"
+    return f"{value:.4g}"

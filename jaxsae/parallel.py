@@ -51,6 +51,14 @@ def check_divides(mesh: Mesh, width: int, batch_size: int) -> None:
         raise InputError(f"--batch_size={batch_size} does not divide over {data} data shards: {fix}")
 
 
+def rows_at_once(rows: int, batch_size: int, mesh: Mesh) -> int:
+    """Rows of the equal pieces that `rows` rows go through a mesh in: as many as a step's or fewer, and the same number
+    on each data shard. A few of the rows may be left over."""
+    pieces, data = max(1, -(-rows // batch_size)), mesh.shape[DATA]
+    size = rows // pieces
+    return max(size - size % data, data)
+
+
 def shardings(mesh: Mesh, specs):
     """A tree of PartitionSpecs -> the same tree of NamedShardings."""
     return jax.tree.map(lambda s: NamedSharding(mesh, s), specs, is_leaf=lambda s: isinstance(s, P))

@@ -19,6 +19,8 @@ from jaxsae.dictionary.parameters import Params
 from jaxsae.kernels import Request, Selected, Taps
 from jaxsae.parallel import sum_over_data
 
+FIRING_THRESHOLD = 1e-3  # of an activation that counts as firing, inputs scaled to norm sqrt(d) (2406.04093)
+
 
 @flax.struct.dataclass
 class Batch:
@@ -28,6 +30,7 @@ class Batch:
       x: [B_local, d], centred and scaled. dead: bool [n_local].
       rows: rows of the whole batch, over all devices. step_fraction: share of the steps that are done, 0 to 1.
       taps: zeros to differentiate by in place of the weights, see `jaxsae.kernels.Taps`; None: by the weights.
+      firing: a latent fires on a row where it is above this.
     """
 
     x: jax.Array
@@ -35,6 +38,7 @@ class Batch:
     rows: int = flax.struct.field(pytree_node=False)
     step_fraction: jax.Array | float = 0.0
     taps: Taps | None = None
+    firing: float = flax.struct.field(pytree_node=False, default=FIRING_THRESHOLD)
 
 
 @flax.struct.dataclass
@@ -44,7 +48,7 @@ class Report:
     Attributes:
       squared_error, squared_norm: of the reconstruction and of the input; their ratio is the batch's FVU.
       active: (row, latent) pairs with a positive latent. aux: the auxiliary or penalty term, weighted.
-      fired: bool [n_local], latents of this shard that were active above the firing threshold in the batch.
+      firings: int32 [n_local], rows of the whole batch on which each latent of this shard fires.
       smallest: the smallest positive latent of the batch; what an inference threshold is an average of.
       selected: this device's selections where the batch has taps, else None.
     """
@@ -53,7 +57,7 @@ class Report:
     squared_norm: jax.Array
     active: jax.Array
     aux: jax.Array
-    fired: jax.Array
+    firings: jax.Array
     smallest: jax.Array
     selected: tuple[Selected, ...] | None = None
 
@@ -73,6 +77,8 @@ class Method(Protocol):
 
     def loss(self, params: Params, batch: Batch, use_aux: bool) -> tuple[jax.Array, Report]: ...
 
+    def reconstruct(self, params: Params, batch: Batch) -> jax.Array: ...
+
     def project_gradient(self, params: Params, gradient: Params) -> Params: ...
 
     def after_step(self, params: Params) -> Params: ...
@@ -80,17 +86,9 @@ class Method(Protocol):
     def default_learning_rate(self) -> float: ...
 
 
-FIRING_THRESHOLD = 1e-3  # of an activation that counts as firing, inputs scaled to norm sqrt(d) (2406.04093)
-
-
 def squared_sums(x: jax.Array, error: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Sums of squares of error and input over the whole batch."""
     return sum_over_data(jnp.square(error).sum()), sum_over_data(jnp.square(x).sum())
-
-
-def fired_anywhere(fired: jax.Array) -> jax.Array:
-    """bool [n_local]: fired on some data shard."""
-    return sum_over_data(fired.astype(jnp.int32)) > 0
 
 
 @dataclasses.dataclass(frozen=True)

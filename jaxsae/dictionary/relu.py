@@ -11,14 +11,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxsae.dictionary.base import (
-    FIRING_THRESHOLD,
-    Batch,
-    MethodBase,
-    Report,
-    fired_anywhere,
-    squared_sums,
-)
+from jaxsae.dictionary.base import Batch, MethodBase, Report, squared_sums
 from jaxsae.dictionary.parameters import Params, tied_init
 from jaxsae.parallel import MODEL, copy_to_data, copy_to_model, sum_over_data, sum_over_model
 from jaxsae.platform import full_precision
@@ -38,12 +31,9 @@ class ReluL1(MethodBase):
         return 5e-5
 
     def loss(self, params: Params, batch: Batch, use_aux: bool) -> tuple[jax.Array, Report]:
-        x, params = copy_to_model(batch.x), jax.tree.map(copy_to_data, params)
-        sums = {"precision": full_precision(x.dtype), "preferred_element_type": jnp.float32}
-        pre = jnp.einsum("bd,nd->bn", x, params.W_enc.astype(x.dtype), **sums)
-        f = jax.nn.relu(pre + params.b_enc)
-        y = jnp.einsum("bn,nd->bd", f.astype(x.dtype), params.W_dec.astype(x.dtype), **sums)
-        error = batch.x.astype(jnp.float32) - params.b_dec - sum_over_model(y)
+        params = jax.tree.map(copy_to_data, params)
+        f, y = _forward(params, copy_to_model(batch.x))
+        error = batch.x.astype(jnp.float32) - params.b_dec - y
         warmth = jnp.clip(batch.step_fraction / max(self.config.l1_warmup, 1e-9), 0, 1)
         norms = jnp.sqrt(jnp.square(params.W_dec).sum(-1) + 1e-30)  # a row of zeros has a gradient too
         penalty = sum_over_model((f.sum(0) * norms).sum()) * self.config.l1_coefficient * warmth / batch.rows
@@ -53,7 +43,18 @@ class ReluL1(MethodBase):
             squared_norm,
             active=sum_over_data(jax.lax.psum((f > 0).sum(), MODEL)),
             aux=sum_over_data(jax.lax.stop_gradient(penalty)),
-            fired=fired_anywhere((f > FIRING_THRESHOLD).any(0)),
+            firings=sum_over_data((f > batch.firing).sum(0)),
             smallest=jnp.zeros(()),
         )
         return jnp.square(error).sum() / batch.rows + penalty, report
+
+    def reconstruct(self, params: Params, batch: Batch) -> jax.Array:
+        """What the latents give, without b_dec: float32 [B_local, d]."""
+        return _forward(params, batch.x)[1]
+
+
+def _forward(params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Latents [B_local, n_local] of this shard, and what those of all shards give, [B_local, d]."""
+    sums = {"precision": full_precision(x.dtype), "preferred_element_type": jnp.float32}
+    f = jax.nn.relu(jnp.einsum("bd,nd->bn", x, params.W_enc.astype(x.dtype), **sums) + params.b_enc)
+    return f, sum_over_model(jnp.einsum("bn,nd->bd", f.astype(x.dtype), params.W_dec.astype(x.dtype), **sums))

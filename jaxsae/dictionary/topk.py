@@ -14,15 +14,9 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxsae.dictionary.base import (
-    FIRING_THRESHOLD,
-    Batch,
-    MethodBase,
-    Report,
-    squared_sums,
-)
+from jaxsae.dictionary.base import Batch, MethodBase, Report, squared_sums
 from jaxsae.dictionary.parameters import Params, tied_init
-from jaxsae.kernels import Request, decode, encode, fired, row_dots, tap, tap_rows
+from jaxsae.kernels import Request, decode, encode, firings, row_dots, tap, tap_rows
 from jaxsae.parallel import AXES, MODEL, copy_to_data, sum_over_data
 
 
@@ -72,11 +66,16 @@ class TopK(MethodBase):
             squared_norm,
             active=sum_over_data(jax.lax.psum((best.values > 0).sum(), MODEL)),
             aux=sum_over_data(jax.lax.stop_gradient(aux)),
-            fired=fired(best, params.b_enc.shape[0], FIRING_THRESHOLD),
+            firings=firings(best, params.b_enc.shape[0], batch.firing),
             smallest=_smallest_positive(best.values),
             selected=jax.lax.stop_gradient(selected) if batch.taps else None,
         )
         return loss + aux, report
+
+    def reconstruct(self, params: Params, batch: Batch) -> jax.Array:
+        """What the latents give, without b_dec: float32 [B_local, d]."""
+        selected = encode(batch.x, params.b_dec, params.W_enc, params.b_enc, (None,), (self.request(batch.rows),))
+        return decode(selected, params.W_dec)[0]
 
     def requests(self, rows: int, d_model: int, use_aux: bool) -> tuple[Request, ...]:
         """The best latents and, with `use_aux`, the best dead ones."""

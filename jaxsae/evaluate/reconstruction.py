@@ -19,8 +19,8 @@ from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.run import ARRAYS, number
 from jaxsae.progress import Progress
 from jaxsae.store.statistics import Moments
+from jaxsae.training.held_out import DENSE, RARE
 
-DENSE = 0.1  # share of the rows above which a latent counts as dense
 BINS_PER_DECADE = 4
 
 
@@ -76,10 +76,11 @@ class Firing:
         self.total += np.bincount(indices[on], weights=values[on], minlength=width)
 
     def figures(self) -> dict[str, Any]:
-        """L0, shares of dead and dense latents, and the histogram of log10 frequency."""
+        """L0, shares of latents that fire on none, few and many of the rows, and the histogram of log10 frequency."""
         return {
             "l0": self.count.sum() / self.rows,
             "dead_fraction": (self.count == 0).mean(),
+            "rare_fraction": (self.count < RARE * self.rows).mean(),
             "dense_fraction": (self.count > DENSE * self.rows).mean(),
             "frequency_histogram": self.histogram(),
         }
@@ -104,8 +105,8 @@ def evaluate(context: Context) -> dict[str, Any]:
 
     Returns:
       `rows`, `held_out`, `fvu`, `explained_variance`, `mse` (a dimension), `gamma`, `gamma_uncentred`, `cosine`,
-      `cosine_centred`, `l0`, `dead_fraction` and `dense_fraction` (of the latents, over these rows),
-      `frequency_histogram`, and `baselines`: the mean alone, and the first l0 principal components.
+      `cosine_centred`, `l0`, `dead_fraction`, `rare_fraction` and `dense_fraction` (shares of the latents: those that
+      fire on none of these rows, on fewer than 1 in 10,000, on more than 1 in 10), `frequency_histogram`, and `baselines`: the mean alone, and the first l0 principal components.
     """
     moments, spectrum = _moments(context)
     dictionary = context.dictionary
@@ -153,5 +154,7 @@ def table(results: dict[str, Any]) -> list[str]:
         f"fvu {results['fvu']:.4f}   (mean 1, PCA with {pca['components']} components {pca['fvu']:.4f}; "
         f"{results['rows']:,} {seen})",
         f"l0 {results['l0']:.2f}   gamma {number(results['gamma'])}   "
-        f"cosine {results['cosine']:.4f}   dead {results['dead_fraction']:.2%}   dense {results['dense_fraction']:.2%}",
+        f"cosine {results['cosine']:.4f}",
+        f"of the latents, on these rows, {results['dead_fraction']:.2%} never fire, {results['rare_fraction']:.2%} on fewer "
+        f"than 1 in 10,000, {results['dense_fraction']:.2%} on more than 1 in 10",
     ]

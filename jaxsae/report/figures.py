@@ -103,11 +103,13 @@ def _reconstruction(title: str, e: Mapping[str, Any]) -> Group:
         ),
         Row("L0", decimal(e.get("l0")), {"k": count(e.get("k"))} if e.get("k") else {}, "active latents of a row"),
         Row("gamma", decimal(e.get("gamma")), {"unbiased": "1"}, "below 1: reconstructions are too short"),
-        Row("dead latents", percent(e.get("dead_fraction")), {}, "never active on these rows"),
-        Row("dense latents", percent(e.get("dense_fraction")), {}, "active on more than 10% of the rows"),
     ]
     held_out = {True: " held-out", False: ""}.get(e.get("held_out"), "")
-    return Group(title, f"{count(e.get('rows'))}{held_out} rows", rows)
+    window = f"{count(e.get('rows'))}{held_out} rows"
+    classes = {"dead": "on none", "rare": "on fewer than 1 in 10,000", "dense": "on more than 1 in 10"}
+    for name, on in classes.items():
+        rows.append(Row(f"{name} latents", percent(e.get(f"{name}_fraction")), {}, f"fire {on} of these {window}"))
+    return Group(title, window, rows)
 
 
 def _splice(title: str, e: Mapping[str, Any]) -> Group:
@@ -172,14 +174,14 @@ def _othello(title: str, e: Mapping[str, Any]) -> Group:
 def cards(run: RunFiles, othello: bool) -> list[Card]:
     """The few figures that head the page; the last training step's where nothing was evaluated."""
     found = run.evaluations.get("reconstruction")
-    where = "held-out rows" if found else "last training step"
+    where = f"{count(found.get('rows'))} held-out rows" if found else "last training step"
     source = found or (run.metrics[-1] if run.metrics else {})
     pca = _part(found or {}, "baselines", "pca_k").get("fvu")
     beside = f"{where}; PCA {decimal(pca)}" if _is_number(pca) else where
     out = [
         Card("FVU", decimal(source.get("fvu")), beside),
         Card("L0", f"{source['l0']:.1f}" if _is_number(source.get("l0")) else NONE, f"active latents, {where}"),
-        Card("dead", percent(source.get("dead_fraction")), f"of the latents, {where}"),
+        Card("dead", percent(source.get("dead_fraction")), f"of the latents, {_window(source, bool(found))}"),
     ]
     if splice := run.evaluations.get("splice"):
         zero = (
@@ -194,6 +196,14 @@ def cards(run: RunFiles, othello: bool) -> list[Card]:
         beside = f"of {count(board.get('targets'))} with AUROC > 0.9; raw {count(best)}"
         out.append(Card("board targets", count(_part(board, "above_0.9").get("total")), beside))
     return out
+
+
+def _window(source: Mapping[str, Any], evaluated: bool) -> str:
+    """In which rows dead latents did not fire."""
+    if evaluated:
+        return f"in {count(source.get('rows'))} held-out rows"
+    window = source.get("dead_window")
+    return f"in the last {count(window)} rows of training" if window else "in training"
 
 
 def other_figures(run: RunFiles) -> dict[str, dict[str, str]]:

@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from jaxsae.numbers import short
+
 # Stand-ins that matplotlib can draw with, and the CSS variables that take their place.
 INK, MUTED, GRID, ACCENT, WARN = "#010203", "#020304", "#030405", "#040506", "#050607"
 PAPER = "#060708"
@@ -75,14 +77,6 @@ def histogram(name: str, log10_edges: Sequence[float], counts: Sequence[int], ne
         axes.set_xlabel("share of rows that a latent is active on")
         axes.set_ylabel("latents")
         return svg(figure, name, description)
-
-
-def short(value: float) -> str:
-    """1200000 -> 1.2M."""
-    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.4g}{letter}"
-    return f"{value:.4g}"
 
 
 def power_of_ten(exponent: int) -> str:

@@ -16,6 +16,7 @@ from jaxsae.report.read import RunFiles, read_run
 # metric -> title, whether a logarithmic axis suits it
 CURVES = {
     "fvu": ("FVU", True),
+    "held_out_fvu": ("FVU, held out", True),
     "loss": ("loss", True),
     "l0": ("L0", False),
     "dead_fraction": ("dead latents", False),

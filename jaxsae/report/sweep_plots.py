@@ -9,7 +9,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from jaxsae.report.plots import INK, MUTED, PAPER, STYLE, WARN, new, series_color, short, svg
+from jaxsae.numbers import short
+from jaxsae.report.plots import INK, MUTED, PAPER, STYLE, WARN, new, series_color, svg
 from jaxsae.sweep.laws import JOINT, JOINT_WITHOUT_FLOOR, Law
 
 Line = tuple[str, Sequence[float], Sequence[float]]  # label, x, y

@@ -3,6 +3,7 @@
 from jaxsae.store.follow import Shards, open_growing
 from jaxsae.store.loader import Batches, grain_dataset, iterate, local_batch
 from jaxsae.store.location import same_place
+from jaxsae.store.ranges import select
 from jaxsae.store.reader import Store, open_store
 from jaxsae.store.schema import Plan
 from jaxsae.store.statistics import Statistics
@@ -21,4 +22,5 @@ __all__ = [
     "open_growing",
     "open_store",
     "same_place",
+    "select",
 ]

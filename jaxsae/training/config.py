@@ -9,6 +9,8 @@ from jaxsae.dictionary import MethodConfig
 # What a resumed run may change: where and how often, never what is computed.
 FREE_ON_RESUME = ("mesh", "checkpoint_every", "keep_checkpoints", "log_every", "prefetch", "on_nan", "keep_bytes")
 
+FIRINGS = 400  # of a latent of average frequency, in the rows after which one that did not fire counts as dead
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
@@ -54,6 +56,11 @@ class TrainConfig:
     seed: int = option(0, "of the initial weights, and of the order of the rows where --data_seed gives none")
     data_seed: int | None = option(None, "of the order of the rows; default: --seed")
     initialize_from: str = option("", "a run whose weights are the initial ones; default: random")
+    start_scale: float | None = option(
+        None,
+        "length of the encoder's rows at the start, over that of the decoder's, which they are else the same as; default: "
+        "what brings reconstructions nearest to rows of the store",
+    )
     normalize: Literal["center_scale", "scale", "none"] = option(
         "center_scale", "what is done to activations before training, with the store's mean and scale"
     )
@@ -61,7 +68,11 @@ class TrainConfig:
         None, "rows at the store's end kept for evaluation; default: 1/32, at most 65,536"
     )
     compute_dtype: Literal["float32", "bfloat16"] = option("float32", "of matmul inputs; parameters stay float32")
-    dead_tokens: int = option(10_000_000, "rows without firing after which a latent counts as dead")
+    dead_tokens: int | None = option(
+        None,
+        "rows without firing after which a latent counts as dead; default: those in which a latent of average frequency "
+        "fires 400 times (400 width / k), at most 10,000,000",
+    )
     ema_decay: float = option(0.0, "decay of an average of the weights that is saved beside them; 0: none")
     on_nan: Literal["stop", "skip"] = option(
         "stop", "what a batch with NaN or Inf does: stop the run, or skip and count"
@@ -82,7 +93,7 @@ class TrainConfig:
 
     def __post_init__(self):
         check_positive(self, "batch_size", "tokens", "dead_tokens", "checkpoint_every", "keep_checkpoints")
-        check_positive(self, "log_every", "prefetch", "keep_bytes")
+        check_positive(self, "log_every", "prefetch", "keep_bytes", "start_scale")
         check(self.follow or self.keep_bytes is None, "keep_bytes", self.keep_bytes, "needs --follow")
         check(bool(self.workdir), "workdir", "", "name a directory")
         check(
@@ -109,6 +120,14 @@ class TrainConfig:
     def order_seed(self) -> int:
         """The seed of the order of the rows."""
         return self.seed if self.data_seed is None else self.data_seed
+
+    @property
+    def dead_window(self) -> int:
+        """Rows without firing after which a latent counts as dead."""
+        if self.dead_tokens is not None:
+            return self.dead_tokens
+        active = self.method.width if self.method.architecture == "relu" else self.method.k
+        return min(10_000_000, -(-FIRINGS * self.method.width // active))
 
     @property
     def calibration_steps(self) -> int:

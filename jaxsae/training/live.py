@@ -1,6 +1,7 @@
 """A run under way: its state, its log and its checkpoints. Whoever brings the batches may train several on each."""
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import jaxsae
 from jaxsae import processes
 from jaxsae.errors import InputError
 from jaxsae.files import write_json
+from jaxsae.numbers import short
 from jaxsae.progress import Progress, is_first_process, say
 from jaxsae.training.averaged import threshold_of_average
 from jaxsae.training.checkpoint import Checkpoints
+from jaxsae.training.held_out import HeldOut, words
 from jaxsae.training.metrics import MetricsLog, Speed
 from jaxsae.training.run import AVERAGE_THRESHOLD
 from jaxsae.training.setup import Setup
@@ -40,9 +43,10 @@ class LiveRun:
         self.done = self.taken = checkpoints.latest or 0
         with processes.busy("making or restoring the state"):
             self.state: TrainState = (
-                checkpoints.restore(self.done, setup.abstract) if self.done else setup.fresh_state()
+                checkpoints.restore(self.done, setup.abstract) if self.done else setup.fresh_state(say)
             )
         self._previous: StepMetrics | None = None
+        self._held_out = HeldOut(setup)
         self._started = time.perf_counter()
 
     def __enter__(self) -> "LiveRun":
@@ -78,7 +82,7 @@ class LiveRun:
 
     def save(self, wait: bool = False) -> None:
         """Starts to save the last step, after a look at it: one that stops the run is not saved as if it had been taken."""
-        self._look()
+        self._look(judge=self.is_due or self.is_complete)
         if self._checkpoints.latest != self.taken:
             threshold = threshold_of_average(self.setup, self.state, self.taken)
             metadata = self.setup.metadata() | ({} if threshold is None else {AVERAGE_THRESHOLD: threshold})
@@ -89,7 +93,6 @@ class LiveRun:
 
     def finish(self) -> None:
         """Looks at the last step and returns when it is on disk; of a complete run, writes run.json."""
-        self._look()
         if self.taken > self.done:
             self.save(wait=True)
         if self.is_complete:
@@ -104,10 +107,15 @@ class LiveRun:
         """The last figures that were logged, for the line that ends a run."""
         return self._watch.closing()
 
-    def _look(self) -> None:
+    def _look(self, judge: bool) -> None:
+        """Looks at the last step; with `judge` at its weights too, once it is known to be one that may be saved."""
         if self._previous is not None:
             metrics, self._previous = self._previous, None
-            self._watch(self.taken, metrics)
+            self._watch(self.taken, metrics, self._judged if judge else None)
+
+    def _judged(self) -> dict[str, float | int]:
+        with processes.busy("judging by held-out rows"):
+            return self._held_out(self.state)
 
     def _remove_shards(self) -> None:
         setup = self.setup
@@ -127,15 +135,16 @@ class _Watch:
         self._setup, self._log, self._bar = setup, log, bar
         self._speed, self._first, self._skipped = Speed(), done, skipped
         self._last: dict[str, float] = {}
+        self._held_out: dict[str, float | int] = {}
 
-    def __call__(self, step: int, metrics: StepMetrics) -> None:
-        """Takes the metrics of the `step`-th step, counted from 1."""
+    def __call__(self, step: int, metrics: StepMetrics, judged: Callable[[], dict[str, float | int]] | None = None) -> None:
+        """Takes the metrics of the `step`-th step, counted from 1; `judged` gives those of its weights."""
         config = self._setup.config
         metrics = jax.device_get(metrics)
         processes.beat(f"step {step}")
         if not metrics.finite:
             self._not_finite(step)
-        if step % config.log_every and step != config.steps:
+        if step % config.log_every and step != config.steps and not judged:
             return self._bar.advance(config.batch_size)
         tokens = step * config.batch_size
         figures = {
@@ -145,22 +154,30 @@ class _Watch:
             "fvu": float(metrics.fvu),
             "l0": float(metrics.l0),
             "dead_fraction": float(metrics.dead) / config.method.width,
+            "dead_window": config.dead_window,
             "aux_loss": float(metrics.aux),
             "learning_rate": float(metrics.learning_rate),
             "skipped_batches": self._skipped,
             "tokens_per_second": self._speed(tokens - self._first * config.batch_size),
         }
+        found = judged() if judged else {}
+        self._held_out, figures = found or self._held_out, figures | found
         self._log.write(figures)
         self._last = figures
         shown = {name: f"{figures[name]:.4g}" for name in ("loss", "fvu", "l0")}
-        self._bar.advance(config.batch_size, **shown, dead=f"{figures['dead_fraction']:.1%}")
+        self._bar.advance(config.batch_size, **shown, dead=self._dead())
 
     def closing(self) -> str:
         """The last figures that were logged, in words."""
         if not self._last:
             return ""
         shown = ", ".join(f"{name} {self._last[name]:.4g}" for name in ("loss", "fvu", "l0"))
-        return f", {self._last['tokens']:,} tokens: {shown}, dead {self._last['dead_fraction']:.1%}"
+        judged = words(self._held_out)
+        return f", {self._last['tokens']:,} tokens: {shown}, dead {self._dead()}{'; ' if judged else ''}{judged}"
+
+    def _dead(self) -> str:
+        """Latents that did not fire, and in how many rows."""
+        return f"{self._last['dead_fraction']:.1%} in {short(self._last['dead_window'])} rows"
 
     def _not_finite(self, step: int) -> None:
         self._skipped += 1

@@ -44,9 +44,12 @@ class MetricsLog:
         known = {name: value if math.isfinite(value) else None for name, value in figures.items()}  # JSON has no NaN
         self._file.write(json.dumps(known) + "\n")
         self._file.flush()
-        self._board.write(
-            {f"train/{name}": v for name, v in known.items() if name != "step" and v is not None}, figures["step"]
-        )
+        self._board.write({_tag(n): v for n, v in known.items() if n != "step" and v is not None}, figures["step"])
+
+
+def _tag(name: str) -> str:
+    """The scalar's name on the board: held_out/fvu of held_out_fvu, train/fvu of fvu."""
+    return f"held_out/{name.removeprefix('held_out_')}" if name.startswith("held_out_") else f"train/{name}"
 
 
 FLUSH_SECONDS = 30  # of scalars that a kill may cost the board; metrics.jsonl has them

@@ -77,7 +77,7 @@ class Program:
         """What the step takes from the flags as it runs, on every device."""
         config, optimization = self.config, self.config.optimization
         peak = peak_rate(optimization, self.method.default_learning_rate(), config.method.width)
-        numbers = Pace(schedule(optimization, peak, config.steps), np.int32(min(config.dead_tokens, SINCE_LIMIT)))
+        numbers = Pace(schedule(optimization, peak, config.steps), np.int32(min(config.dead_window, SINCE_LIMIT)))
         place = NamedSharding(self.mesh, P())
         return jax.tree.map(lambda n: jax.make_array_from_callback((), place, lambda _: n), numbers)
 

@@ -9,15 +9,16 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxsae.dictionary import Method, Normalization, make_method
+from jaxsae.dictionary import Method, Normalization, Params, make_method
 from jaxsae.errors import InputError
 from jaxsae.parallel import batch_sharding, check_divides, make_mesh
 from jaxsae.paths import absolute
-from jaxsae.store import Batches, Shards, Store, open_growing, open_store
+from jaxsae.store import Batches, Shards, Statistics, Store, open_growing, open_store, select
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.memory import MemoryPlan, available_bytes, check_fits, with_workspace
 from jaxsae.training.program import Program
 from jaxsae.training.run import checkpoint_metadata, initial_params
+from jaxsae.training.start import Start, fit_start, sample, started
 from jaxsae.training.state import TrainState, create_state
 
 KEPT_SETTINGS = ("source", "first_position", "last_position", "prepend_bos")  # of a store's, those a dictionary keeps
@@ -41,12 +42,8 @@ def held_out(rows: int, wanted: int | None) -> int:
     return min(65_536, rows // 32) if wanted is None else wanted
 
 
-def normalization_of(store: Store, site: str, kind: str, shards: list[int] | None = None) -> Normalization:
-    """How activations are centred and scaled: to mean norm sqrt(d_model), so that mean squares are 1.
-
-    By the statistics of the whole store, or of `shards` alone.
-    """
-    figures = store.statistics(site) if shards is None else store.statistics_of(site, shards)
+def normalization_of(store: Store, site: str, kind: str, figures: Statistics) -> Normalization:
+    """How activations are centred and scaled, by their statistics: to mean norm sqrt(d_model), so that mean squares are 1."""
     d_model = store.d_model(site)
     spread = {"center_scale": figures.scale, "scale": figures.mean_square_norm**0.5}.get(kind)
     if spread is None:
@@ -95,6 +92,7 @@ class Setup:
     site: str
     mesh: Mesh
     method: Method
+    statistics: Statistics
     normalization: Normalization
     holdout: int
     shards: Shards | None = None
@@ -126,8 +124,9 @@ class Setup:
         if config.keep_bytes is not None:
             _check_can_remove(config, shards, rows - holdout)
         window = shards.first_window(give_up) if shards else None
-        normalization = normalization_of(store, site, config.normalize, window)
-        return cls(config, store, site, mesh, make_method(config.method), normalization, holdout, shards)
+        figures = store.statistics(site) if window is None else store.statistics_of(site, window)
+        normalization = normalization_of(store, site, config.normalize, figures)
+        return cls(config, store, site, mesh, make_method(config.method), figures, normalization, holdout, shards)
 
     @property
     def rows(self) -> int:
@@ -166,13 +165,34 @@ class Setup:
         """The state's shapes and shardings."""
         return self.program.abstract
 
-    def fresh_state(self) -> TrainState:
-        """The state before the first step."""
+    def fresh_state(self, tell: Callable[[str], object] = lambda line: None) -> TrainState:
+        """The state before the first step; `tell` is told how the encoder starts."""
         state = create_state(self.program.init, self.config.seed, self.normalization, self.mesh)
-        if not self.config.initialize_from:
-            return state
-        params = initial_params(self.config.initialize_from, self.config, self.normalization, self.mesh)
+        if self.config.initialize_from:
+            params = initial_params(self.config.initialize_from, self.config, self.normalization, self.mesh)
+        else:
+            off_centre = np.float32(self.statistics.mean) - self.normalization.mean
+            mean = np.float32(off_centre * self.normalization.scale)
+            start = self.start(state.params, mean)
+            tell(f"{self.config.workdir}: {start}")
+            params = started(state.params, np.float32(start.scale), mean, self.method.pre_bias)
         return state.replace(params=jax.device_put(params, jax.tree.map(lambda a: a.sharding, self.abstract.params)))
+
+    def start(self, params: Params, mean: np.ndarray) -> Start:
+        """How long the encoder is to start, by the flags or the rows there are at the start.
+
+        Args:
+          mean: [d], of the rows as the trainer sees them.
+        """
+        if self.config.start_scale is not None:
+            return Start(self.config.start_scale)
+        if self.shards:  # the rows that every run of this store has from the first
+            ranges = [(0, min(self.shards.window_rows, self.rows - self.holdout))]
+        else:
+            ranges = select(self.store.available, 0, self.rows - self.holdout)
+        rows = sample(self.store, self.site, ranges)
+        x = np.float32((rows - self.normalization.mean) * self.normalization.scale - mean)
+        return fit_start(params, x, self.method, self.mesh, self.config.batch_size, self.config.seed)
 
     def compile(self) -> tuple[Any, MemoryPlan, int | None]:
         """The compiled step, its memory, and what the device has; refuses what cannot fit before it compiles."""

@@ -125,7 +125,7 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
     # The auxiliary loss is computed, and paid for, only while latents are dead.
     outcome, weights = _one_of(dead_count > 0, attempt, weights) if config.aux else attempt(False, weights)
     report, finite = outcome.report, outcome.finite
-    since_fired = jnp.minimum(jnp.where(report.fired, 0, state.since_fired + config.batch_size), SINCE_LIMIT)
+    since_fired = jnp.minimum(jnp.where(report.firings > 0, 0, state.since_fired + config.batch_size), SINCE_LIMIT)
     new = state.replace(
         step=state.step + 1,
         params=weights.params,

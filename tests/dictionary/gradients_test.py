@@ -32,8 +32,8 @@ def build(architecture, shape, use_aux):
         batch = Batch(x=x, dead=dead, rows=BATCH, step_fraction=0.25)
         loss = lambda p: method.loss(p, batch, use_aux=use_aux)
         (value, report), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        fired = jax.lax.all_gather(report.fired, MODEL, tiled=True)
-        return jax.lax.psum(value, DATA), gradient, report.replace(fired=fired)
+        firings = jax.lax.all_gather(report.firings, MODEL, tiled=True)
+        return jax.lax.psum(value, DATA), gradient, report.replace(firings=firings)
 
     mesh = make_mesh(shape, jax.devices()[: shape[0] * shape[1]])
     inputs = (SPECS, P(DATA, None), P(MODEL))
@@ -146,7 +146,7 @@ def test_where_all_latents_are_equal_the_lowest_indices_win(shape):
     dead = dead_latents(0)
     _, gradient, report = compiled("topk", shape, False)(params, x, dead)
     jax.tree.map(np.testing.assert_array_equal, gradient, reference("topk", params, x, dead, False)[1])
-    np.testing.assert_array_equal(report.fired, np.arange(WIDTH) < K)
+    np.testing.assert_array_equal(report.firings > 0, np.arange(WIDTH) < K)
     assert report.active == BATCH * K
 
 
@@ -202,7 +202,7 @@ def test_any_integers_on_any_mesh(shape, seed, spread, count, shift):
     jax.tree.map(np.testing.assert_array_equal, gradient, expected)
     z = np.asarray(scattered((x - params.b_dec) @ params.W_enc.T + params.b_enc, K))
     assert report.active == (z > 0).sum()
-    np.testing.assert_array_equal(report.fired, (z > 1e-3).any(0))
+    np.testing.assert_array_equal(report.firings, (z > 1e-3).sum(0))
 
 
 @on_meshes
@@ -216,7 +216,7 @@ def test_the_report_holds_sums_over_the_whole_batch(architecture, shape):
     np.testing.assert_allclose(report.squared_error, (error**2).sum(), rtol=1e-5)
     np.testing.assert_allclose(report.squared_norm, (x**2).sum(), rtol=1e-5)
     assert report.active == (z > 0).sum()
-    np.testing.assert_array_equal(report.fired, (z > 1e-3).any(0))
+    np.testing.assert_array_equal(report.firings, (z > 1e-3).sum(0))
 
 
 def test_a_decoder_row_of_zeros_has_a_finite_gradient():

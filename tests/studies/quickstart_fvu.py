@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.dictionary import MethodConfig, methods
-from jaxsae.dictionary.base import FIRING_THRESHOLD, Report, fired_anywhere, squared_sums
+from jaxsae.dictionary.base import Report, squared_sums
 from jaxsae.dictionary.topk import TopK
 from jaxsae.evaluate import EvaluateConfig, evaluate
 from jaxsae.parallel import copy_to_data, sum_over_data
@@ -47,7 +47,7 @@ class DenseTopK(TopK):
             squared_norm,
             active=sum_over_data((z > 0).sum()),
             aux=sum_over_data(jax.lax.stop_gradient(aux)),
-            fired=fired_anywhere((z > FIRING_THRESHOLD).any(0)),
+            firings=sum_over_data((z > batch.firing).sum(0)),
             smallest=jnp.zeros(()),
         )
         return jnp.square(error).sum() / (batch.rows * d) + aux, report

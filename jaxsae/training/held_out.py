@@ -1,0 +1,118 @@
+"""A run judged while it trains, on the rows that it never sees: reconstruction, L0, and what its latents do.
+
+As a training step computes it, in --compute_dtype; BatchTopK keeps k latents a row over each batch. `jaxsae evaluate`
+judges the finished dictionary, in float32 and by its inference threshold, on the same rows.
+"""
+
+from functools import cached_property, lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from jaxsae import processes
+from jaxsae.dictionary import SPECS, Batch, Method, Params
+from jaxsae.parallel import DATA, MODEL, rows_at_once, shardings
+from jaxsae.store import select
+from jaxsae.training.setup import Setup
+from jaxsae.training.state import TrainState, trained_params
+from jaxsae.training.step import in_trainer_units
+
+RARE, DENSE = 1e-4, 0.1  # shares of a window's rows: below, a latent counts as rare, above, as dense
+
+
+class HeldOut:
+    """Judges states of one run on its held-out rows, in whole batches; the last few rows may be left out."""
+
+    def __init__(self, setup: Setup):
+        self._setup = setup
+        available = [(0, setup.rows)] if setup.shards else setup.store.available
+        ranges = select(available, setup.rows - setup.holdout, setup.rows)
+        self._size = rows_at_once(setup.holdout, setup.config.batch_size, setup.mesh)
+        self.rows = setup.holdout - setup.holdout % self._size
+        self._ranges = select(ranges, 0, self.rows)
+
+    def __call__(self, state: TrainState) -> dict[str, float | int]:
+        """The figures of a state, by the names they have in metrics.jsonl; none where no rows are held out or there yet."""
+        if not self.rows or not processes.from_first("held-out rows", self._are_there):
+            return {}
+        setup = self._setup
+        judge = _judge(setup.method, self._size, setup.config.compute_dtype, setup.mesh)
+        params, sums = trained_params(state, setup.config.ema_decay, setup.method), np.zeros(2)
+        counts = _no_counts(setup.config.method.width, setup.mesh)
+        for first in range(0, self.rows, self._size):
+            batch_sums, counts = judge(params, counts, self._batch(first), state.mean, state.scale)
+            sums += np.asarray(batch_sums, np.float64)
+        squared_error, active = sums
+        never, rare, dense = np.asarray(_classes(counts, self.rows, setup.mesh)) / setup.config.method.width
+        variance = self._variance * float(state.scale) ** 2
+        return {
+            "held_out_rows": self.rows,
+            "held_out_fvu": squared_error / variance if variance > 0 else float("nan"),
+            "held_out_l0": active / self.rows,
+            "held_out_dead_fraction": float(never),
+            "held_out_rare_fraction": float(rare),
+            "held_out_dense_fraction": float(dense),
+        }
+
+    def _are_there(self) -> bool:
+        shards = self._setup.shards
+        return shards is None or shards.has(self._ranges)
+
+    def _read(self, first: int, last: int) -> np.ndarray:
+        store, site = self._setup.store, self._setup.site
+        return np.concatenate([store.read(site, *part) for part in select(self._ranges, first, last)])
+
+    def _batch(self, first: int) -> jax.Array:
+        rows = self._read(first, first + self._size)
+        return jax.make_array_from_callback(rows.shape, self._setup.row_sharding, lambda place: rows[place])
+
+    @cached_property
+    def _variance(self) -> float:
+        """Sum over the rows of ||x - their mean||^2, in units of the activations."""
+        rows = [np.float64(self._read(first, first + self._size)) for first in range(0, self.rows, self._size)]
+        mean = sum(part.sum(0) for part in rows) / self.rows
+        return float(sum(np.square(part - mean).sum() for part in rows))
+
+
+def words(figures: dict[str, Any]) -> str:
+    """The figures in a line for people; empty where there are none."""
+    if not figures:
+        return ""
+    return (
+        f"held-out rows ({figures['held_out_rows']:,}): fvu {figures['held_out_fvu']:.4g}, latents that fire on none of "
+        f"them {figures['held_out_dead_fraction']:.1%}, on fewer than 1 in 10,000 {figures['held_out_rare_fraction']:.1%}, "
+        f"on more than 1 in 10 {figures['held_out_dense_fraction']:.1%}"
+    )
+
+
+@lru_cache(8)
+def _judge(method: Method, rows: int, dtype: str, mesh: Mesh):
+    """The compiled function (params, counts [n], x [rows, d], mean, scale) -> ([squared error, active], counts)."""
+    specs = (SPECS, P(MODEL), P(DATA, None), P(), P())
+    device = partial(_device_judge, method=method, rows=rows, dtype=dtype)
+    sharded = jax.shard_map(device, mesh=mesh, in_specs=specs, out_specs=(P(), P(MODEL)), check_vma=False)
+    out = shardings(mesh, (P(), P(MODEL)))
+    return jax.jit(sharded, in_shardings=shardings(mesh, specs), out_shardings=out, donate_argnums=1)
+
+
+def _device_judge(params: Params, counts, x, mean, scale, *, method: Method, rows: int, dtype: str):
+    dead = jnp.zeros(counts.shape, bool)
+    batch = Batch(x=in_trainer_units(x, mean, scale, dtype), dead=dead, rows=rows, step_fraction=1.0, firing=0.0)
+    report = method.loss(params, batch, use_aux=False)[1]
+    return jnp.stack([report.squared_error, report.active.astype(jnp.float32)]), counts + report.firings
+
+
+def _no_counts(width: int, mesh: Mesh) -> jax.Array:
+    return jax.jit(partial(jnp.zeros, (width,), jnp.int32), out_shardings=shardings(mesh, P(MODEL)))()
+
+
+def _classes(counts: jax.Array, rows: int, mesh: Mesh) -> jax.Array:
+    """int32 [3]: latents that fire on none of `rows` rows, on fewer than RARE of them, on more than DENSE."""
+    # Compared with whole numbers: float32 would not tell 10 of 100 from 10.000001.
+    few, many = int(np.ceil(RARE * rows)), int(np.floor(DENSE * rows))
+    count = lambda c: jnp.stack([(c == 0).sum(), (c < few).sum(), (c > many).sum()])
+    return jax.jit(count, out_shardings=shardings(mesh, P()))(counts)

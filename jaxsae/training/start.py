@@ -1,0 +1,117 @@
+"""How a run starts: the length of the encoder, and biases where the rows are not centred.
+
+The encoder starts as the decoder's transpose times one number. In an overcomplete dictionary the k best projections of
+a row overlap: at unit length their sum overshoots, twice and more, and Adam, whose steps are as long as the rate,
+spends the run walking back. With y(x) the reconstruction of a unit-length start, and b_dec the mean of the rows, the
+encoder is multiplied by the c for which c y(x) is nearest to x:
+
+    c = argmin_c E ||x - c y(x)||^2 = E <x, y(x)> / E ||y(x)||^2
+
+The selection does not depend on c, since latents are positively homogeneous while biases are 0. Gao et al. (2406.04093)
+divide, in their code, by the mean length of the reconstructions of random unit vectors: the same idea for rows that
+know no direction, and what is done here where the rows give no number.
+"""
+
+import dataclasses
+import math
+from functools import lru_cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from jaxsae.dictionary import SPECS, Batch, Method, Params
+from jaxsae.parallel import DATA, batch_sharding, rows_at_once, shardings, sum_over_data
+from jaxsae.store import Store, select
+
+ROWS, PIECES = 4096, 16  # that the start is fitted to; stretches of the store that they come from
+FEWEST = 64  # rows below which they say too little
+BITS = 8  # of the scale that are kept: the order in which a mesh adds up does not show in them
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What was fitted.
+
+    Attributes:
+      scale: of the encoder's rows, over the decoder's. by: how it was found.
+    """
+
+    scale: float
+    by: str = "as --start_scale says"
+
+    def __str__(self) -> str:
+        return f"the encoder starts as its decoder's transpose times {self.scale:.4g}, {self.by}"
+
+
+def sample(store: Store, site: str, ranges: list[tuple[int, int]]) -> np.ndarray:
+    """float32 [at most ROWS, d]: finite rows out of `ranges`, in stretches that are spread evenly over them."""
+    total = sum(stop - start for start, stop in ranges)
+    each = -(-min(ROWS, total) // PIECES)
+    firsts = sorted({min(total * i // PIECES, total - each) for i in range(PIECES)})
+    rows = np.concatenate(
+        [store.read(site, *r) for first in firsts for r in select(ranges, first, first + each)]
+    ).astype(np.float32)
+    return rows[np.isfinite(rows).all(1)][:ROWS]
+
+
+def fit_start(params: Params, x: np.ndarray, method: Method, mesh: Mesh, batch_size: int, seed: int) -> Start:
+    """The scale of the encoder's rows.
+
+    Args:
+      params: those of a start whose encoder is its decoder's transpose, sharded over `mesh`; biases 0.
+      x: [rows, d], centred and scaled. batch_size: rows that go through at once.
+      seed: of the random vectors that stand in for rows which give no scale.
+    """
+    used = x[: len(x) - len(x) % rows_at_once(len(x), batch_size, mesh)] if len(x) >= FEWEST else x[:0]
+    scale = _fit(params, used, method, mesh, batch_size) if len(used) else None
+    if scale is not None:
+        return Start(scale, f"fitted to {len(used):,} rows")
+    why = "the rows of the store are all equal" if len(used) else f"there are {len(x)} finite rows, fewer than {FEWEST}"
+    unit = np.random.default_rng(seed).normal(size=(256, x.shape[1])).astype(np.float32)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    scale = _fit(params, unit, method, mesh, batch_size) or 1.0
+    return Start(scale, f"fitted to random unit vectors: {why}")
+
+
+def _fit(params: Params, x: np.ndarray, method: Method, mesh: Mesh, batch_size: int) -> float | None:
+    """E <x, y> / E ||y||^2, to BITS bits; None where it is not a positive number."""
+    size = rows_at_once(len(x), batch_size, mesh)
+    products, place = _products(method, size, mesh), batch_sharding(mesh)
+    sums = np.zeros(2)
+    for first in range(0, len(x) - size + 1, size):
+        part = x[first : first + size]
+        rows = jax.make_array_from_callback(part.shape, place, lambda index, part=part: part[index])
+        sums += np.asarray(products(params, rows), np.float64)
+    along, length = sums
+    if not (np.isfinite(sums).all() and along > 0 and length > 0):
+        return None
+    mantissa, exponent = math.frexp(along / length)
+    return math.ldexp(round(mantissa * 2**BITS), exponent - BITS)
+
+
+@lru_cache(8)
+def _products(method: Method, rows: int, mesh: Mesh):
+    """The compiled function (params, x [rows, d]) -> [sum <x, y>, sum ||y||^2]."""
+
+    def device(params: Params, x: jax.Array) -> jax.Array:
+        batch = Batch(x=x, dead=jnp.zeros(params.b_enc.shape, bool), rows=rows)
+        y = method.reconstruct(params, batch)
+        return sum_over_data(jnp.stack([(x * y).sum(), jnp.square(y).sum()]))
+
+    specs = (SPECS, P(DATA, None))
+    sharded = jax.shard_map(device, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False)
+    return jax.jit(sharded, in_shardings=shardings(mesh, specs), out_shardings=shardings(mesh, P()))
+
+
+@partial(jax.jit, donate_argnums=0, static_argnames="pre_bias")
+def started(params: Params, scale: jax.Array, mean: jax.Array, pre_bias: bool) -> Params:
+    """The parameters of a start, in place: the encoder scaled, b_dec the mean [d] of the rows as the trainer sees them.
+
+    Where b_dec is not subtracted from the input (`pre_bias`), b_enc does that: -W_enc mean.
+    """
+    W_enc = params.W_enc * scale
+    b_enc = params.b_enc if pre_bias else params.b_enc - (W_enc * mean).sum(-1)
+    return params.replace(W_enc=W_enc, b_enc=b_enc, b_dec=params.b_dec + mean)
