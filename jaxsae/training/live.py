@@ -15,10 +15,10 @@ from jaxsae.files import write_json
 from jaxsae.numbers import short
 from jaxsae.progress import Progress, is_first_process, say
 from jaxsae.training.averaged import threshold_of_average
-from jaxsae.training.checkpoint import Checkpoints
+from jaxsae.training.checkpoint import Checkpoints, read_metadata
 from jaxsae.training.held_out import HeldOut, words
 from jaxsae.training.metrics import MetricsLog, Speed
-from jaxsae.training.run import AVERAGE_THRESHOLD
+from jaxsae.training.run import AVERAGE_THRESHOLD, CHECKPOINTS, check_same_rate
 from jaxsae.training.setup import Setup
 from jaxsae.training.state import TrainState
 from jaxsae.training.step import StepMetrics
@@ -37,10 +37,13 @@ class LiveRun:
         """Restores the newest checkpoint, or makes a fresh state.
 
         Raises:
-          InputError: a damaged checkpoint.
+          InputError: a damaged checkpoint, or the run was begun at another default rate.
         """
         self.setup, self.workdir, self._checkpoints, self._bar = setup, workdir, checkpoints, bar
         self.done = self.taken = checkpoints.latest or 0
+        if self.done:
+            metadata = read_metadata(workdir / CHECKPOINTS, self.done)[1]
+            check_same_rate(workdir, setup.config, metadata, setup.program.peak_rate)
         with processes.busy("making or restoring the state"):
             self.state: TrainState = (
                 checkpoints.restore(self.done, setup.abstract) if self.done else setup.fresh_state(say)

@@ -72,12 +72,17 @@ class Program:
         shape = self.config.batch_size, self.d_model
         return jax.ShapeDtypeStruct(shape, self.batch_dtype, sharding=batch_sharding(self.mesh))
 
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate between rise and fall."""
+        method = self.config.method
+        return peak_rate(self.config.optimization, self.method.default_learning_rate(), method.width)
+
     @cached_property
     def pace(self) -> Pace:
         """What the step takes from the flags as it runs, on every device."""
-        config, optimization = self.config, self.config.optimization
-        peak = peak_rate(optimization, self.method.default_learning_rate(), config.method.width)
-        numbers = Pace(schedule(optimization, peak, config.steps), np.int32(min(config.dead_window, SINCE_LIMIT)))
+        lengths = schedule(self.config.optimization, self.peak_rate, self.config.steps)
+        numbers = Pace(lengths, np.int32(min(self.config.dead_window, SINCE_LIMIT)))
         place = NamedSharding(self.mesh, P())
         return jax.tree.map(lambda n: jax.make_array_from_callback((), place, lambda _: n), numbers)
 

@@ -1,5 +1,6 @@
 """The directory of a run: its flag file, its metrics, its checkpoints; and a dictionary out of it."""
 
+import math
 import socket
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,27 @@ def save_dictionary(run: str | Path, dictionary: Dictionary) -> None:
 def checkpoint_metadata(method: MethodConfig, d_model: int, ema_decay: float, dictionary: dict[str, Any]) -> dict:
     """What a checkpoint says besides its arrays."""
     return {"method": to_dict(method), "d_model": d_model, "ema_decay": ema_decay, "dictionary": dictionary}
+
+
+def check_same_rate(workdir: Path, config: TrainConfig, metadata: dict[str, Any], rate: float) -> None:
+    """Refuses to go on at another default rate than a run was begun with.
+
+    Args:
+      metadata: of the run's checkpoint. rate: the peak rate that the run would go on with.
+
+    Raises:
+      InputError: no --learning_rate is given, and the law of the default was another one.
+    """
+    width, relu = config.method.width, config.method.architecture == "relu"
+    old = 5e-5 if relu else 2e-4 / (width / 2**14) ** 0.5  # the law before checkpoints said their rate
+    if config.optimization.optimizer == "sign":
+        old = 5e-3 / (width / 2**14) ** 0.5
+    began = metadata["dictionary"].get("learning_rate", old)
+    if config.optimization.learning_rate is None and not math.isclose(began, rate, rel_tol=1e-6):
+        raise InputError(
+            f"--workdir={workdir}: was begun with the default rate of an older jaxsae, {began:.9g}; today's is {rate:.9g}. "
+            f"To go on with it, write --learning_rate={began:.9g} into {workdir / FLAGS} and give the same flag."
+        )
 
 
 def initial_params(run: str, config: TrainConfig, normalization: Normalization, mesh: Mesh) -> Params:

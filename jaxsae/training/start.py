@@ -15,6 +15,7 @@ know no direction, and what is done here where the rows give no number.
 import dataclasses
 import math
 from functools import lru_cache, partial
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -50,11 +51,10 @@ def sample(store: Store, site: str, ranges: list[tuple[int, int]]) -> np.ndarray
     """float32 [at most ROWS, d]: finite rows out of `ranges`, in stretches that are spread evenly over them."""
     total = sum(stop - start for start, stop in ranges)
     each = -(-min(ROWS, total) // PIECES)
-    firsts = sorted({min(total * i // PIECES, total - each) for i in range(PIECES)})
-    rows = np.concatenate(
-        [store.read(site, *r) for first in firsts for r in select(ranges, first, first + each)]
-    ).astype(np.float32)
-    return rows[np.isfinite(rows).all(1)][:ROWS]
+    bounds = [total * i // PIECES for i in range(PIECES + 1)]
+    stretches = [r for low, high in pairwise(bounds) for r in select(ranges, low, min(low + each, high))]
+    rows = np.concatenate([store.read(site, *stretch) for stretch in stretches]).astype(np.float32)
+    return rows[np.isfinite(rows).all(1)]
 
 
 def fit_start(params: Params, x: np.ndarray, method: Method, mesh: Mesh, batch_size: int, seed: int) -> Start:

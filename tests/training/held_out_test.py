@@ -1,0 +1,79 @@
+"""A run is judged on its held-out rows at every checkpoint, as `jaxsae evaluate` will judge it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxsae.evaluate import EvaluateConfig, evaluate
+from jaxsae.training import train
+from jaxsae.training.held_out import RARE, HeldOut
+from jaxsae.training.setup import Setup
+
+NAMES = {"held_out_fvu", "held_out_l0", "held_out_rows"}
+
+
+@pytest.mark.parametrize("mesh", [(1, 1), (2, 4), (4, 2)])
+def test_held_out_figures_are_those_of_evaluate(configure, metrics, mesh):
+    config = configure(steps=6, mesh=mesh, holdout_rows=256, checkpoint_every=4)
+    dictionary = train(config)
+    lines = [line for line in metrics(config) if "held_out_fvu" in line]
+    assert [line["step"] for line in lines] == [4, 6] and all(NAMES <= set(line) for line in lines)
+    found = evaluate(EvaluateConfig(run=config.workdir), dictionary)["reconstruction"]
+    assert lines[-1]["held_out_rows"] == found["rows"] == 256
+    for ours, theirs in (("fvu", "fvu"), ("l0", "l0"), ("dead_fraction",) * 2, ("rare_fraction",) * 2, ("dense_fraction",) * 2):
+        assert lines[-1][f"held_out_{ours}"] == pytest.approx(found[theirs], rel=1e-4), ours
+    assert lines[0]["held_out_fvu"] > lines[-1]["held_out_fvu"]
+
+
+def test_a_checkpoint_off_the_log_has_a_line_too(configure, metrics):
+    config = configure(steps=6, log_every=5, checkpoint_every=4)
+    train(config)
+    assert [(line["step"], "held_out_fvu" in line) for line in metrics(config)] == [(4, True), (5, False), (6, True)]
+
+
+def test_rows_that_do_not_fill_equal_pieces_are_left_out_and_counted(configure, metrics):
+    config = configure(steps=1, holdout_rows=131, mesh=(2, 4))
+    train(config)
+    assert metrics(config)[-1]["held_out_rows"] == 126  # three pieces of 42
+
+
+def test_without_held_out_rows_there_are_no_such_figures(configure, metrics):
+    config = configure(steps=1, holdout_rows=0)
+    train(config)
+    assert not any(name.startswith("held_out") for name in metrics(config)[-1])
+
+
+def test_the_board_has_held_out_figures_of_their_own(configure):
+    config = configure(steps=1)
+    train(config)
+    (events,) = Path(config.workdir, "tensorboard").glob("events*")
+    assert b"held_out/fvu" in events.read_bytes() and b"train/held_out" not in events.read_bytes()
+
+
+def test_the_closing_line_names_the_windows(configure, capsys):
+    config = configure(steps=2, dead_tokens=100)
+    train(config)
+    closing = capsys.readouterr().err.splitlines()[-1]
+    assert "in 100 rows" in closing and "held-out rows (64)" in closing and "fewer than 1 in 10,000" in closing
+    line = json.loads(Path(config.workdir, "metrics.jsonl").read_text().splitlines()[-1])
+    assert line["dead_window"] == 100
+
+
+def test_classes_count_latents_by_rows(configure):
+    """On the held-out rows themselves, by hand."""
+    config = configure(steps=1, ema_decay=0.0, mesh=(2, 4))
+    train(config)
+    setup = Setup.of(config)
+    state = setup.fresh_state()
+    found = HeldOut(setup)(state)
+    params = [np.asarray(a, np.float64) for a in (state.params.W_enc, state.params.b_enc)]
+    x = setup.store.read(setup.site, setup.rows - setup.holdout, setup.rows).astype(np.float64)
+    y = (x - setup.normalization.mean) * setup.normalization.scale
+    pre = y @ params[0].T + params[1]
+    chosen = np.argsort(-pre, 1)[:, :4]
+    count = np.bincount(chosen[np.take_along_axis(pre, chosen, 1) > 0], minlength=64)
+    assert found["held_out_dead_fraction"] == (count == 0).mean() > 0
+    assert found["held_out_rare_fraction"] == (count < RARE * len(x)).mean()
+    assert found["held_out_dense_fraction"] == (count > 0.1 * len(x)).mean() > 0
