@@ -34,7 +34,7 @@ class TimedStep:
     def __init__(self, config: BenchmarkConfig, mesh: Mesh):
         self.config, self.mesh = config, mesh
         self.method = make_method(config.method)
-        optimizer = make_optimizer(config.optimization, config.seed)
+        optimizer = make_optimizer(config.optimization, config.seed, self.method.unit_decoder)
         init = make_init(self.method, optimizer, config.d_model, ema=False)
         abstract = abstract_state(init, config.d_model, mesh)
         check_fits(

@@ -9,7 +9,9 @@ from jaxsae.dictionary import MethodConfig
 # What a resumed run may change: where and how often, never what is computed.
 FREE_ON_RESUME = ("mesh", "checkpoint_every", "keep_checkpoints", "log_every", "prefetch", "on_nan", "keep_bytes")
 
-FIRINGS = 400  # of a latent of average frequency, in the rows after which one that did not fire counts as dead
+# The rows after which a latent that did not fire counts as dead: as many as a latent of average frequency fires on this
+# often, and at least so many batches.
+FIRINGS, FEWEST_BATCHES, MOST_ROWS = 200, 8, 10_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +24,9 @@ class OptimizerConfig:
         "adam_factored: float32 momentum and a second moment of one number a row, 4; sign: no moments, 0",
     )
     learning_rate: float | None = option(None, "peak rate; default: the method's own, from the width")
+    decoder_rate: float | None = option(
+        None, "rate of the decoder's rows over that of all else; default: 4 where they have length 1, else 1"
+    )
     warmup_fraction: float = option(0.05, "share of the steps over which the rate rises from 0")
     decay_fraction: float = option(0.2, "share of the steps, at the end, over which the rate falls to 0")
     b1: float = option(0.9, "decay of the first moment")
@@ -33,7 +38,7 @@ class OptimizerConfig:
     clip_norm: float | None = option(None, "largest norm of the whole gradient; default: no clipping")
 
     def __post_init__(self):
-        check_positive(self, "learning_rate", "epsilon", "clip_norm")
+        check_positive(self, "learning_rate", "decoder_rate", "epsilon", "clip_norm")
         for name in ("warmup_fraction", "decay_fraction"):
             value = getattr(self, name)
             check(0 <= value <= 1, name, value, "must be between 0 and 1")
@@ -71,7 +76,7 @@ class TrainConfig:
     dead_tokens: int | None = option(
         None,
         "rows without firing after which a latent counts as dead; default: those in which a latent of average frequency "
-        "fires 400 times (400 width / k), at most 10,000,000",
+        "fires 200 times (200 width / k), at least 8 batches, at most 10,000,000",
     )
     ema_decay: float = option(0.0, "decay of an average of the weights that is saved beside them; 0: none")
     on_nan: Literal["stop", "skip"] = option(
@@ -126,8 +131,10 @@ class TrainConfig:
         """Rows without firing after which a latent counts as dead."""
         if self.dead_tokens is not None:
             return self.dead_tokens
-        active = self.method.width if self.method.architecture == "relu" else self.method.k
-        return min(10_000_000, -(-FIRINGS * self.method.width // active))
+        if self.method.architecture == "relu":  # how many latents are active is not known, and nothing hangs on it
+            return MOST_ROWS
+        rows = -(-FIRINGS * self.method.width // self.method.k)
+        return min(MOST_ROWS, max(rows, FEWEST_BATCHES * self.batch_size))
 
     @property
     def calibration_steps(self) -> int:

@@ -59,16 +59,32 @@ def peak_rate(config: OptimizerConfig, method_default: float, width: int) -> flo
     return 5e-3 / (width / 2**14) ** 0.5 if config.optimizer == "sign" else method_default
 
 
-def make_optimizer(config: OptimizerConfig, seed: int) -> optax.GradientTransformation:
-    """The gradient -> a direction to be multiplied by minus the rate.
+UNIT_DECODER_RATE = 4.0  # of decoder rows of length 1, over the rate of all else (BUILD_NOTES, The start and the rates)
+
+
+def decoder_rate(config: OptimizerConfig, unit_decoder: bool) -> float:
+    """Rate of the decoder's rows over that of all else, that flags and the method come to."""
+    return config.decoder_rate or (UNIT_DECODER_RATE if unit_decoder else 1.0)
+
+
+def make_optimizer(config: OptimizerConfig, seed: int, unit_decoder: bool = True) -> optax.GradientTransformation:
+    """The gradient -> a direction to be multiplied by minus the rate; W_dec's is longer by the decoder's rate.
 
     References: Kingma & Ba (1412.6980); Shazeer & Stern (1804.04235) for the factored second moment.
     """
     if config.optimizer == "sign":
         sign = lambda gradient, state, params=None, **_: (jax.tree.map(jnp.sign, gradient), state)
-        return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), sign)
-    dtype = jnp.bfloat16 if config.optimizer == "adam_bf16" else jnp.float32
-    return _adam(config, dtype, config.optimizer == "adam_factored", seed)
+        chosen = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), sign)
+    else:
+        dtype = jnp.bfloat16 if config.optimizer == "adam_bf16" else jnp.float32
+        chosen = _adam(config, dtype, config.optimizer == "adam_factored", seed)
+    factor = decoder_rate(config, unit_decoder)
+
+    def update(gradient: Params, state, params=None, **rows):
+        direction, state = chosen.update(gradient, state, params, **rows)
+        return direction.replace(W_dec=factor * direction.W_dec), state
+
+    return optax.GradientTransformationExtraArgs(chosen.init, update)
 
 
 def _adam(config: OptimizerConfig, dtype, factored: bool, seed: int) -> optax.GradientTransformation:

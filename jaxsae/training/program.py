@@ -41,7 +41,7 @@ class Program:
     @cached_property
     def optimizer(self) -> optax.GradientTransformation:
         """The optimiser that the flags name."""
-        return make_optimizer(self.config.optimization, self.config.seed)
+        return make_optimizer(self.config.optimization, self.config.seed, self.method.unit_decoder)
 
     @cached_property
     def init(self):

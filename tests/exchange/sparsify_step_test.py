@@ -5,6 +5,7 @@ They agree to rounding once what differs by decision is made equal, and each of 
 - the loss is divided by the mean square of all rows, a constant; sparsify divides by the variance of each batch;
 - b_dec starts at the mean of the store (0 where rows are centred); sparsify's at the mean of the first batch;
 - the encoder starts at a length fitted to rows (`training/start.py`); sparsify's at torch's default, 0.58;
+- the decoder's rows have a rate of their own (`training/optimizer.py`); sparsify's have that of all else;
 - Adam's epsilon is that of 2406.04093; sparsify has torch's 1e-8;
 - AuxK's loss is divided by the residual it models and reaches the encoder (2406.04093); sparsify divides it by the
   variance of the rows, and its encoder's backward pass drops it.
@@ -77,7 +78,7 @@ def theirs(coder, batches, variance=None, epsilon=EPSILON):
 def ours(coder, batches):
     """The same of our step, from the same weights."""
     mesh = make_mesh((1, 1), jax.devices()[:1])
-    method, config = make_method(MethodConfig(width=WIDTH, k=K, aux_coefficient=0.0)), OptimizerConfig(epsilon=EPSILON)
+    method, config = make_method(MethodConfig(width=WIDTH, k=K, aux_coefficient=0.0)), OptimizerConfig(epsilon=EPSILON, decoder_rate=1.0)
     optimizer = make_optimizer(config, 0)
     init = make_init(method, optimizer, D, ema=False)
     state = create_state(init, 0, Normalization.identity(D), mesh)

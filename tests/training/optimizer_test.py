@@ -31,9 +31,9 @@ def on_mesh(function, shape, in_specs, out_specs):
     return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False))
 
 
-def directions(name, shape, **settings):
+def directions(name, shape, unit_decoder=False, **settings):
     """The directions of a few steps, and the last moments."""
-    optimizer = make_optimizer(OptimizerConfig(optimizer=name, **settings), seed=3)
+    optimizer = make_optimizer(OptimizerConfig(optimizer=name, **settings), 3, unit_decoder)
     state = optimizer.init(gradients()[0])
     specs = MOMENTS if isinstance(state, Moments) else P()
 
@@ -75,6 +75,17 @@ def test_the_factored_second_moment_is_the_mean_square_of_a_row(shape):
 def test_sign_keeps_the_sign_alone():
     found, _ = directions("sign", (1, 8))
     jax.tree.map(lambda d, g: np.testing.assert_array_equal(d, np.sign(g)), found[2], gradients()[2])
+
+
+@pytest.mark.parametrize("name", ["adam", "adam_bf16", "adam_factored", "sign"])
+def test_decoder_rows_of_length_1_have_a_rate_of_their_own(name):
+    plain, _ = directions(name, (1, 1))
+    for factor, settings in ((4, {}), (2.5, {"decoder_rate": 2.5})):
+        found, _ = directions(name, (1, 1), unit_decoder=True, **settings)
+        for ours, theirs in zip(found, plain, strict=True):
+            np.testing.assert_allclose(ours.W_dec, factor * theirs.W_dec, rtol=1e-6)
+            np.testing.assert_array_equal(ours.W_enc, theirs.W_enc)
+            np.testing.assert_array_equal(ours.b_dec, theirs.b_dec)
 
 
 @on_meshes
