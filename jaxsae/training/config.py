@@ -9,9 +9,9 @@ from jaxsae.dictionary import MethodConfig
 # What a resumed run may change: where and how often, never what is computed.
 FREE_ON_RESUME = ("mesh", "checkpoint_every", "keep_checkpoints", "log_every", "prefetch", "on_nan", "keep_bytes")
 
-# The rows after which a latent that did not fire counts as dead: as many as a latent of average frequency fires on this
-# often, and at least so many batches.
-FIRINGS, FEWEST_BATCHES, MOST_ROWS = 200, 8, 10_000_000
+# The rows after which a latent that did not fire counts as dead: those in which one of average frequency fires so often,
+# no more than such a part of the run, which is to see it revived, nor than 2406.04093 has; but so many batches.
+FIRINGS, PARTS_OF_RUN, MOST_ROWS, FEWEST_BATCHES = 200, 40, 10_000_000, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ class TrainConfig:
     dead_tokens: int | None = option(
         None,
         "rows without firing after which a latent counts as dead; default: those in which a latent of average frequency "
-        "fires 200 times (200 width / k), at least 8 batches, at most 10,000,000",
+        "fires 200 times (200 width / k), at most 1/40 of --tokens and 10,000,000, at least 8 batches",
     )
     ema_decay: float = option(0.0, "decay of an average of the weights that is saved beside them; 0: none")
     on_nan: Literal["stop", "skip"] = option(
@@ -133,8 +133,8 @@ class TrainConfig:
             return self.dead_tokens
         if self.method.architecture == "relu":  # how many latents are active is not known, and nothing hangs on it
             return MOST_ROWS
-        rows = -(-FIRINGS * self.method.width // self.method.k)
-        return min(MOST_ROWS, max(rows, FEWEST_BATCHES * self.batch_size))
+        rows = min(FIRINGS * self.method.width // self.method.k, self.tokens // PARTS_OF_RUN, MOST_ROWS)
+        return max(rows, FEWEST_BATCHES * self.batch_size)
 
     @property
     def calibration_steps(self) -> int:

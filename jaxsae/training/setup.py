@@ -188,6 +188,7 @@ class Setup:
             return Start(self.config.start_scale)
         if self.shards:  # the rows that every run of this store has from the first
             ranges = [(0, min(self.shards.window_rows, self.rows - self.holdout))]
+            self.shards.has(ranges)  # says so where they were removed
         else:
             ranges = select(self.store.available, 0, self.rows - self.holdout)
         rows = sample(self.store, self.site, ranges)
