@@ -34,8 +34,8 @@ class QuickstartConfig:
     k: int = option(32, "active latents of each row")
     batch_size: int = option(2048, "rows of a step")
     steps: int = option(3000, "training steps")
-    learning_rate: float = option(3e-3, "peak rate")
-    dead_tokens: int = option(400_000, "rows without firing after which a latent counts as dead")
+    learning_rate: float | None = option(None, "peak rate; default: that of `jaxsae train`")
+    dead_tokens: int | None = option(None, "rows without firing after which a latent counts as dead; default: as above")
     seed: int = option(0, "of games, weights and order")
 
     def __post_init__(self):

@@ -27,7 +27,7 @@ class ReluL1(MethodBase):
     def init(self, key: jax.Array, d_model: int) -> Params:
         return tied_init(key, self.config.width, d_model, norm=0.1)
 
-    def default_learning_rate(self) -> float:
+    def default_learning_rate(self, d_model: int, steps: int) -> float:
         return 5e-5
 
     def loss(self, params: Params, batch: Batch, use_aux: bool) -> tuple[jax.Array, Report]:

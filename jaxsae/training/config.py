@@ -23,9 +23,9 @@ class OptimizerConfig:
         "adam: float32 moments, 8 bytes a parameter; adam_bf16: bfloat16 moments with stochastic rounding, 4; "
         "adam_factored: float32 momentum and a second moment of one number a row, 4; sign: no moments, 0",
     )
-    learning_rate: float | None = option(None, "peak rate; default: the method's own, from the width")
+    learning_rate: float | None = option(None, "peak rate; default: the method's own, from d_model, width and steps")
     decoder_rate: float | None = option(
-        None, "rate of the decoder's rows over that of all else; default: 4 where they have length 1, else 1"
+        None, "rate of the decoder's rows over that of all else; default: 4 where they have length 1 and --optimizer is Adam's, else 1"
     )
     warmup_fraction: float = option(0.05, "share of the steps over which the rate rises from 0")
     decay_fraction: float = option(0.2, "share of the steps, at the end, over which the rate falls to 0")

@@ -64,7 +64,8 @@ UNIT_DECODER_RATE = 4.0  # of decoder rows of length 1, over the rate of all els
 
 def decoder_rate(config: OptimizerConfig, unit_decoder: bool) -> float:
     """Rate of the decoder's rows over that of all else, that flags and the method come to."""
-    return config.decoder_rate or (UNIT_DECODER_RATE if unit_decoder else 1.0)
+    of_its_own = unit_decoder and config.optimizer != "sign"  # whose rate is sparsify's, found for all weights alike
+    return config.decoder_rate or (UNIT_DECODER_RATE if of_its_own else 1.0)
 
 
 def make_optimizer(config: OptimizerConfig, seed: int, unit_decoder: bool = True) -> optax.GradientTransformation:

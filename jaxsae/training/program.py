@@ -75,8 +75,8 @@ class Program:
     @property
     def peak_rate(self) -> float:
         """The learning rate between rise and fall."""
-        method = self.config.method
-        return peak_rate(self.config.optimization, self.method.default_learning_rate(), method.width)
+        default = self.method.default_learning_rate(self.d_model, self.config.steps)
+        return peak_rate(self.config.optimization, default, self.config.method.width)
 
     @cached_property
     def pace(self) -> Pace:

@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from jaxsae.dictionary import SPECS, Params
+from jaxsae.dictionary import SPECS, MethodConfig, Params, make_method
 from jaxsae.errors import InputError
 from jaxsae.parallel import MODEL, make_mesh
 from jaxsae.training.config import OptimizerConfig
@@ -80,7 +80,7 @@ def test_sign_keeps_the_sign_alone():
 @pytest.mark.parametrize("name", ["adam", "adam_bf16", "adam_factored", "sign"])
 def test_decoder_rows_of_length_1_have_a_rate_of_their_own(name):
     plain, _ = directions(name, (1, 1))
-    for factor, settings in ((4, {}), (2.5, {"decoder_rate": 2.5})):
+    for factor, settings in ((1 if name == "sign" else 4, {}), (2.5, {"decoder_rate": 2.5})):
         found, _ = directions(name, (1, 1), unit_decoder=True, **settings)
         for ours, theirs in zip(found, plain, strict=True):
             np.testing.assert_allclose(ours.W_dec, factor * theirs.W_dec, rtol=1e-6)
@@ -167,7 +167,13 @@ def test_a_schedule_without_warm_up_and_decay_is_constant():
     assert [float(rate(np.int32(step))) for step in range(3)] == [0.5] * 3
 
 
-def test_the_peak_rate_is_the_flag_or_falls_with_the_root_of_the_width():
+def test_the_default_rate_falls_with_d_model_width_and_steps():
+    rate = lambda d, width, steps: make_method(MethodConfig(width=width)).default_learning_rate(d, steps)
+    assert rate(64, 2048, 1000) == 6e-3 and rate(64, 2048, 16_000) == pytest.approx(3e-3)
+    assert rate(64, 32_768, 1000) == pytest.approx(3e-3) and rate(256, 1024, 2000) == pytest.approx(3e-3)
+
+
+def test_the_peak_rate_is_the_flag_or_the_methods_own():
     assert peak_rate(OptimizerConfig(learning_rate=0.1), 1e-4, 2**14) == 0.1
     assert peak_rate(OptimizerConfig(), 1e-4, 2**14) == 1e-4
     assert peak_rate(OptimizerConfig(optimizer="sign"), 1e-4, 2**16) == pytest.approx(2.5e-3)
