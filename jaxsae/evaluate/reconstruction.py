@@ -106,7 +106,8 @@ def evaluate(context: Context) -> dict[str, Any]:
     Returns:
       `rows`, `held_out`, `fvu`, `explained_variance`, `mse` (a dimension), `gamma`, `gamma_uncentred`, `cosine`,
       `cosine_centred`, `l0`, `dead_fraction`, `rare_fraction` and `dense_fraction` (shares of the latents: those that
-      fire on none of these rows, on fewer than 1 in 10,000, on more than 1 in 10), `frequency_histogram`, and `baselines`: the mean alone, and the first l0 principal components.
+      fire on none of these rows, on fewer than 1 in 10,000, on more than 1 in 10), `frequency_histogram`, and
+      `baselines`: the mean alone, and the first l0 principal components.
     """
     moments, spectrum = _moments(context)
     dictionary = context.dictionary
@@ -153,8 +154,7 @@ def table(results: dict[str, Any]) -> list[str]:
     return [
         f"fvu {results['fvu']:.4f}   (mean 1, PCA with {pca['components']} components {pca['fvu']:.4f}; "
         f"{results['rows']:,} {seen})",
-        f"l0 {results['l0']:.2f}   gamma {number(results['gamma'])}   "
-        f"cosine {results['cosine']:.4f}",
+        f"l0 {results['l0']:.2f}   gamma {number(results['gamma'])}   cosine {results['cosine']:.4f}",
         f"of the latents, on these rows, {results['dead_fraction']:.2%} never fire, {results['rare_fraction']:.2%} on fewer "
         f"than 1 in 10,000, {results['dense_fraction']:.2%} on more than 1 in 10",
     ]

@@ -117,8 +117,15 @@ class LiveRun:
             self._watch(self.taken, metrics, self._judged if judge else None)
 
     def _judged(self) -> dict[str, float | int]:
+        """Of the last step's weights; none where held-out rows cannot be read: that is no reason to stop a run."""
         with processes.busy("judging by held-out rows"):
-            return self._held_out(self.state)
+            try:
+                return self._held_out(self.state)
+            except InputError as error:
+                if not processes.is_alone():
+                    raise  # the others wait for this one's part
+                say(f"held-out rows are left out: {error}")
+                return {}
 
     def _remove_shards(self) -> None:
         setup = self.setup
@@ -140,7 +147,9 @@ class _Watch:
         self._last: dict[str, float] = {}
         self._held_out: dict[str, float | int] = {}
 
-    def __call__(self, step: int, metrics: StepMetrics, judged: Callable[[], dict[str, float | int]] | None = None) -> None:
+    def __call__(
+        self, step: int, metrics: StepMetrics, judged: Callable[[], dict[str, float | int]] | None = None
+    ) -> None:
         """Takes the metrics of the `step`-th step, counted from 1; `judged` gives those of its weights."""
         config = self._setup.config
         metrics = jax.device_get(metrics)

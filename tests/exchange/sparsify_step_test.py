@@ -78,7 +78,10 @@ def theirs(coder, batches, variance=None, epsilon=EPSILON):
 def ours(coder, batches):
     """The same of our step, from the same weights."""
     mesh = make_mesh((1, 1), jax.devices()[:1])
-    method, config = make_method(MethodConfig(width=WIDTH, k=K, aux_coefficient=0.0)), OptimizerConfig(epsilon=EPSILON, decoder_rate=1.0)
+    method, config = (
+        make_method(MethodConfig(width=WIDTH, k=K, aux_coefficient=0.0)),
+        OptimizerConfig(epsilon=EPSILON, decoder_rate=1.0),
+    )
     optimizer = make_optimizer(config, 0)
     init = make_init(method, optimizer, D, ema=False)
     state = create_state(init, 0, Normalization.identity(D), mesh)

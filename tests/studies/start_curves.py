@@ -30,7 +30,9 @@ RUNS = {
 }
 
 
-def curve(store: str, width: int, k: int, holdout: int, steps: int, flags: dict, rates: dict) -> list[tuple[int, float]]:
+def curve(
+    store: str, width: int, k: int, holdout: int, steps: int, flags: dict, rates: dict
+) -> list[tuple[int, float]]:
     """(step, held-out FVU) of a run."""
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig(
@@ -67,7 +69,9 @@ def main(flags: argparse.Namespace) -> None:
             print(json.dumps({"store": name, "run": run, "fvu": points[-1][1], "at_first_s_end": reached}), flush=True)
             axes.plot(*zip(*points, strict=True), label=run)
         axes.axhline(end, color="0.7", linewidth=0.8, zorder=0)
-        axes.set(title=name, xlabel=f"steps of {BATCH:,} rows", ylabel="held-out FVU", yscale="log", ylim=(None, 8 * end))
+        axes.set(
+            title=name, xlabel=f"steps of {BATCH:,} rows", ylabel="held-out FVU", yscale="log", ylim=(None, 8 * end)
+        )
         axes.legend(frameon=False)
     figure.savefig(flags.picture, dpi=110)
 
