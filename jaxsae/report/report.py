@@ -100,6 +100,8 @@ def _curves(run: RunFiles) -> list[tuple[str, str, Markup]]:
         known = [v for v in values if isinstance(v, int | float)]
         if known:
             last = f"{known[-1]:.4g}"
+            if name == "dead_fraction" and (window := run.metrics[-1].get("dead_window")):
+                title = f"{title}, in {figures.count(window)} rows"
             description = f"{title} against tokens: from {known[0]:.4g} to {last}"
             out.append((title, last, plots.curve(f"curve-{name}", tokens, values, log, description)))
     return out

@@ -60,6 +60,7 @@ def test_every_figure(tmp_path, write_store, make_dictionary, dense, x, architec
         "cosine_centred": cosine(y, y_hat),
         "l0": (z > 0).sum(1).mean(),
         "dead_fraction": (frequency == 0).mean(),
+        "rare_fraction": (frequency < 1e-4).mean(),
         "dense_fraction": (frequency > 0.1).mean(),
     }
     for name, value in expected.items():

@@ -28,6 +28,8 @@ def metrics() -> list[dict]:
         rate = 2e-4 * min(1, step / 200, (2001 - step) / 400)
         line = {"step": step, "tokens": step * 512, "loss": 1.1 * fvu, "fvu": fvu, "l0": 8 - 3 * np.exp(-step / 100)}
         line |= {"dead_fraction": 0.3 * np.exp(-step / 500), "learning_rate": rate, "tokens_per_second": 40_000.0}
+        line |= {"dead_window": 51_234}
+        line |= {"held_out_fvu": 0.8 * np.exp(-step / 700)} if step % 500 == 0 else {}
         lines.append(line)
     return lines
 
@@ -37,7 +39,7 @@ def reconstruction() -> dict:
     counts = np.round(40 * np.exp(-np.square(edges[:-1] + 2.2))).astype(int)
     histogram = {"log10_edges": edges.tolist(), "counts": counts.tolist(), "never": 17}
     baselines = {"mean": {"fvu": 1.0}, "pca_k": {"fvu": 0.3456, "components": 8}}
-    shares = {"dead_fraction": 0.0664, "dense_fraction": 0.0123}
+    shares = {"dead_fraction": 0.0664, "rare_fraction": 0.0789, "dense_fraction": 0.0123}
     figures = {"fvu": 0.1234, "explained_variance": 0.8766, "l0": 7.891, "gamma": 0.9876, "k": K} | shares
     return figures | {"rows": 65536, "held_out": True, "frequency_histogram": histogram, "baselines": baselines}
 

@@ -41,7 +41,7 @@ def test_ids_are_unique_and_found(page):
 
 def test_figures_are_those_of_the_files(page):
     text = words(page)
-    for figure in ("0.1234", "7.8910", "6.64%", "1.23%", "0.9876", "0.3456", "65,536 held-out rows"):
+    for figure in ("0.1234", "7.8910", "6.64%", "7.89%", "1.23%", "0.9876", "0.3456", "65,536 held-out rows"):
         assert figure in text
     for figure in ("0.0522", "0.0501 to 0.0543", "96.52%", "2.0533", "98.34%", "99.12%", "0.0317", "38,500 tokens"):
         assert figure in text
@@ -93,9 +93,16 @@ def test_latents_stand_with_label_activation_and_moves(page):
 
 def test_curves_flags_and_versions_are_there(page):
     text = words(page)
-    for title in ("FVU", "loss", "L0", "dead latents", "learning rate"):
+    for title in ("FVU", "FVU, held out", "loss", "L0", "dead latents, in 51,234 rows", "learning rate"):
         assert re.search(rf"<figcaption>{title} <b>", page)
     assert "--seed=7" in text and "--width=256" in text and "0.10.2" in text and "12.5" in text and "40,000" in text
+
+
+def test_what_latents_do_is_said_in_three_classes_with_their_window(page):
+    text = words(page)
+    for on in ("on none", "on fewer than 1 in 10,000", "on more than 1 in 10"):
+        assert f"fire {on} of these 65,536 held-out rows" in text
+    assert "of the latents, in 65,536 held-out rows" in text
 
 
 @pytest.mark.parametrize("left_out", SUITES)
