@@ -1,0 +1,41 @@
+"""A run goes on at the rate that it was begun with, also where the default has changed since."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jaxsae.dictionary.topk import TopK
+from jaxsae.errors import InputError
+from jaxsae.training import train
+from jaxsae.training.run import check_same_rate
+
+
+def with_rate(config, rate):
+    return dataclasses.replace(config, optimization=dataclasses.replace(config.optimization, learning_rate=rate))
+
+
+def test_a_run_of_another_default_rate_goes_on_with_the_flag_alone(configure, metrics, monkeypatch):
+    whole, cut = configure("whole", steps=8, learning_rate=None), configure("cut", steps=8, learning_rate=None)
+    train(whole), train(cut)
+    shutil.rmtree(Path(cut.workdir, "checkpoints", "8"))
+    monkeypatch.setattr(TopK, "default_learning_rate", lambda self, d_model, steps: 1e-5)
+    with pytest.raises(InputError, match="begun with the default rate of an older jaxsae") as refused:
+        train(cut)
+    flag = next(word for word in str(refused.value).split() if word.startswith("--learning_rate="))
+    flags = Path(cut.workdir, "config.flags")
+    assert str(flags) in str(refused.value)
+    flags.write_text(flags.read_text() + f"\n{flag}\n")
+    train(with_rate(cut, float(flag.partition("=")[2])))
+    rates = [[line["learning_rate"] for line in metrics(config)] for config in (whole, cut)]
+    assert rates[0] == pytest.approx(rates[1], rel=1e-6) and len(rates[0]) == 8
+
+
+def test_checkpoints_that_say_no_rate_are_of_the_old_law(configure):
+    config = configure(learning_rate=None)
+    with pytest.raises(InputError, match=r"--learning_rate=0\.0032"):
+        check_same_rate(Path("r"), config, {"dictionary": {}}, 0.01)
+    check_same_rate(Path("r"), config, {"dictionary": {}}, 0.0032)  # 2e-4 at 16,384, here at 64
+    check_same_rate(Path("r"), with_rate(config, 0.01), {"dictionary": {}}, 0.01)
+    check_same_rate(Path("r"), config, {"dictionary": {"learning_rate": 0.01}}, 0.01)
