@@ -41,7 +41,7 @@ class HeldOut:
             return {}
         setup = self._setup
         judge = _judge(setup.method, self._size, setup.config.compute_dtype, setup.mesh)
-        params, sums = trained_params(state, setup.config.ema_decay, setup.method), np.zeros(2)
+        params, sums = self._params(state), np.zeros(2)
         counts = _no_counts(setup.config.method.width, setup.mesh)
         for first in range(0, self.rows, self._size):
             batch_sums, counts = judge(params, counts, self._batch(first), state.mean, state.scale)
@@ -57,6 +57,12 @@ class HeldOut:
             "held_out_rare_fraction": float(rare),
             "held_out_dense_fraction": float(dense),
         }
+
+    def _params(self, state: TrainState) -> Params:
+        """Those that the run's dictionary has: a copy of what is averaged, which the memory plan knows."""
+        if state.average is None:
+            return state.params
+        return _averaged(state.replace(moments=None), self._setup.config.ema_decay, self._setup.method)
 
     def _are_there(self) -> bool:
         shards = self._setup.shards
@@ -87,6 +93,11 @@ def words(figures: dict[str, Any]) -> str:
         f"them {figures['held_out_dead_fraction']:.1%}, on fewer than 1 in 10,000 {figures['held_out_rare_fraction']:.1%}, "
         f"on more than 1 in 10 {figures['held_out_dense_fraction']:.1%}"
     )
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _averaged(state: TrainState, ema_decay: float, method: Method) -> Params:
+    return trained_params(state, ema_decay, method)
 
 
 @lru_cache(8)

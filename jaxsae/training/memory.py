@@ -22,6 +22,7 @@ class MemoryPlan:
     gradients: int
     batch: int
     workspace: int | None = None  # known once the step is compiled
+    averaged: int | None = None  # weights made of their average, where a checkpoint is judged
 
     @property
     def total(self) -> int:
@@ -50,7 +51,9 @@ def plan_memory(state: TrainState, batch_bytes: int, forms_gradient: bool) -> Me
     """
     parameters = local_bytes(state.params) + (local_bytes(state.average) if state.average else 0)
     moments = local_bytes(state.moments) + local_bytes(state.since_fired)
-    return MemoryPlan(parameters, moments, local_bytes(state.params) if forms_gradient else 0, batch_bytes)
+    gradients = local_bytes(state.params) if forms_gradient else 0
+    averaged = local_bytes(state.params) if state.average else None
+    return MemoryPlan(parameters, moments, gradients, batch_bytes, averaged=averaged)
 
 
 def with_workspace(plan: MemoryPlan, compiled) -> MemoryPlan:

@@ -65,31 +65,30 @@ def fit_start(params: Params, x: np.ndarray, method: Method, mesh: Mesh, batch_s
       x: [rows, d], centred and scaled. batch_size: rows that go through at once.
       seed: of the random vectors that stand in for rows which give no scale.
     """
-    used = x[: len(x) - len(x) % rows_at_once(len(x), batch_size, mesh)] if len(x) >= FEWEST else x[:0]
-    scale = _fit(params, used, method, mesh, batch_size) if len(used) else None
+    scale, used = _fit(params, x, method, mesh, batch_size) if len(x) >= FEWEST else (None, 0)
     if scale is not None:
-        return Start(scale, f"fitted to {len(used):,} rows")
-    why = "the rows of the store are all equal" if len(used) else f"there are {len(x)} finite rows, fewer than {FEWEST}"
-    unit = np.random.default_rng(seed).normal(size=(256, x.shape[1])).astype(np.float32)
+        return Start(scale, f"fitted to {used:,} rows")
+    why = "the rows of the store are all equal" if used else f"there are {len(x)} finite rows, fewer than {FEWEST}"
+    unit = np.random.default_rng(seed).normal(size=(max(256, mesh.shape[DATA]), x.shape[1])).astype(np.float32)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    scale = _fit(params, unit, method, mesh, batch_size) or 1.0
-    return Start(scale, f"fitted to random unit vectors: {why}")
+    scale, _ = _fit(params, unit, method, mesh, batch_size)
+    return Start(scale or 1.0, f"fitted to random unit vectors: {why}")
 
 
-def _fit(params: Params, x: np.ndarray, method: Method, mesh: Mesh, batch_size: int) -> float | None:
-    """E <x, y> / E ||y||^2, to BITS bits; None where it is not a positive number."""
+def _fit(params: Params, x: np.ndarray, method: Method, mesh: Mesh, batch_size: int) -> tuple[float | None, int]:
+    """E <x, y> / E ||y||^2 to BITS bits, None where it is not a positive number; and how many rows it is of."""
     size = rows_at_once(len(x), batch_size, mesh)
     products, place = _products(method, size, mesh), batch_sharding(mesh)
-    sums = np.zeros(2)
-    for first in range(0, len(x) - size + 1, size):
+    sums, used = np.zeros(2), len(x) - len(x) % size
+    for first in range(0, used, size):
         part = x[first : first + size]
         rows = jax.make_array_from_callback(part.shape, place, lambda index, part=part: part[index])
         sums += np.asarray(products(params, rows), np.float64)
     along, length = sums
     if not (np.isfinite(sums).all() and along > 0 and length > 0):
-        return None
+        return None, used
     mantissa, exponent = math.frexp(along / length)
-    return math.ldexp(round(mantissa * 2**BITS), exponent - BITS)
+    return math.ldexp(round(mantissa * 2**BITS), exponent - BITS), used
 
 
 @lru_cache(8)
