@@ -114,6 +114,7 @@ def describe_run(run: Path) -> str:
         lines += [f"{name:<10}{about[name]}" for name in ("store", "site", "model") if about.get(name)]
     if last := read_metrics(run / METRICS)[-1:]:
         names = ("tokens", "loss", "fvu", "held_out_fvu", "l0", "dead_fraction", "dead_window")
+        names += tuple(f"held_out_{kind}_fraction" for kind in ("dead", "rare", "dense"))
         shown = ", ".join(f"{n} {last[0][n]:.4g}" for n in names if last[0].get(n) is not None)
         lines.append(f"last      {shown}")
     for file in sorted((run / "eval").glob("*.json")):

@@ -68,6 +68,7 @@ class Method(Protocol):
     name: ClassVar[str]
     pre_bias: ClassVar[bool]  # whether b_dec is subtracted from the input
     unit_decoder: ClassVar[bool]  # whether `after_step` makes decoder rows 1 long
+    fits_start: ClassVar[bool]  # whether the encoder starts at a length fitted to rows, or as long as the decoder
     config: MethodConfig
     has_aux: bool
 

@@ -23,6 +23,7 @@ class ReluL1(MethodBase):
     name: ClassVar[str] = "relu"
     pre_bias: ClassVar[bool] = False
     unit_decoder: ClassVar[bool] = False
+    fits_start: ClassVar[bool] = False  # latents start small: the penalty takes long to shrink what fits rows at once
 
     def init(self, key: jax.Array, d_model: int) -> Params:
         return tied_init(key, self.config.width, d_model, norm=0.1)

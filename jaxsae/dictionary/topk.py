@@ -37,6 +37,7 @@ class TopK(MethodBase):
     name: ClassVar[str] = "topk"
     pre_bias: ClassVar[bool] = True
     unit_decoder: ClassVar[bool] = True
+    fits_start: ClassVar[bool] = True
 
     @property
     def has_aux(self) -> bool:

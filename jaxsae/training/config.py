@@ -65,8 +65,8 @@ class TrainConfig:
     initialize_from: str = option("", "a run whose weights are the initial ones; default: random")
     start_scale: float | None = option(
         None,
-        "length of the encoder's rows at the start, over that of the decoder's, which they are else the same as; default: "
-        "what brings reconstructions nearest to rows of the store",
+        "the encoder starts as its decoder's transpose times this; default: what brings reconstructions nearest to rows of "
+        "the store; 1 for relu",
     )
     normalize: Literal["center_scale", "scale", "none"] = option(
         "center_scale", "what is done to activations before training, with the store's mean and scale"
@@ -77,8 +77,8 @@ class TrainConfig:
     compute_dtype: Literal["float32", "bfloat16"] = option("float32", "of matmul inputs; parameters stay float32")
     dead_tokens: int | None = option(
         None,
-        "rows without firing after which a latent counts as dead; default: those in which a latent of average frequency "
-        "fires 200 times (200 width / k), at most 1/40 of --tokens and 10,000,000, at least 8 batches",
+        "rows without firing after which a latent counts as dead; default of topk and batchtopk: those in which a latent of "
+        "average frequency fires 200 times (200 width / k), at most 1/40 of --tokens and 10,000,000, at least 8 batches",
     )
     ema_decay: float = option(0.0, "decay of an average of the weights that is saved beside them; 0: none")
     on_nan: Literal["stop", "skip"] = option(
@@ -101,6 +101,13 @@ class TrainConfig:
     def __post_init__(self):
         check_positive(self, "batch_size", "tokens", "dead_tokens", "checkpoint_every", "keep_checkpoints")
         check_positive(self, "log_every", "prefetch", "keep_bytes", "start_scale")
+        both = bool(self.initialize_from) and self.start_scale is not None
+        check(
+            not both,
+            "start_scale",
+            self.start_scale,
+            "does nothing with --initialize_from, whose weights are the start",
+        )
         check(self.follow or self.keep_bytes is None, "keep_bytes", self.keep_bytes, "needs --follow")
         check(bool(self.workdir), "workdir", "", "name a directory")
         check(

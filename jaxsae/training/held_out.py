@@ -88,8 +88,13 @@ def words(figures: dict[str, Any]) -> str:
     """The figures in a line for people; empty where there are none."""
     if not figures:
         return ""
+    fvu = (
+        f"{figures['held_out_fvu']:.4g}"
+        if np.isfinite(figures["held_out_fvu"])
+        else "unknown, since they are all alike"
+    )
     return (
-        f"held-out rows ({figures['held_out_rows']:,}): fvu {figures['held_out_fvu']:.4g}, latents that fire on none of "
+        f"held-out rows ({figures['held_out_rows']:,}): fvu {fvu}, latents that fire on none of "
         f"them {figures['held_out_dead_fraction']:.1%}, on fewer than 1 in 10,000 {figures['held_out_rare_fraction']:.1%}, "
         f"on more than 1 in 10 {figures['held_out_dense_fraction']:.1%}"
     )

@@ -12,7 +12,6 @@ import jaxsae
 from jaxsae import processes
 from jaxsae.errors import InputError
 from jaxsae.files import write_json
-from jaxsae.numbers import short
 from jaxsae.progress import Progress, is_first_process, say
 from jaxsae.training.averaged import threshold_of_average
 from jaxsae.training.checkpoint import Checkpoints, read_metadata
@@ -166,7 +165,7 @@ class _Watch:
             "fvu": float(metrics.fvu),
             "l0": float(metrics.l0),
             "dead_fraction": float(metrics.dead) / config.method.width,
-            "dead_window": config.dead_window,
+            "dead_window": min(config.dead_window, tokens),
             "aux_loss": float(metrics.aux),
             "learning_rate": float(metrics.learning_rate),
             "skipped_batches": self._skipped,
@@ -189,7 +188,7 @@ class _Watch:
 
     def _dead(self) -> str:
         """Latents that did not fire, and in how many rows."""
-        return f"{self._last['dead_fraction']:.1%} in {short(self._last['dead_window'])} rows"
+        return f"{self._last['dead_fraction']:.1%} in {self._last['dead_window']:,} rows"
 
     def _not_finite(self, step: int) -> None:
         self._skipped += 1

@@ -186,6 +186,8 @@ class Setup:
         """
         if self.config.start_scale is not None:
             return Start(self.config.start_scale)
+        if not self.method.fits_start:
+            return Start(1.0, f"as {self.method.name} is made")
         if self.shards:  # the rows that every run of this store has from the first
             ranges = [(0, min(self.shards.window_rows, self.rows - self.holdout))]
             self.shards.has(ranges)  # says so where they were removed

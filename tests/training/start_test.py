@@ -32,7 +32,7 @@ def fitted(config, rows):
     return (x * y).sum() / (y * y).sum()
 
 
-@pytest.mark.parametrize("architecture", ["topk", "batchtopk", "relu"])
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk"])
 def test_the_encoder_starts_at_what_brings_reconstructions_nearest(configure, rows, architecture):
     method = MethodConfig(width=64, k=4, architecture=architecture, row_k_max=64)
     config = configure(method=method, mesh=(1, 1), batch_size=64)
@@ -95,8 +95,17 @@ def test_the_sample_is_spread_over_the_rows_and_leaves_out_nan():
     assert found.min() < 300 and found.max() > 103_000 and not ((found > 50_000) & (found < 60_000)).any()
 
 
+def test_relu_starts_as_long_as_its_decoder(configure):
+    told = []
+    params = Setup.of(configure(method=MethodConfig(width=64, architecture="relu"))).fresh_state(told.append).params
+    np.testing.assert_array_equal(params.W_enc, params.W_dec)
+    assert "times 1, as relu is made" in told[0]
+
+
 def test_a_start_scale_is_taken_as_it_is_given(configure):
     params = Setup.of(configure(start_scale=0.25)).fresh_state().params
     np.testing.assert_allclose(np.linalg.norm(params.W_enc, axis=1), 0.25, rtol=1e-5)
     with pytest.raises(InputError, match=r"--start_scale=0"):
         configure(start_scale=0.0)
+    with pytest.raises(InputError, match="does nothing with --initialize_from"):
+        configure(start_scale=0.5, initialize_from="run")
