@@ -17,7 +17,7 @@ from jaxsae.training.averaged import threshold_of_average
 from jaxsae.training.checkpoint import Checkpoints, read_metadata
 from jaxsae.training.held_out import HeldOut, words
 from jaxsae.training.metrics import MetricsLog, Speed
-from jaxsae.training.run import AVERAGE_THRESHOLD, CHECKPOINTS, check_same_rate
+from jaxsae.training.run import AVERAGE_THRESHOLD, CHECKPOINTS, check_same_rates
 from jaxsae.training.setup import Setup
 from jaxsae.training.state import TrainState
 from jaxsae.training.step import StepMetrics
@@ -42,7 +42,7 @@ class LiveRun:
         self.done = self.taken = checkpoints.latest or 0
         if self.done:
             metadata = read_metadata(workdir / CHECKPOINTS, self.done)[1]
-            check_same_rate(workdir, setup.config, metadata, setup.program.peak_rate)
+            check_same_rates(workdir, setup.config, metadata, setup.program.rates)
         with processes.busy("making or restoring the state"):
             self.state: TrainState = (
                 checkpoints.restore(self.done, setup.abstract) if self.done else setup.fresh_state(say)

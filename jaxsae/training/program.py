@@ -16,7 +16,7 @@ from jaxsae.parallel import DATA, MODEL, batch_sharding
 from jaxsae.platform import compiling_for
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.memory import MemoryPlan, plan_memory
-from jaxsae.training.optimizer import Schedule, make_optimizer, peak_rate, schedule
+from jaxsae.training.optimizer import Schedule, decoder_rate, make_optimizer, peak_rate, schedule
 from jaxsae.training.state import TrainState, abstract_state, make_init
 from jaxsae.training.step import SINCE_LIMIT, Pace, StepConfig, goes_in_pairs, make_step, make_update
 
@@ -77,6 +77,12 @@ class Program:
         """The learning rate between rise and fall."""
         default = self.method.default_learning_rate(self.d_model, self.config.steps)
         return peak_rate(self.config.optimization, default, self.config.method.width)
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The rates that flags and defaults come to, by the names of their flags."""
+        factor = decoder_rate(self.config.optimization, self.method.unit_decoder)
+        return {"learning_rate": self.peak_rate, "decoder_rate": factor}
 
     @cached_property
     def pace(self) -> Pace:

@@ -192,24 +192,27 @@ def checkpoint_metadata(method: MethodConfig, d_model: int, ema_decay: float, di
     return {"method": to_dict(method), "d_model": d_model, "ema_decay": ema_decay, "dictionary": dictionary}
 
 
-def check_same_rate(workdir: Path, config: TrainConfig, metadata: dict[str, Any], rate: float) -> None:
-    """Refuses to go on at another default rate than a run was begun with.
+def check_same_rates(workdir: Path, config: TrainConfig, metadata: dict[str, Any], now: dict[str, float]) -> None:
+    """Refuses to go on at other default rates than a run was begun with.
 
     Args:
-      metadata: of the run's checkpoint. rate: the peak rate that the run would go on with.
+      metadata: of the run's checkpoint. now: {flag: the rate that the run would go on with}.
 
     Raises:
-      InputError: no --learning_rate is given, and the law of the default was another one.
+      InputError: a rate is not given, and its default was another one.
     """
-    width, relu = config.method.width, config.method.architecture == "relu"
-    old = 5e-5 if relu else 2e-4 / (width / 2**14) ** 0.5  # the law before checkpoints said their rate
-    if config.optimization.optimizer == "sign":
-        old = 5e-3 / (width / 2**14) ** 0.5
-    began = metadata["dictionary"].get("learning_rate", old)
-    if config.optimization.learning_rate is None and not math.isclose(began, rate, rel_tol=1e-6):
+    sign, relu = config.optimization.optimizer == "sign", config.method.architecture == "relu"
+    peak = 5e-5 if relu and not sign else (5e-3 if sign else 2e-4) / (config.method.width / 2**14) ** 0.5
+    before = {"learning_rate": peak, "decoder_rate": 1.0}  # the defaults while checkpoints did not say their rates
+    began = {name: metadata["dictionary"].get(name, before[name]) for name in now}
+    given = lambda name: getattr(config.optimization, name) is not None
+    changed = [name for name in now if not given(name) and not math.isclose(began[name], now[name], rel_tol=1e-6)]
+    if changed:
+        flags = " ".join(f"--{name}={began[name]:.9g}" for name in changed)
+        today = " and ".join(f"{now[name]:.9g}" for name in changed)
         raise InputError(
-            f"--workdir={workdir}: was begun with the default rate of an older jaxsae, {began:.9g}; today's is {rate:.9g}. "
-            f"To go on with it, write --learning_rate={began:.9g} into {workdir / FLAGS} and give the same flag."
+            f"--workdir={workdir}: was begun with defaults of an older jaxsae, {flags}; today's are {today}. To go on with "
+            f"them, write these flags into {workdir / FLAGS}, a line each, and give them too."
         )
 
 

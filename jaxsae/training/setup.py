@@ -222,7 +222,7 @@ class Setup:
             "normalize": self.config.normalize,
             "seed": self.config.seed,
             "tokens": self.config.steps * self.config.batch_size,
-            "learning_rate": self.program.peak_rate,
         }
+        about |= self.program.rates
         about |= {name: settings[name] for name in KEPT_SETTINGS if name in settings}
         return checkpoint_metadata(self.config.method, self.d_model, self.config.ema_decay, about)

@@ -9,7 +9,7 @@ import pytest
 from jaxsae.dictionary.topk import TopK
 from jaxsae.errors import InputError
 from jaxsae.training import train
-from jaxsae.training.run import check_same_rate
+from jaxsae.training.run import check_same_rates
 
 
 def with_rate(config, rate):
@@ -21,9 +21,9 @@ def test_a_run_of_another_default_rate_goes_on_with_the_flag_alone(configure, me
     train(whole), train(cut)
     shutil.rmtree(Path(cut.workdir, "checkpoints", "8"))
     monkeypatch.setattr(TopK, "default_learning_rate", lambda self, d_model, steps: 1e-5)
-    with pytest.raises(InputError, match="begun with the default rate of an older jaxsae") as refused:
+    with pytest.raises(InputError, match="begun with defaults of an older jaxsae") as refused:
         train(cut)
-    flag = next(word for word in str(refused.value).split() if word.startswith("--learning_rate="))
+    flag = next(word for word in str(refused.value).split() if word.startswith("--learning_rate=")).rstrip(";")
     flags = Path(cut.workdir, "config.flags")
     assert str(flags) in str(refused.value)
     flags.write_text(flags.read_text() + f"\n{flag}\n")
@@ -32,10 +32,14 @@ def test_a_run_of_another_default_rate_goes_on_with_the_flag_alone(configure, me
     assert rates[0] == pytest.approx(rates[1], rel=1e-6) and len(rates[0]) == 8
 
 
-def test_checkpoints_that_say_no_rate_are_of_the_old_law(configure):
-    config = configure(learning_rate=None)
-    with pytest.raises(InputError, match=r"--learning_rate=0\.0032"):
-        check_same_rate(Path("r"), config, {"dictionary": {}}, 0.01)
-    check_same_rate(Path("r"), config, {"dictionary": {}}, 0.0032)  # 2e-4 at 16,384, here at 64
-    check_same_rate(Path("r"), with_rate(config, 0.01), {"dictionary": {}}, 0.01)
-    check_same_rate(Path("r"), config, {"dictionary": {"learning_rate": 0.01}}, 0.01)
+def test_checkpoints_that_say_no_rates_are_of_the_old_defaults(configure):
+    config, old = configure(learning_rate=None), {"dictionary": {}}
+    check = lambda config, metadata, peak, decoder: check_same_rates(
+        Path("r"), config, metadata, {"learning_rate": peak, "decoder_rate": decoder}
+    )
+    with pytest.raises(InputError, match=r"--learning_rate=0\.0032 --decoder_rate=1; today's are 0\.01 and 4"):
+        check(config, old, 0.01, 4.0)
+    with pytest.raises(InputError, match=r"--decoder_rate=1; today's are 4"):  # though its rate was given
+        check(with_rate(config, 0.01), old, 0.01, 4.0)
+    check(config, old, 0.0032, 1.0)  # 2e-4 at 16,384, here at 64
+    check(config, {"dictionary": {"learning_rate": 0.01, "decoder_rate": 4.0}}, 0.01, 4.0)
