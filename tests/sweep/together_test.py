@@ -88,7 +88,9 @@ def test_stacked_members_are_members_alone_to_rounding(configure, store, tmp_pat
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
         assert found.step == 20
         lines = read_metrics(Path(member.config.workdir) / "metrics.jsonl")
-        assert [line["step"] for line in lines] == [5, 10, 15, 20]
+        # A checkpoint, at 7 or 14 where one was due in time, has a line of its own.
+        assert [line["step"] for line in lines if not line["step"] % 5] == [5, 10, 15, 20]
+        assert "held_out_fvu" in lines[-1]
 
 
 def test_a_member_that_fails_leaves_its_stack_and_the_others_go_on(configure, store, tmp_path):
