@@ -69,6 +69,11 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(DATA, None))
 
 
+def put_rows(rows: np.ndarray, mesh: Mesh) -> jax.Array:
+    """Rows [B, d], the same in every process, as a batch."""
+    return jax.make_array_from_callback(rows.shape, batch_sharding(mesh), lambda place: rows[place])
+
+
 @jax.custom_vjp
 def sum_over_model(x: jax.Array) -> jax.Array:
     """psum over `model`; every shard then goes on with the same value, so the gradient passes as it is."""

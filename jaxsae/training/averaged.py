@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxsae.dictionary import SPECS, Batch, Method, Params
-from jaxsae.parallel import DATA, shardings
+from jaxsae.parallel import DATA, put_rows, shardings
 from jaxsae.training.setup import Setup
 from jaxsae.training.state import TrainState, average_factor
 from jaxsae.training.step import in_trainer_units
@@ -30,13 +30,11 @@ def threshold_of_average(setup: Setup, state: TrainState, step: int) -> float | 
     steps = setup.config.calibration_steps
     if not steps:
         return None
-    size, sharding = setup.config.batch_size, setup.row_sharding
-    smallest = _smallest(setup.method, size, setup.config.compute_dtype, setup.mesh)
+    smallest = _smallest(setup.method, setup.config.batch_size, setup.config.compute_dtype, setup.mesh)
     factor = average_factor(state, setup.config.ema_decay)
     found = []
     for index in range(max(0, step - steps), step):
-        rows = setup.batches[index]
-        x = jax.make_array_from_callback(rows.shape, sharding, lambda place, rows=rows: rows[place])
+        x = put_rows(setup.batches[index], setup.mesh)
         found.append(float(smallest(state.average, factor, x, state.mean, state.scale)))
     return sum(found) / len(found)
 

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsae import processes
 from jaxsae.dictionary import SPECS, Batch, Method, Params
-from jaxsae.parallel import DATA, MODEL, rows_at_once, shardings
+from jaxsae.parallel import DATA, MODEL, put_rows, rows_at_once, shardings
 from jaxsae.store import select
 from jaxsae.training.setup import Setup
 from jaxsae.training.state import TrainState, trained_params
@@ -42,12 +42,13 @@ class HeldOut:
         setup = self._setup
         judge = _judge(setup.method, self._size, setup.config.compute_dtype, setup.mesh)
         params, sums = self._params(state), np.zeros(2)
-        counts = _no_counts(setup.config.method.width, setup.mesh)
+        counts = _no_counts(setup.config.method.width, setup.mesh)()
         for first in range(0, self.rows, self._size):
-            batch_sums, counts = judge(params, counts, self._batch(first), state.mean, state.scale)
+            x = put_rows(self._read(first, first + self._size), setup.mesh)
+            batch_sums, counts = judge(params, counts, x, state.mean, state.scale)
             sums += np.asarray(batch_sums, np.float64)
         squared_error, active = sums
-        never, rare, dense = np.asarray(_classes(counts, self.rows, setup.mesh)) / setup.config.method.width
+        never, rare, dense = np.asarray(_classes(self.rows, setup.mesh)(counts)) / setup.config.method.width
         variance = self._variance * float(state.scale) ** 2
         return {
             "held_out_rows": self.rows,
@@ -71,10 +72,6 @@ class HeldOut:
     def _read(self, first: int, last: int) -> np.ndarray:
         store, site = self._setup.store, self._setup.site
         return np.concatenate([store.read(site, *part) for part in select(self._ranges, first, last)])
-
-    def _batch(self, first: int) -> jax.Array:
-        rows = self._read(first, first + self._size)
-        return jax.make_array_from_callback(rows.shape, self._setup.row_sharding, lambda place: rows[place])
 
     @cached_property
     def _variance(self) -> float:
@@ -122,13 +119,17 @@ def _device_judge(params: Params, counts, x, mean, scale, *, method: Method, row
     return jnp.stack([report.squared_error, report.active.astype(jnp.float32)]), counts + report.firings
 
 
-def _no_counts(width: int, mesh: Mesh) -> jax.Array:
-    return jax.jit(partial(jnp.zeros, (width,), jnp.int32), out_shardings=shardings(mesh, P(MODEL)))()
+@lru_cache(8)
+def _no_counts(width: int, mesh: Mesh):
+    """The compiled function () -> zeros int32 [width]."""
+    return jax.jit(partial(jnp.zeros, (width,), jnp.int32), out_shardings=shardings(mesh, P(MODEL)))
 
 
-def _classes(counts: jax.Array, rows: int, mesh: Mesh) -> jax.Array:
-    """int32 [3]: latents that fire on none of `rows` rows, on fewer than RARE of them, on more than DENSE."""
+@lru_cache(8)
+def _classes(rows: int, mesh: Mesh):
+    """The compiled function counts [n] -> int32 [3]: latents that fire on none of `rows` rows, on fewer than RARE of them,
+    on more than DENSE."""
     # Compared with whole numbers: float32 would not tell 10 of 100 from 10.000001.
     few, many = int(np.ceil(RARE * rows)), int(np.floor(DENSE * rows))
     count = lambda c: jnp.stack([(c == 0).sum(), (c < few).sum(), (c > many).sum()])
-    return jax.jit(count, out_shardings=shardings(mesh, P()))(counts)
+    return jax.jit(count, out_shardings=shardings(mesh, P()))

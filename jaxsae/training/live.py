@@ -17,7 +17,8 @@ from jaxsae.training.averaged import threshold_of_average
 from jaxsae.training.checkpoint import Checkpoints, read_metadata
 from jaxsae.training.held_out import HeldOut, words
 from jaxsae.training.metrics import MetricsLog, Speed
-from jaxsae.training.run import AVERAGE_THRESHOLD, CHECKPOINTS, check_same_rates
+from jaxsae.training.run import AVERAGE_THRESHOLD, CHECKPOINTS
+from jaxsae.training.same_rates import check_same_rates
 from jaxsae.training.setup import Setup
 from jaxsae.training.state import TrainState
 from jaxsae.training.step import StepMetrics

@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxsae.dictionary import SPECS, Batch, Method, Params
-from jaxsae.parallel import DATA, batch_sharding, rows_at_once, shardings, sum_over_data
+from jaxsae.parallel import DATA, put_rows, rows_at_once, shardings, sum_over_data
 from jaxsae.store import Store, select
 
 ROWS, PIECES = 4096, 16  # that the start is fitted to; stretches of the store that they come from
@@ -78,12 +78,10 @@ def fit_start(params: Params, x: np.ndarray, method: Method, mesh: Mesh, batch_s
 def _fit(params: Params, x: np.ndarray, method: Method, mesh: Mesh, batch_size: int) -> tuple[float | None, int]:
     """E <x, y> / E ||y||^2 to BITS bits, None where it is not a positive number; and how many rows it is of."""
     size = rows_at_once(len(x), batch_size, mesh)
-    products, place = _products(method, size, mesh), batch_sharding(mesh)
+    products = _products(method, size, mesh)
     sums, used = np.zeros(2), len(x) - len(x) % size
     for first in range(0, used, size):
-        part = x[first : first + size]
-        rows = jax.make_array_from_callback(part.shape, place, lambda index, part=part: part[index])
-        sums += np.asarray(products(params, rows), np.float64)
+        sums += np.asarray(products(params, put_rows(x[first : first + size], mesh)), np.float64)
     along, length = sums
     if not (np.isfinite(sums).all() and along > 0 and length > 0):
         return None, used

@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 
 os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
 
@@ -36,10 +37,10 @@ from jaxsae.training.setup import Setup
 DEAD_TOKENS = 10_000_000  # what the peers' trainers have; no run here is as long
 
 
-def rates_of(setup: Setup) -> "callable":
+def rates_of(setup: Setup) -> Callable[[int], float]:
     """Share of the peak rate at a step, as our own schedule has it."""
-    of = schedule(setup.config.optimization, 1.0, setup.config.steps)
-    return lambda step: float(max(0, min(1, (step + 1) / of.warmup, (of.steps - step) / of.decay)))
+    share = schedule(setup.config.optimization, 1.0, setup.config.steps)
+    return lambda step: float(share(np.int32(step)))
 
 
 def batches_of(setup: Setup):

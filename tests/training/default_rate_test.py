@@ -9,7 +9,7 @@ import pytest
 from jaxsae.dictionary.topk import TopK
 from jaxsae.errors import InputError
 from jaxsae.training import train
-from jaxsae.training.run import check_same_rates
+from jaxsae.training.same_rates import check_same_rates
 
 
 def with_rate(config, rate):
