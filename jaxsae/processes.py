@@ -5,8 +5,10 @@ Without any of this a process is alone, and every function here does at once wha
 
 import json
 import os
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -35,6 +37,7 @@ __all__ = [
 
 T = TypeVar("T")
 CLOCK_SKEW = 60.0  # seconds between two hosts' clocks that are worth a word
+NOTICE_SECONDS = 1.25  # in which jax passes a SIGTERM on to the other processes: it looks once a second
 
 
 _watchdog: Watchdog | None = None
@@ -62,8 +65,22 @@ def joined(config: JoinConfig, command: str) -> Iterator[None]:
         yield
     finally:
         if sys.exc_info()[0] is None or not _fatal(sys.exc_info()[1]):
+            _part()
             _watchdog.close()
             _watchdog, _here = None, 1
+
+
+def _part() -> None:
+    """Returns once no process can be told of a SIGTERM any more; they then leave together.
+
+    A notice that goes out while another process is already gone from jax's preemption service is answered by nobody:
+    who sent it waits for minutes, and its absence from jax's farewell makes that abort all of them.
+    """
+    if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no handlers
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this process is leaving anyway
+    barrier("leaving")
+    time.sleep(NOTICE_SECONDS)
+    barrier("no more notices")
 
 
 def _fatal(error: BaseException | None) -> bool:

@@ -149,3 +149,26 @@ def test_a_process_that_is_alone_agrees_with_itself():
     with processes.busy("x"):
         processes.beat("y")
     processes.leave(1, "only where there are others")
+
+
+LEAVE = """
+import os, signal, sys, time
+import jax
+from jaxsae.joining import JoinConfig
+from jaxsae.processes import joined
+
+given = dict(f[2:].split("=") for f in sys.argv[1:])
+number = int(given["process_id"])
+join = JoinConfig(coordinator=given["coordinator"], num_processes=2, process_id=number, peer_timeout=5)
+with joined(join, "test"):
+    if number:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1.5)  # jax's notice goes out within a second, while the other process is leaving
+"""
+
+
+def test_a_sigterm_while_another_process_leaves_holds_nobody_up(tmp_path):
+    script = tmp_path / "leave.py"
+    script.write_text(LEAVE)
+    with Children(tmp_path, [str(script)], 2) as two:
+        assert two.wait(60) == [0, 0], two.output(0)
