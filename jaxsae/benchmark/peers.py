@@ -62,20 +62,17 @@ def _time_in_process(variant: str, config: BenchmarkConfig, ours: dict[str, Any]
     return timing
 
 
-def _sparsify(torch, sizes: dict[str, int], sign: bool) -> Callable[[Any], Any]:
-    if _device(torch) == "cpu":  # where Triton is installed it would be taken there too, and find no driver
-        os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
-    from sparsify.config import SparseCoderConfig
-    from sparsify.sign_sgd import SignSGD
-    from sparsify.sparse_coder import SparseCoder
+DEAD_ROWS = 10**7  # without firing, after which a latent is dead to both trainers
 
-    config = SparseCoderConfig(num_latents=sizes["width"], k=sizes["k"], normalize_decoder=True)
-    sae = SparseCoder(sizes["d_model"], config, device=_device(torch), dtype=torch.float32)
-    optimizer = SignSGD(sae.parameters(), lr=1e-6) if sign else torch.optim.Adam(sae.parameters(), lr=1e-6)
-    since_fired = torch.zeros(sizes["width"], dtype=torch.long, device=_device(torch))
+
+def sparsify_step(sae, optimizer) -> Callable[[Any], Any]:
+    """sparsify's trainer's step on a batch [rows, d], for its `SparseCoder` with unit decoder rows."""
+    import torch
+
+    since_fired = torch.zeros(sae.num_latents, dtype=torch.long, device=sae.device)
 
     def step(x):
-        out = sae(x, dead_mask=since_fired > 10**7)
+        out = sae(x, dead_mask=since_fired > DEAD_ROWS)
         (out.fvu + out.auxk_loss / 32).backward()
         sae.remove_gradient_parallel_to_decoder_directions()
         optimizer.step()
@@ -87,8 +84,43 @@ def _sparsify(torch, sizes: dict[str, int], sign: bool) -> Callable[[Any], Any]:
     return step
 
 
-def _saelens(torch, sizes: dict[str, int]) -> Callable[[Any], Any]:
+def saelens_step(sae, optimizer) -> Callable[[Any], Any]:
+    """SAELens' trainer's step on a batch [rows, d], for its `TopKTrainingSAE`."""
+    import torch
     from sae_lens.saes.sae import TrainStepInput
+
+    since_fired = torch.zeros(sae.cfg.d_sae, device=sae.device)
+
+    def step(x):
+        dead = since_fired * x.shape[0] > DEAD_ROWS
+        given = {"coefficients": {}, "dead_neuron_mask": dead, "n_training_steps": 0, "is_logging_step": False}
+        out = sae.training_forward_pass(TrainStepInput(sae_in=x, **given))
+        with torch.no_grad():
+            fired = out.feature_acts.bool().float().sum(-2).bool()
+            since_fired.add_(1)
+            since_fired[fired.to_dense() if fired.is_sparse else fired] = 0
+        out.loss.backward()
+        torch.nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def _sparsify(torch, sizes: dict[str, int], sign: bool) -> Callable[[Any], Any]:
+    if _device(torch) == "cpu":  # where Triton is installed it would be taken there too, and find no driver
+        os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
+    from sparsify.config import SparseCoderConfig
+    from sparsify.sign_sgd import SignSGD
+    from sparsify.sparse_coder import SparseCoder
+
+    config = SparseCoderConfig(num_latents=sizes["width"], k=sizes["k"], normalize_decoder=True)
+    sae = SparseCoder(sizes["d_model"], config, device=_device(torch), dtype=torch.float32)
+    optimizer = SignSGD(sae.parameters(), lr=1e-6) if sign else torch.optim.Adam(sae.parameters(), lr=1e-6)
+    return sparsify_step(sae, optimizer)
+
+
+def _saelens(torch, sizes: dict[str, int]) -> Callable[[Any], Any]:
     from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
 
     config = TopKTrainingSAEConfig(
@@ -101,22 +133,7 @@ def _saelens(torch, sizes: dict[str, int]) -> Callable[[Any], Any]:
         device=_device(torch),
     )
     sae = TopKTrainingSAE(config)
-    optimizer = torch.optim.Adam(sae.parameters(), lr=1e-6)
-    since_fired = torch.zeros(sizes["width"], device=_device(torch))
-
-    def step(x):
-        given = dict(coefficients={}, dead_neuron_mask=since_fired > 10**7, n_training_steps=0, is_logging_step=False)
-        out = sae.training_forward_pass(TrainStepInput(sae_in=x, **given))
-        with torch.no_grad():
-            fired = out.feature_acts.bool().float().sum(-2).bool()
-            since_fired.add_(1)
-            since_fired[fired.to_dense() if fired.is_sparse else fired] = 0
-        out.loss.backward()
-        torch.nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
+    return saelens_step(sae, torch.optim.Adam(sae.parameters(), lr=1e-6))
 
 
 def _dictionary_learning(torch, sizes: dict[str, int]) -> Callable[[Any], Any]:

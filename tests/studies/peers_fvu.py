@@ -28,13 +28,12 @@ try:
 except Exception:
     sys.modules["torchvision"] = None  # one that is built for another torch breaks the import of both packages
 
+from jaxsae.benchmark.peers import saelens_step, sparsify_step
 from jaxsae.dictionary import Dictionary, MethodConfig, Params
 from jaxsae.evaluate.reconstruction import Errors, Firing
 from jaxsae.training import OptimizerConfig, TrainConfig, train
 from jaxsae.training.optimizer import schedule
 from jaxsae.training.setup import Setup
-
-DEAD_TOKENS = 10_000_000  # what the peers' trainers have; no run here is as long
 
 
 def rates_of(setup: Setup) -> Callable[[int], float]:
@@ -50,6 +49,14 @@ def batches_of(setup: Setup):
         yield torch.from_numpy(np.float32(x))
 
 
+def follow(setup: Setup, step: Callable[[torch.Tensor], None], adam: torch.optim.Adam) -> None:
+    """A peer's step over the whole run, with our schedule."""
+    risen = torch.optim.lr_scheduler.LambdaLR(adam, rates_of(setup))
+    for x in batches_of(setup):
+        step(x)
+        risen.step()
+
+
 def sparsify(setup: Setup, rate: float) -> Params:
     """sparsify's SparseCoder after its trainer's steps."""
     from sparsify.config import SparseCoderConfig
@@ -57,44 +64,21 @@ def sparsify(setup: Setup, rate: float) -> Params:
 
     method = setup.config.method
     sae = SparseCoder(setup.d_model, SparseCoderConfig(num_latents=method.width, k=method.k), dtype=torch.float32)
-    adam = torch.optim.Adam(sae.parameters(), lr=rate)
-    risen = torch.optim.lr_scheduler.LambdaLR(adam, rates_of(setup))
-    for step, x in enumerate(batches_of(setup)):
-        if not step:
-            sae.b_dec.data = x.mean(0)
-        sae.set_decoder_norm_to_unit_norm()
-        sae(x).fvu.backward()
-        sae.remove_gradient_parallel_to_decoder_directions()
-        adam.step()
-        adam.zero_grad()
-        risen.step()
+    sae.b_dec.data = next(batches_of(setup)).mean(0)
     sae.set_decoder_norm_to_unit_norm()
+    adam = torch.optim.Adam(sae.parameters(), lr=rate)
+    follow(setup, sparsify_step(sae, adam), adam)
     return _params(sae.encoder.weight, sae.encoder.bias, sae.W_dec, sae.b_dec)
 
 
 def saelens(setup: Setup, rate: float) -> Params:
     """SAELens' TopKTrainingSAE after its trainer's steps, decoder norms folded in."""
-    from sae_lens.saes.sae import TrainStepInput
     from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
 
     method = setup.config.method
     sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=setup.d_model, d_sae=method.width, k=method.k, device="cpu"))
     adam = torch.optim.Adam(sae.parameters(), lr=rate)
-    risen = torch.optim.lr_scheduler.LambdaLR(adam, rates_of(setup))
-    since_fired = torch.zeros(method.width)
-    for step, x in enumerate(batches_of(setup)):
-        dead = since_fired * len(x) > DEAD_TOKENS
-        given = {"coefficients": {}, "dead_neuron_mask": dead, "n_training_steps": step, "is_logging_step": False}
-        out = sae.training_forward_pass(TrainStepInput(sae_in=x, **given))
-        with torch.no_grad():
-            fired = out.feature_acts.bool().float().sum(-2).bool()
-            since_fired.add_(1)
-            since_fired[fired.to_dense() if fired.is_sparse else fired] = 0
-        out.loss.backward()
-        torch.nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
-        adam.step()
-        adam.zero_grad()
-        risen.step()
+    follow(setup, saelens_step(sae, adam), adam)
     sae.fold_W_dec_norm()
     return _params(sae.W_enc.T, sae.b_enc, sae.W_dec, sae.b_dec)
 
