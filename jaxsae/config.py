@@ -211,4 +211,5 @@ def check_positive(config: Any, *names: str) -> None:
     """Every named field must be a finite number above zero."""
     for name in names:
         value = getattr(config, name)
-        check(value is None or (math.isfinite(value) and value > 0), name, value, "must be above 0")
+        finite = value is None or math.isfinite(value)
+        check(finite and (value is None or value > 0), name, value, "must be above 0" if finite else "must be finite")

@@ -188,8 +188,8 @@ def test_checks_name_flag_value_and_fix():
     check(True, "k", 3, "no")
     with pytest.raises(InputError, match="--k=3: must be less"):
         check(False, "k", 3, "must be less")
-    for value in (0, -1, math.inf, math.nan):
-        with pytest.raises(InputError, match="must be above 0"):
+    for value, why in ((0, "above 0"), (-1, "above 0"), (math.inf, "finite"), (math.nan, "finite")):
+        with pytest.raises(InputError, match=f"must be {why}"):
             config_module.check_positive(Inner(ratio=value), "ratio")
     config_module.check_positive(Inner(), "ratio", "maybe")  # None is the default's affair
 

@@ -32,6 +32,8 @@ def lines(members: list[dict[str, Any]]) -> list[str]:
     aligned = lambda line: (c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
     text = ["  ".join(aligned(line)) for line in cells]
     text += [f"{row['member']}: {row['error']}" for row in table if row["error"]]
+    if {"dead_fraction", "rows"} <= set(shown):
+        text.append("dead: latents that fire on none of the held-out rows")
     return text
 
 
