@@ -208,8 +208,9 @@ def check(condition: bool, flag: str, value: Any, fix: str) -> None:
 
 
 def check_positive(config: Any, *names: str) -> None:
-    """Every named field must be a finite number above zero."""
+    """Every named field must be a finite number above zero, or None."""
     for name in names:
         value = getattr(config, name)
-        finite = value is None or math.isfinite(value)
-        check(finite and (value is None or value > 0), name, value, "must be above 0" if finite else "must be finite")
+        if value is not None:
+            check(math.isfinite(value), name, value, "must be finite")
+            check(value > 0, name, value, "must be above 0")

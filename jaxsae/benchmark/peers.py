@@ -23,6 +23,7 @@ VARIANTS = {
     "saelens": ("saelens-sparse",),
     "dictionary_learning": ("dictionary_learning",),
 }
+DEAD_ROWS = 10**7  # without firing, after which a latent is dead to the trainers of sparsify and SAELens
 
 
 def compare(config: BenchmarkConfig, ours: dict[str, Any]) -> dict[str, Any]:
@@ -60,9 +61,6 @@ def _time_in_process(variant: str, config: BenchmarkConfig, ours: dict[str, Any]
     timing["seconds_over_ours"] = timing["seconds"] / ours["step_seconds"]
     timing["cpu_seconds_over_ours"] = timing["cpu_seconds"] / ours["step_cpu_seconds"]
     return timing
-
-
-DEAD_ROWS = 10**7  # without firing, after which a latent is dead to both trainers
 
 
 def sparsify_step(sae, optimizer) -> Callable[[Any], Any]:

@@ -33,7 +33,9 @@ def lines(members: list[dict[str, Any]]) -> list[str]:
     text = ["  ".join(aligned(line)) for line in cells]
     text += [f"{row['member']}: {row['error']}" for row in table if row["error"]]
     if {"dead_fraction", "rows"} <= set(shown):
-        text.append("dead: latents that fire on none of the held-out rows")
+        text.append(
+            "dead: latents that fire on none of the held-out `rows`; where those are 0, of a window of training"
+        )
     return text
 
 
