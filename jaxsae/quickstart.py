@@ -8,8 +8,9 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
-from jaxsae.config import check, check_positive, option
+from jaxsae.config import check_positive, option
 from jaxsae.dictionary import MethodConfig
 from jaxsae.errors import InputError
 from jaxsae.evaluate import EvaluateConfig, evaluate
@@ -31,16 +32,22 @@ class QuickstartConfig:
     site: str = option("resid_post.1", "activations of the Othello GPT to explain")
     rows: int = option(752_000, "rows to harvest: 16,000 games of 47 positions")
     width: int = option(1024, "latents")
-    k: int = option(32, "active latents of each row")
+    architecture: Literal["topk", "batchtopk"] = option("batchtopk", "method, as in `jaxsae train`")
+    k: int = option(32, "active latents of a row; batchtopk: on average")
+    row_k_max: int | None = option(None, "batchtopk: the most latents that one row keeps; default: 2 k")
     batch_size: int = option(2048, "rows of a step")
     steps: int = option(3000, "training steps")
-    learning_rate: float | None = option(None, "peak rate; default: that of `jaxsae train`")
-    dead_tokens: int | None = option(None, "rows without firing after which a latent counts as dead; default: as above")
+    learning_rate: float = option(0.003, "peak rate")
+    decoder_rate: float = option(1.0, "rate of the decoder's rows over that of all else")
+    dead_tokens: int | None = option(
+        None, "rows without firing after which a latent counts as dead; default: as `train`"
+    )
     seed: int = option(0, "of games, weights and order")
 
     def __post_init__(self):
-        check_positive(self, "rows", "width", "k", "batch_size", "steps", "learning_rate", "dead_tokens")
-        check(self.k <= self.width, "k", self.k, f"must be at most --width={self.width}")
+        check_positive(self, "rows", "batch_size", "steps", "dead_tokens")
+        _method(self)
+        _optimization(self)
 
 
 def quickstart(config: QuickstartConfig) -> Path:
@@ -70,6 +77,14 @@ def _harvest_config(config: QuickstartConfig, store: Path, model: str) -> Harves
     return HarvestConfig(store=str(store), tokens=config.rows, sites=(config.site,), model=model, seed=config.seed)
 
 
+def _method(config: QuickstartConfig) -> MethodConfig:
+    return MethodConfig(config.width, config.architecture, config.k, config.row_k_max or 2 * config.k)
+
+
+def _optimization(config: QuickstartConfig) -> OptimizerConfig:
+    return OptimizerConfig(learning_rate=config.learning_rate, decoder_rate=config.decoder_rate)
+
+
 def _train_config(config: QuickstartConfig, store: Path, run: Path) -> TrainConfig:
     return TrainConfig(
         store=str(store),
@@ -78,8 +93,8 @@ def _train_config(config: QuickstartConfig, store: Path, run: Path) -> TrainConf
         tokens=config.steps * config.batch_size,
         seed=config.seed,
         dead_tokens=config.dead_tokens,
-        method=MethodConfig(width=config.width, k=config.k),
-        optimization=OptimizerConfig(learning_rate=config.learning_rate),
+        method=_method(config),
+        optimization=_optimization(config),
     )
 
 

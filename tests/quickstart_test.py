@@ -29,3 +29,17 @@ def test_a_second_call_says_that_all_is_there(finished, capsys):
 def test_other_flags_are_refused(finished, change):
     with pytest.raises(InputError, match="another"):
         quickstart(QuickstartConfig(**{**vars(finished), **change}))
+
+
+def test_a_row_keeps_twice_k_where_nothing_is_said(tmp_path):
+    for given, kept in ((None, 8), (6, 6)):
+        config = QuickstartConfig(workdir=str(tmp_path), width=64, k=4, row_k_max=given)
+        assert walk._train_config(config, tmp_path, tmp_path).method.row_k_max == kept
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"), [("k", 2000), ("learning_rate", 0.0), ("row_k_max", 31), ("width", 0), ("decoder_rate", -1.0)]
+)
+def test_flags_that_the_run_would_refuse_are_refused_at_once(flag, value):
+    with pytest.raises(InputError, match=f"--{flag}="):
+        QuickstartConfig(**{flag: value})

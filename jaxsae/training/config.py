@@ -10,8 +10,9 @@ from jaxsae.dictionary import MethodConfig
 FREE_ON_RESUME = ("mesh", "checkpoint_every", "keep_checkpoints", "log_every", "prefetch", "on_nan", "keep_bytes")
 
 # The rows after which a latent that did not fire counts as dead: those in which one of average frequency fires so often,
-# no more than such a part of the run, which is to see it revived, nor than 2406.04093 has; but so many batches.
-FIRINGS, PARTS_OF_RUN, MOST_ROWS, FEWEST_BATCHES = 200, 40, 10_000_000, 8
+# no more than 2406.04093 has, but so many batches. Not cut to the run's length: in a run that is short for its width most
+# of what a shorter window calls dead is merely rare, and AuxK doubles the time of its steps for nothing.
+FIRINGS, MOST_ROWS, FEWEST_BATCHES = 200, 10_000_000, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +79,7 @@ class TrainConfig:
     dead_tokens: int | None = option(
         None,
         "rows without firing after which a latent counts as dead; default of topk and batchtopk: those in which a latent of "
-        "average frequency fires 200 times (200 width / k), at most 1/40 of --tokens and 10,000,000, at least 8 batches",
+        "average frequency fires 200 times (200 width / k), at most 10,000,000, at least 8 batches",
     )
     ema_decay: float = option(0.0, "decay of an average of the weights that is saved beside them; 0: none")
     on_nan: Literal["stop", "skip"] = option(
@@ -142,7 +143,7 @@ class TrainConfig:
             return self.dead_tokens
         if self.method.architecture == "relu":  # how many latents are active is not known, and nothing hangs on it
             return MOST_ROWS
-        rows = min(FIRINGS * self.method.width // self.method.k, self.tokens // PARTS_OF_RUN, MOST_ROWS)
+        rows = min(FIRINGS * self.method.width // self.method.k, MOST_ROWS)
         return max(rows, FEWEST_BATCHES * self.batch_size)
 
     @property

@@ -186,6 +186,7 @@ def test_initial_encoder_and_decoder_are_tied_and_the_same_for_a_seed(architectu
         ({"k": WIDTH + 1}, f"--k={WIDTH + 1}: must be at most --width={WIDTH}"),
         ({"k": 0}, "--k=0"),
         ({"width": 0}, "--width=0"),
+        ({"architecture": "batchtopk", "row_k_max": 31}, "--row_k_max=31: must be at least --k=32"),
         ({"aux_k": WIDTH + 1}, f"--aux_k={WIDTH + 1}: must be at most --width={WIDTH}"),
         ({"aux_coefficient": float("nan")}, "--aux_coefficient=nan"),
         ({"l1_coefficient": -1.0}, "--l1_coefficient=-1.0"),

@@ -1,4 +1,4 @@
-"""A run goes on at the rate that it was begun with, also where the default has changed since."""
+"""Defaults that follow from width and steps; a run goes on at the rate it was begun with, also where the default changed."""
 
 import dataclasses
 import shutil
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from jaxsae.dictionary import MethodConfig
 from jaxsae.dictionary.topk import TopK
 from jaxsae.errors import InputError
-from jaxsae.training import train
+from jaxsae.training import TrainConfig, train
 from jaxsae.training.same_rates import check_same_rates
 
 
@@ -43,3 +44,14 @@ def test_checkpoints_that_say_no_rates_are_of_the_old_defaults(configure):
         check(with_rate(config, 0.01), old, 0.01, 4.0)
     check(config, old, 0.0032, 1.0)  # 2e-4 at 16,384, here at 64
     check(config, {"dictionary": {"learning_rate": 0.01, "decoder_rate": 4.0}}, 0.01, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("width", "k", "batch_size", "rows"),
+    [(1024, 32, 512, 6_400), (65_536, 32, 512, 409_600), (2**22, 64, 512, 10_000_000), (1024, 32, 2048, 16_384)],
+)
+def test_latents_are_dead_after_rows_that_the_width_asks_for_however_short_the_run(width, k, batch_size, rows):
+    method = MethodConfig(width=width, k=k)
+    config = TrainConfig(store="s", workdir="r", batch_size=batch_size, tokens=10 * batch_size, method=method)
+    assert config.dead_window == rows
+    assert dataclasses.replace(config, dead_tokens=7).dead_window == 7
