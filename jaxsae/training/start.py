@@ -37,7 +37,7 @@ class Start:
     """What was fitted.
 
     Attributes:
-      scale: of the encoder's rows, over the decoder's. by: how it was found.
+      scale: of the encoder's rows, over the decoder's. by: how it was found, and how well it reconstructs.
     """
 
     scale: float
@@ -65,38 +65,38 @@ def fit_start(params: Params, x: np.ndarray, method: Method, mesh: Mesh, batch_s
       x: [rows, d], centred and scaled. batch_size: rows that go through at once.
       seed: of the random vectors that stand in for rows which give no scale.
     """
-    scale, used = _fit(params, x, method, mesh, batch_size) if len(x) >= FEWEST else (None, 0)
+    scale, used, fvu = _fit(params, x, method, mesh, batch_size) if len(x) >= FEWEST else (None, 0, 1.0)
     if scale is not None:
-        return Start(scale, f"fitted to {used:,} rows")
+        return Start(scale, f"fitted to {used:,} rows, whose FVU is {fvu:.3f} before the first step")
     why = "the rows of the store are all equal" if used else f"there are {len(x)} finite rows, fewer than {FEWEST}"
     unit = np.random.default_rng(seed).normal(size=(max(256, mesh.shape[DATA]), x.shape[1])).astype(np.float32)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    scale, _ = _fit(params, unit, method, mesh, batch_size)
+    scale = _fit(params, unit, method, mesh, batch_size)[0]
     return Start(scale or 1.0, f"fitted to random unit vectors: {why}")
 
 
-def _fit(params: Params, x: np.ndarray, method: Method, mesh: Mesh, batch_size: int) -> tuple[float | None, int]:
-    """E <x, y> / E ||y||^2 to BITS bits, None where it is not a positive number; and how many rows it is of."""
+def _fit(params: Params, x: np.ndarray, method: Method, mesh: Mesh, batch_size: int) -> tuple[float | None, int, float]:
+    """c to BITS bits, None where it is not a positive number; how many rows it is of; min_c E ||x - c y||^2 / E ||x||^2."""
     size = rows_at_once(len(x), batch_size, mesh)
     products = _products(method, size, mesh)
-    sums, used = np.zeros(2), len(x) - len(x) % size
+    sums, used = np.zeros(3), len(x) - len(x) % size
     for first in range(0, used, size):
         sums += np.asarray(products(params, put_rows(x[first : first + size], mesh)), np.float64)
-    along, length = sums
+    along, length, squares = sums
     if not (np.isfinite(sums).all() and along > 0 and length > 0):
-        return None, used
+        return None, used, 1.0
     mantissa, exponent = math.frexp(along / length)
-    return math.ldexp(round(mantissa * 2**BITS), exponent - BITS), used
+    return math.ldexp(round(mantissa * 2**BITS), exponent - BITS), used, 1 - along / length * along / squares
 
 
 @lru_cache(8)
 def _products(method: Method, rows: int, mesh: Mesh):
-    """The compiled function (params, x [rows, d]) -> [sum <x, y>, sum ||y||^2]."""
+    """The compiled function (params, x [rows, d]) -> sums of <x, y>, ||y||^2, ||x||^2."""
 
     def device(params: Params, x: jax.Array) -> jax.Array:
         batch = Batch(x=x, dead=jnp.zeros(params.b_enc.shape, bool), rows=rows)
         y = method.reconstruct(params, batch)
-        return sum_over_data(jnp.stack([(x * y).sum(), jnp.square(y).sum()]))
+        return sum_over_data(jnp.stack([(x * y).sum(), jnp.square(y).sum(), jnp.square(x).sum()]))
 
     specs = (SPECS, P(DATA, None))
     sharded = jax.shard_map(device, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False)

@@ -1,6 +1,7 @@
 """Where a run starts: the encoder's length fitted to rows, biases at their mean, the same bits on every mesh."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ MESHES = [(1, 1), (2, 4), (8, 1), (1, 8)]
 
 
 def fitted(config, rows):
-    """float64: the number c for which c decode(encode(x)) of a start with rows of unit length is nearest to `rows`."""
+    """float64: the c for which c decode(encode(x)) of a start at unit length is nearest to `rows`, and its FVU."""
     unit = Setup.of(dataclasses.replace(config, start_scale=1.0))
     params = jax.tree.map(lambda a: np.asarray(a, np.float64), unit.fresh_state().params)
     x = (rows.astype(np.float64) - unit.normalization.mean) * unit.normalization.scale
@@ -29,7 +30,8 @@ def fitted(config, rows):
             part = z[first : first + size]
             part[part < np.sort(part.reshape(-1))[-size * config.method.k]] = 0
     y = z @ params.W_dec
-    return (x * y).sum() / (y * y).sum()
+    c = (x * y).sum() / (y * y).sum()
+    return c, np.square(x - c * y).sum() / np.square(x).sum()
 
 
 @pytest.mark.parametrize("architecture", ["topk", "batchtopk"])
@@ -42,8 +44,10 @@ def test_the_encoder_starts_at_what_brings_reconstructions_nearest(configure, ro
     used = used[np.isin(used[:, 0], rows[: len(rows) - setup.holdout, 0])]
     lengths = np.linalg.norm(params.W_enc, axis=1) / np.linalg.norm(params.W_dec, axis=1)
     np.testing.assert_allclose(lengths, lengths[0], rtol=1e-5)
-    assert lengths[0] == pytest.approx(fitted(config, rows[: len(rows) - setup.holdout]), rel=2**-BITS)
+    scale, fvu = fitted(config, rows[: len(rows) - setup.holdout])
+    assert lengths[0] == pytest.approx(scale, rel=2**-BITS)
     assert f"times {lengths[0]:.4g}, fitted to" in told[0]
+    assert float(re.search(r"FVU is (\S+) before", told[0])[1]) == pytest.approx(fvu, abs=1e-3)
 
 
 def test_a_start_has_the_same_bits_on_every_mesh(configure):
