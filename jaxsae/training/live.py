@@ -166,7 +166,7 @@ class _Watch:
             "fvu": float(metrics.fvu),
             "l0": float(metrics.l0),
             "dead_fraction": float(metrics.dead) / config.method.width,
-            "dead_window": min(config.dead_window, tokens),
+            "dead_window": config.dead_window,
             "aux_loss": float(metrics.aux),
             "learning_rate": float(metrics.learning_rate),
             "skipped_batches": self._skipped,
@@ -188,8 +188,11 @@ class _Watch:
         return f", {self._last['tokens']:,} tokens: {shown}, dead {self._dead()}{'; ' if judged else ''}{judged}"
 
     def _dead(self) -> str:
-        """Latents that did not fire, and in how many rows."""
-        return f"{self._last['dead_fraction']:.1%} in {self._last['dead_window']:,} rows"
+        """Latents that did not fire, and in how many rows: before so many rows were seen none counts as dead."""
+        window = self._last["dead_window"]
+        if self._last["tokens"] <= window:
+            return f"not known before {window:,} rows"
+        return f"{self._last['dead_fraction']:.1%} in {window:,} rows"
 
     def _not_finite(self, step: int) -> None:
         self._skipped += 1

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from jaxsae.evaluate import EvaluateConfig, evaluate
+from jaxsae.report import figures
 from jaxsae.training import train
 from jaxsae.training.held_out import RARE, HeldOut
 from jaxsae.training.setup import Setup
@@ -65,6 +67,16 @@ def test_the_closing_line_names_the_windows(configure, capsys):
     assert "in 100 rows" in closing and "held-out rows (64)" in closing and "fewer than 1 in 10,000" in closing
     line = json.loads(Path(config.workdir, "metrics.jsonl").read_text().splitlines()[-1])
     assert line["dead_window"] == 100
+
+
+def test_before_a_window_has_passed_no_share_of_dead_latents_is_told(configure, capsys):
+    config = configure(steps=2, dead_tokens=1000)
+    train(config)
+    assert "dead not known before 1,000 rows;" in capsys.readouterr().err.splitlines()[-1]
+    metrics = [json.loads(Path(config.workdir, "metrics.jsonl").read_text().splitlines()[-1])]
+    run = SimpleNamespace(evaluations={}, metrics=metrics)
+    card = next(c for c in figures.cards(run, othello=False) if c.label == "dead")
+    assert card.value == figures.NONE and "not known before 1,000 rows" in card.beside
 
 
 def test_classes_count_latents_by_rows(configure):
