@@ -31,8 +31,8 @@ class MethodConfig:
     def __post_init__(self):
         check_positive(self, "width", "k", "aux_k", "row_k_max")
         check(self.architecture == "relu" or self.k <= self.width, "k", self.k, f"must be at most --width={self.width}")
-        least = self.k if self.architecture == "batchtopk" else 1  # fewer a row could not come to k on average
-        check((self.row_k_max or least) >= least, "row_k_max", self.row_k_max, f"must be at least --k={self.k}")
+        enough = self.architecture != "batchtopk" or (self.row_k_max or self.k) >= self.k  # to come to k on average
+        check(enough, "row_k_max", self.row_k_max, f"must be at least --k={self.k}")
         check((self.aux_k or 1) <= self.width, "aux_k", self.aux_k, f"must be at most --width={self.width}")
         check(self.aux_coefficient >= 0, "aux_coefficient", self.aux_coefficient, "must be 0 or above")
         check(self.l1_coefficient >= 0, "l1_coefficient", self.l1_coefficient, "must be 0 or above")
