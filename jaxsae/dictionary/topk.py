@@ -48,9 +48,9 @@ class TopK(MethodBase):
 
     def default_learning_rate(self, d_model: int, steps: int) -> float:
         """7.5e-3 for 2,048 latents of 64 numbers each and 1,000 steps, falling with the fourth roots of width and steps: what
-        sweeps came to (BUILD_NOTES, The start and the rates). With the root of d_model, since Adam moves each number of
-        a row by the rate, and the numbers of a unit row are that small."""
-        return 7.5e-3 * (64 / d_model) ** 0.5 * (2048 / self.config.width * 1000 / max(steps, 1)) ** 0.25
+        sweeps came to (BUILD_NOTES, The start and the rates); below 100 steps it rises no more. With the root of d_model,
+        since Adam moves each number of a row by the rate, and the numbers of a unit row are that small."""
+        return 7.5e-3 * (64 / d_model) ** 0.5 * (2048 / self.config.width * 1000 / max(steps, 100)) ** 0.25
 
     def loss(self, params: Params, batch: Batch, use_aux: bool) -> tuple[jax.Array, Report]:
         x, d = batch.x.astype(jnp.float32), batch.x.shape[1]

@@ -90,10 +90,10 @@ def words(figures: dict[str, Any]) -> str:
         if np.isfinite(figures["held_out_fvu"])
         else "unknown, since they are all alike"
     )
+    rows, rare = figures["held_out_rows"], f"on fewer than 1 in 10,000 {figures['held_out_rare_fraction']:.1%}, "
     return (
-        f"held-out rows ({figures['held_out_rows']:,}): fvu {fvu}, latents that fire on none of "
-        f"them {figures['held_out_dead_fraction']:.1%}, on fewer than 1 in 10,000 {figures['held_out_rare_fraction']:.1%}, "
-        f"on more than 1 in 10 {figures['held_out_dense_fraction']:.1%}"
+        f"held-out rows ({rows:,}): fvu {fvu}, latents that fire on none of them {figures['held_out_dead_fraction']:.1%}, "
+        f"{rare if RARE * rows > 1 else ''}on more than 1 in 10 {figures['held_out_dense_fraction']:.1%}"
     )
 
 

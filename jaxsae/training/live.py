@@ -146,6 +146,10 @@ class _Watch:
         self._speed, self._first, self._skipped = Speed(), done, skipped
         self._last: dict[str, float] = {}
         self._held_out: dict[str, float | int] = {}
+        # A step divides by what it was given, whose mean is only 0 where it was centred.
+        figures = setup.statistics
+        centred = setup.config.normalize == "center_scale" or not figures.scale
+        self._norm_to_variance = 1.0 if centred else figures.mean_square_norm / figures.scale**2
 
     def __call__(
         self, step: int, metrics: StepMetrics, judged: Callable[[], dict[str, float | int]] | None = None
@@ -163,7 +167,7 @@ class _Watch:
             "step": step,
             "tokens": tokens,
             "loss": float(metrics.loss),
-            "fvu": float(metrics.fvu),
+            "fvu": float(metrics.fvu) * self._norm_to_variance,
             "l0": float(metrics.l0),
             "dead_fraction": float(metrics.dead) / config.method.width,
             "dead_window": config.dead_window,

@@ -10,7 +10,7 @@ import pytest
 from jaxsae.evaluate import EvaluateConfig, evaluate
 from jaxsae.report import figures
 from jaxsae.training import train
-from jaxsae.training.held_out import RARE, HeldOut
+from jaxsae.training.held_out import RARE, HeldOut, words
 from jaxsae.training.setup import Setup
 
 NAMES = {"held_out_fvu", "held_out_l0", "held_out_rows"}
@@ -64,9 +64,11 @@ def test_the_closing_line_names_the_windows(configure, capsys):
     config = configure(steps=2, dead_tokens=100)
     train(config)
     closing = capsys.readouterr().err.splitlines()[-1]
-    assert "in 100 rows" in closing and "held-out rows (64)" in closing and "fewer than 1 in 10,000" in closing
+    assert "in 100 rows" in closing and "held-out rows (64)" in closing and "on more than 1 in 10 " in closing
+    assert "1 in 10,000" not in closing  # of 64 rows that is none, which is told already
     line = json.loads(Path(config.workdir, "metrics.jsonl").read_text().splitlines()[-1])
     assert line["dead_window"] == 100
+    assert "on fewer than 1 in 10,000" in words(line | {"held_out_rows": 20_000})
 
 
 def test_before_a_window_has_passed_no_share_of_dead_latents_is_told(configure, capsys):

@@ -52,6 +52,19 @@ def test_the_first_line_is_what_the_fresh_weights_do_on_the_first_batch(configur
     assert line["l0"] == (z > 0).sum() / 64 and line["dead_fraction"] == 0
 
 
+def test_the_fvu_of_rows_that_are_not_centred_is_over_their_variance(configure, rows, metrics):
+    config = configure(steps=1, normalize="none", ema_decay=0.0)
+    train(config)
+    made = Setup.of(config)
+    x, params = made.batches[0].astype(np.float64), jax.tree.map(np.asarray, made.fresh_state().params)
+    variance = np.square(rows - rows.mean(0)).sum(1).mean() / np.square(rows).sum(1).mean()
+    pre = np.maximum((x - params.b_dec) @ params.W_enc.T, 0)
+    np.put_along_axis(pre, np.argsort(-pre, 1)[:, 4:], 0, 1)
+    error = np.square(x - params.b_dec - pre @ params.W_dec).sum()
+    assert variance < 0.9
+    assert metrics(config)[0]["fvu"] == pytest.approx(error / np.square(x).sum() / variance, rel=1e-4)
+
+
 def test_lines_after_the_checkpoint_and_lines_cut_short_are_dropped(tmp_path):
     with MetricsLog(tmp_path, 0) as log:
         for step in (1, 2, 3):

@@ -109,7 +109,8 @@ def test_relu_starts_as_long_as_its_decoder(configure):
 def test_a_start_scale_is_taken_as_it_is_given(configure):
     params = Setup.of(configure(start_scale=0.25)).fresh_state().params
     np.testing.assert_allclose(np.linalg.norm(params.W_enc, axis=1), 0.25, rtol=1e-5)
-    with pytest.raises(InputError, match=r"--start_scale=0"):
-        configure(start_scale=0.0)
+    for scale in (0.0, 1e-45, 1e6):
+        with pytest.raises(InputError, match=rf"--start_scale={scale}"):
+            configure(start_scale=scale)
     with pytest.raises(InputError, match="does nothing with --initialize_from"):
         configure(start_scale=0.5, initialize_from="run")
