@@ -172,11 +172,12 @@ def _othello(title: str, e: Mapping[str, Any]) -> Group:
 
 
 def cards(run: RunFiles, othello: bool) -> list[Card]:
-    """The few figures that head the page; the last training step's where nothing was evaluated."""
-    found = run.evaluations.get("reconstruction")
+    """The few figures that head the page; where nothing was evaluated those of the last checkpoint on held-out rows, or,
+    without these, the last training step's."""
+    found = run.evaluations.get("reconstruction") or _judged_while_training(run)
     where = f"{count(found.get('rows'))} held-out rows" if found else "last training step"
     source = found or (run.metrics[-1] if run.metrics else {})
-    pca = _part(found or {}, "baselines", "pca_k").get("fvu")
+    pca = _part(found, "baselines", "pca_k").get("fvu")
     beside = f"{where}; PCA {decimal(pca)}" if _is_number(pca) else where
     dead = NONE if _too_early(source) else percent(source.get("dead_fraction"))
     out = [
@@ -197,6 +198,12 @@ def cards(run: RunFiles, othello: bool) -> list[Card]:
         beside = f"of {count(board.get('targets'))} with AUROC > 0.9; raw {count(best)}"
         out.append(Card("board targets", count(_part(board, "above_0.9").get("total")), beside))
     return out
+
+
+def _judged_while_training(run: RunFiles) -> dict[str, Any]:
+    """The newest held-out figures of metrics.jsonl, by the names that reconstruction.json has; empty where there are none."""
+    line = next((line for line in reversed(run.metrics) if "held_out_rows" in line), {})
+    return {name.removeprefix("held_out_"): value for name, value in line.items() if name.startswith("held_out_")}
 
 
 def _too_early(source: Mapping[str, Any]) -> bool:

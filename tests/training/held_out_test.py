@@ -71,10 +71,19 @@ def test_the_closing_line_names_the_windows(configure, capsys):
     assert "on fewer than 1 in 10,000" in words(line | {"held_out_rows": 20_000})
 
 
-def test_before_a_window_has_passed_no_share_of_dead_latents_is_told(configure, capsys):
-    config = configure(steps=2, dead_tokens=1000)
+def test_a_report_without_an_evaluation_heads_with_held_out_figures(configure):
+    config = configure(steps=2)
     train(config)
-    assert "dead not known before 1,000 rows;" in capsys.readouterr().err.splitlines()[-1]
+    metrics = [json.loads(line) for line in Path(config.workdir, "metrics.jsonl").read_text().splitlines()]
+    cards = {c.label: c for c in figures.cards(SimpleNamespace(evaluations={}, metrics=metrics), othello=False)}
+    assert cards["FVU"].value == figures.decimal(metrics[-1]["held_out_fvu"]) != figures.decimal(metrics[-1]["fvu"])
+    assert all("64 held-out rows" in card.beside for card in cards.values())
+
+
+def test_before_a_window_has_passed_no_share_of_dead_latents_is_told(configure, capsys):
+    config = configure(steps=2, dead_tokens=1000, holdout_rows=0)
+    train(config)
+    assert "dead not known before 1,000 rows" in capsys.readouterr().err.splitlines()[-1]
     metrics = [json.loads(Path(config.workdir, "metrics.jsonl").read_text().splitlines()[-1])]
     run = SimpleNamespace(evaluations={}, metrics=metrics)
     card = next(c for c in figures.cards(run, othello=False) if c.label == "dead")
