@@ -151,10 +151,11 @@ def table(results: dict[str, Any]) -> list[str]:
     """The figures in a few lines."""
     pca = results["baselines"]["pca_k"]
     seen = "held-out rows" if results["held_out"] else "rows of another store"
+    rare = f"{results['rare_fraction']:.2%} on fewer than 1 in 10,000, " if RARE * results["rows"] > 1 else ""
     return [
         f"fvu {results['fvu']:.4f}   (mean 1, PCA with {pca['components']} components {pca['fvu']:.4f}; "
         f"{results['rows']:,} {seen})",
         f"l0 {results['l0']:.2f}   gamma {number(results['gamma'])}   cosine {results['cosine']:.4f}",
-        f"of the latents, on these rows, {results['dead_fraction']:.2%} never fire, {results['rare_fraction']:.2%} on fewer "
-        f"than 1 in 10,000, {results['dense_fraction']:.2%} on more than 1 in 10",
+        f"of the latents, on these rows, {results['dead_fraction']:.2%} never fire, {rare}"
+        f"{results['dense_fraction']:.2%} on more than 1 in 10",
     ]

@@ -179,11 +179,10 @@ def cards(run: RunFiles, othello: bool) -> list[Card]:
     source = found or (run.metrics[-1] if run.metrics else {})
     pca = _part(found, "baselines", "pca_k").get("fvu")
     beside = f"{where}; PCA {decimal(pca)}" if _is_number(pca) else where
-    dead = NONE if _too_early(source) else percent(source.get("dead_fraction"))
     out = [
         Card("FVU", decimal(source.get("fvu")), beside),
         Card("L0", f"{source['l0']:.1f}" if _is_number(source.get("l0")) else NONE, f"active latents, {where}"),
-        Card("dead", dead, f"of the latents, {_window(source, bool(found))}"),
+        Card("dead", percent(source.get("dead_fraction")), f"of the latents, {_window(source, bool(found))}"),
     ]
     if splice := run.evaluations.get("splice"):
         zero = (
@@ -206,18 +205,12 @@ def _judged_while_training(run: RunFiles) -> dict[str, Any]:
     return {name.removeprefix("held_out_"): value for name, value in line.items() if name.startswith("held_out_")}
 
 
-def _too_early(source: Mapping[str, Any]) -> bool:
-    """Whether training has seen fewer rows than those without firing after which a latent counts as dead."""
-    window = source.get("dead_window", 0)
-    return source.get("tokens", window + 1) <= window
-
-
 def _window(source: Mapping[str, Any], evaluated: bool) -> str:
     """In which rows dead latents did not fire."""
     if evaluated:
         return f"in {count(source.get('rows'))} held-out rows"
     window = source.get("dead_window")
-    if _too_early(source):
+    if window and source.get("dead_fraction") is None:
         return f"not known before {count(window)} rows"
     return f"in the last {count(window)} rows of training" if window else "in training"
 

@@ -17,7 +17,7 @@ from jaxsae.training.averaged import threshold_of_average
 from jaxsae.training.checkpoint import Checkpoints, read_metadata
 from jaxsae.training.held_out import HeldOut, words
 from jaxsae.training.metrics import MetricsLog, Speed
-from jaxsae.training.run import AVERAGE_THRESHOLD, CHECKPOINTS
+from jaxsae.training.run import AVERAGE_THRESHOLD, CHECKPOINTS, START_FVU
 from jaxsae.training.same_rates import check_same_rates
 from jaxsae.training.setup import Setup
 from jaxsae.training.state import TrainState
@@ -44,10 +44,12 @@ class LiveRun:
         if self.done:
             metadata = read_metadata(workdir / CHECKPOINTS, self.done)[1]
             check_same_rates(workdir, setup.config, metadata, setup.program.rates)
+        self.state: TrainState
         with processes.busy("making or restoring the state"):
-            self.state: TrainState = (
-                checkpoints.restore(self.done, setup.abstract) if self.done else setup.fresh_state(say)
-            )
+            if self.done:
+                self.state, self._start_fvu = checkpoints.restore(self.done, setup.abstract), metadata.get(START_FVU)
+            else:
+                self.state, self._start_fvu = setup.fresh_start(say)
         self._previous: StepMetrics | None = None
         self._held_out = HeldOut(setup)
         self._started = time.perf_counter()
@@ -88,7 +90,8 @@ class LiveRun:
         self._look(judge=self.is_due or self.is_complete)
         if self._checkpoints.latest != self.taken:
             threshold = threshold_of_average(self.setup, self.state, self.taken)
-            metadata = self.setup.metadata() | ({} if threshold is None else {AVERAGE_THRESHOLD: threshold})
+            more = {AVERAGE_THRESHOLD: threshold, START_FVU: self._start_fvu}
+            metadata = self.setup.metadata() | {name: value for name, value in more.items() if value is not None}
             self._checkpoints.save(self.taken, self.state, metadata)
         if wait:
             self._checkpoints.wait()
@@ -108,7 +111,7 @@ class LiveRun:
 
     def closing(self) -> str:
         """The last figures that were logged, for the line that ends a run."""
-        return self._watch.closing()
+        return self._watch.closing(self._start_fvu)
 
     def _look(self, judge: bool) -> None:
         """Looks at the last step; with `judge` at its weights too, once it is known to be one that may be saved."""
@@ -169,7 +172,8 @@ class _Watch:
             "loss": float(metrics.loss),
             "fvu": float(metrics.fvu) * self._norm_to_variance,
             "l0": float(metrics.l0),
-            "dead_fraction": float(metrics.dead) / config.method.width,
+            # Not known before its window has passed: none could count as dead.
+            "dead_fraction": float(metrics.dead) / config.method.width if tokens > config.dead_window else float("nan"),
             "dead_window": config.dead_window,
             "aux_loss": float(metrics.aux),
             "learning_rate": float(metrics.learning_rate),
@@ -183,20 +187,21 @@ class _Watch:
         shown = {name: f"{figures[name]:.4g}" for name in ("loss", "fvu", "l0")}
         self._bar.advance(config.batch_size, **shown, dead=self._dead())
 
-    def closing(self) -> str:
-        """The last figures that were logged, in words."""
+    def closing(self, start_fvu: float | None) -> str:
+        """The last figures that were logged, in words; a warning where the start had a lower FVU."""
         if not self._last:
             return ""
         shown = ", ".join(f"{name} {self._last[name]:.4g}" for name in ("loss", "fvu", "l0"))
         judged = words(self._held_out)
+        # By 5%: the start's is of other rows.
+        if start_fvu is not None and self._held_out.get("held_out_fvu", 0.0) > 1.05 * start_fvu:
+            judged += f". WARNING: that is worse than the start, which had {start_fvu:.4g}; try a lower --learning_rate"
         return f", {self._last['tokens']:,} tokens: {shown}, dead {self._dead()}{'; ' if judged else ''}{judged}"
 
     def _dead(self) -> str:
-        """Latents that did not fire, and in how many rows: before so many rows were seen none counts as dead."""
-        window = self._last["dead_window"]
-        if self._last["tokens"] <= window:
-            return f"not known before {window:,} rows"
-        return f"{self._last['dead_fraction']:.1%} in {window:,} rows"
+        """Latents that did not fire, and in how many rows."""
+        share, window = self._last["dead_fraction"], self._last["dead_window"]
+        return f"{share:.1%} in {window:,} rows" if np.isfinite(share) else f"not known before {window:,} rows"
 
     def _not_finite(self, step: int) -> None:
         self._skipped += 1

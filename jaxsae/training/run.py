@@ -38,6 +38,7 @@ FLAGS = "config.flags"
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
 AVERAGE_THRESHOLD = "average_threshold"  # in a checkpoint's metadata: BatchTopK's for the averaged weights
+START_FVU = "start_fvu"  # in a checkpoint's metadata: FVU of the weights that the run began with, where that is known
 
 
 def open_run(config: TrainConfig) -> Path:

@@ -1,4 +1,4 @@
-"""A run goes on at the rates that it was begun with, whatever their defaults are today."""
+"""The rates of a run: said when it begins, and gone on with, whatever their defaults are later."""
 
 import math
 from pathlib import Path
@@ -7,6 +7,22 @@ from typing import Any
 from jaxsae.errors import InputError
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.run import FLAGS
+
+
+def described_rates(config: TrainConfig, rates: dict[str, float], spread: float) -> str:
+    """The rates in words, with a warning where the default one is not made for the rows.
+
+    Args:
+      rates: by the names of their flags. spread: root mean square of what the numbers of a row, as the trainer sees them,
+        differ from their means by.
+    """
+    words = f"learning rate {rates['learning_rate']:.4g}, {rates['decoder_rate']:g} times that for the decoder's rows"
+    if config.optimization.learning_rate is not None or 0.1 <= spread <= 10 or not spread:
+        return words
+    return (
+        f"{words}. WARNING: that default is for numbers that vary by about 1, and with --normalize={config.normalize} these "
+        f"vary by {spread:.3g}. Train with --normalize=center_scale, or give --learning_rate"
+    )
 
 
 def check_same_rates(workdir: Path, config: TrainConfig, metadata: dict[str, Any], now: dict[str, float]) -> None:

@@ -18,6 +18,7 @@ from jaxsae.training.config import TrainConfig
 from jaxsae.training.memory import MemoryPlan, available_bytes, check_fits, with_workspace
 from jaxsae.training.program import Program
 from jaxsae.training.run import checkpoint_metadata, initial_params
+from jaxsae.training.same_rates import described_rates
 from jaxsae.training.start import Start, fit_start, sample, started
 from jaxsae.training.state import TrainState, create_state
 
@@ -166,7 +167,12 @@ class Setup:
         return self.program.abstract
 
     def fresh_state(self, tell: Callable[[str], object] = lambda line: None) -> TrainState:
-        """The state before the first step; `tell` is told how the encoder starts."""
+        """The state before the first step; `tell` is told how the encoder starts, and at which rates the run trains."""
+        return self.fresh_start(tell)[0]
+
+    def fresh_start(self, tell: Callable[[str], object] = lambda line: None) -> tuple[TrainState, float | None]:
+        """The state before the first step, and the FVU that it has; None where that is not known."""
+        fvu = None
         state = create_state(self.program.init, self.config.seed, self.normalization, self.mesh)
         if self.config.initialize_from:
             params = initial_params(self.config.initialize_from, self.config, self.normalization, self.mesh)
@@ -176,7 +182,11 @@ class Setup:
             start = self.start(state.params, mean)
             tell(f"{self.config.workdir}: {start}")
             params = started(state.params, np.float32(start.scale), mean, self.method.pre_bias)
-        return state.replace(params=jax.device_put(params, jax.tree.map(lambda a: a.sharding, self.abstract.params)))
+            fvu = start.fvu
+        spread = self.statistics.scale * self.normalization.scale / self.d_model**0.5
+        tell(f"{self.config.workdir}: {described_rates(self.config, self.program.rates, spread)}")
+        params = jax.device_put(params, jax.tree.map(lambda a: a.sharding, self.abstract.params))
+        return state.replace(params=params), fvu
 
     def start(self, params: Params, mean: np.ndarray) -> Start:
         """How long the encoder is to start, by the flags or the rows there are at the start.

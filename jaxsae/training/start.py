@@ -37,14 +37,17 @@ class Start:
     """What was fitted.
 
     Attributes:
-      scale: of the encoder's rows, over the decoder's. by: how it was found, and how well it reconstructs.
+      scale: of the encoder's rows, over the decoder's. by: how it was found.
+      fvu: of the rows that it was fitted to; None where it was not fitted to rows.
     """
 
     scale: float
     by: str = "as --start_scale says"
+    fvu: float | None = None
 
     def __str__(self) -> str:
-        return f"the encoder starts as its decoder's transpose times {self.scale:.4g}, {self.by}"
+        known = "" if self.fvu is None else f", whose FVU is {self.fvu:.3f} before the first step"
+        return f"the encoder starts as its decoder's transpose times {self.scale:.4g}, {self.by}{known}"
 
 
 def sample(store: Store, site: str, ranges: list[tuple[int, int]]) -> np.ndarray:
@@ -67,7 +70,7 @@ def fit_start(params: Params, x: np.ndarray, method: Method, mesh: Mesh, batch_s
     """
     scale, used, fvu = _fit(params, x, method, mesh, batch_size) if len(x) >= FEWEST else (None, 0, 1.0)
     if scale is not None:
-        return Start(scale, f"fitted to {used:,} rows, whose FVU is {fvu:.3f} before the first step")
+        return Start(scale, f"fitted to {used:,} rows", max(fvu, 0.0))
     why = "the rows of the store are all equal" if used else f"there are {len(x)} finite rows, fewer than {FEWEST}"
     unit = np.random.default_rng(seed).normal(size=(max(256, mesh.shape[DATA]), x.shape[1])).astype(np.float32)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
@@ -79,6 +82,8 @@ def _fit(params: Params, x: np.ndarray, method: Method, mesh: Mesh, batch_size: 
     """c to BITS bits, None where it is not a positive number; how many rows it is of; min_c E ||x - c y||^2 / E ||x||^2."""
     size = rows_at_once(len(x), batch_size, mesh)
     products = _products(method, size, mesh)
+    # c and FVU do not depend on the rows' magnitude; squares of 1e-20 or 1e20 would not be float32. A power of two is exact.
+    x = np.ldexp(x, -np.frexp(np.abs(x).max())[1])
     sums, used = np.zeros(3), len(x) - len(x) % size
     for first in range(0, used, size):
         sums += np.asarray(products(params, put_rows(x[first : first + size], mesh)), np.float64)

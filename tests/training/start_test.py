@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from jaxsae.dictionary import MethodConfig
 from jaxsae.errors import InputError
 from jaxsae.training import train
+from jaxsae.training.checkpoint import read_metadata
 from jaxsae.training.setup import Setup
 from jaxsae.training.start import BITS, sample
 
@@ -86,6 +88,41 @@ def test_a_start_that_rows_do_not_give_says_so_and_takes_random_vectors(configur
     params = setup.fresh_state(told.append).params
     assert why in told[0] and "random unit vectors" in told[0]
     assert 0.1 < np.linalg.norm(params.W_enc[0]) < 1
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e17], ids=str)
+def test_the_start_does_not_depend_on_the_rows_magnitude(configure, own_store, rows, scale):
+    near_one, told = Setup.of(configure(normalize="none")), []
+    far = Setup.of(configure(store=own_store(rows * np.float32(scale)), normalize="none"))
+    wanted = near_one.fresh_start(told.append)
+    found = far.fresh_start(told.append)
+    np.testing.assert_allclose(found[0].params.W_enc, wanted[0].params.W_enc, rtol=2**-8)
+    assert found[1] == pytest.approx(wanted[1], rel=1e-4) and "fitted to" in told[2]
+
+
+def test_a_default_rate_that_the_rows_are_not_made_for_is_warned_of(configure, own_store, rows):
+    store, told = own_store(rows + 1000), []
+    for flags in (
+        {"learning_rate": None},
+        {"learning_rate": 1e-3},
+        {"learning_rate": None, "normalize": "center_scale"},
+    ):
+        Setup.of(configure(store=store, **{"normalize": "scale", **flags})).fresh_state(told.append)
+    warned = [line for line in told if "learning rate" in line]
+    assert ["WARNING" in line for line in warned] == [True, False, False]
+    assert "--normalize=scale these vary by 0.00" in warned[0]
+
+
+def test_a_run_that_ends_worse_than_it_began_is_told_so(configure, capsys):
+    ends = []
+    for name, rate in (("high", 3.0), ("low", 3e-3)):
+        config = configure(name, learning_rate=rate)
+        train(config)
+        ends.append(capsys.readouterr().err.splitlines()[-1])
+    assert ["worse than the start" in line for line in ends] == [True, False]
+    assert "try a lower --learning_rate" in ends[0]
+    start = read_metadata(Path(config.workdir, "checkpoints"))[1]["start_fvu"]  # of the run, whoever goes on with it
+    assert start == Setup.of(config).fresh_start()[1] > 0
 
 
 def test_the_sample_is_spread_over_the_rows_and_leaves_out_nan():
