@@ -35,9 +35,9 @@ class QuickstartConfig:
     architecture: Literal["topk", "batchtopk"] = option("batchtopk", "method, as in `jaxsae train`")
     k: int = option(32, "active latents of a row; batchtopk: on average")
     row_k_max: int | None = option(None, "batchtopk: the most latents that one row keeps; default: 2 k")
-    batch_size: int = option(2048, "rows of a step")
-    steps: int = option(3000, "training steps")
-    learning_rate: float = option(0.003, "peak rate")
+    batch_size: int = option(1024, "rows of a step")
+    steps: int = option(6000, "training steps")
+    learning_rate: float = option(0.002, "peak rate")
     decoder_rate: float = option(1.0, "rate of the decoder's rows over that of all else")
     dead_tokens: int | None = option(
         None, "rows without firing after which a latent counts as dead; default: as `train`"
