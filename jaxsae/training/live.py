@@ -17,8 +17,8 @@ from jaxsae.training.averaged import threshold_of_average
 from jaxsae.training.checkpoint import Checkpoints, read_metadata
 from jaxsae.training.held_out import HeldOut, words
 from jaxsae.training.metrics import MetricsLog, Speed
+from jaxsae.training.rates import check_same_rates
 from jaxsae.training.run import AVERAGE_THRESHOLD, CHECKPOINTS, START_FVU
-from jaxsae.training.same_rates import check_same_rates
 from jaxsae.training.setup import Setup
 from jaxsae.training.state import TrainState
 from jaxsae.training.step import StepMetrics
@@ -236,5 +236,6 @@ def _write_summary(workdir: Path, setup: Setup, seconds: float, steps: int) -> N
         "seconds_of_this_process": seconds,
         "rows_in_store": setup.rows,
         "rows_held_out": setup.holdout,
+        **setup.program.rates,
     }
     write_json(workdir / "run.json", summary)

@@ -17,8 +17,8 @@ from jaxsae.store import Batches, Shards, Statistics, Store, open_growing, open_
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.memory import MemoryPlan, available_bytes, check_fits, with_workspace
 from jaxsae.training.program import Program
+from jaxsae.training.rates import described_rates
 from jaxsae.training.run import checkpoint_metadata, initial_params
-from jaxsae.training.same_rates import described_rates
 from jaxsae.training.start import Start, fit_start, sample, started
 from jaxsae.training.state import TrainState, create_state
 

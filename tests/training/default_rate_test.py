@@ -10,7 +10,7 @@ from jaxsae.dictionary import MethodConfig
 from jaxsae.dictionary.topk import TopK
 from jaxsae.errors import InputError
 from jaxsae.training import TrainConfig, train
-from jaxsae.training.same_rates import check_same_rates
+from jaxsae.training.rates import check_same_rates
 
 
 def with_rate(config, rate):

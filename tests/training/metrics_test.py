@@ -33,6 +33,7 @@ def test_metrics_and_summary_have_the_keys_that_others_read(configure, rows):
     assert all(line["l0"] <= 4 and 0 < line["fvu"] < 2 and line["tokens_per_second"] > 0 for line in lines)
     summary = json.loads(Path(config.workdir, "run.json").read_text())
     assert summary["mesh"] == [2, 4] and summary["rows_in_store"] == 2048 and summary["rows_held_out"] == 64
+    assert (summary["learning_rate"], summary["decoder_rate"]) == (3e-3, 4)
     assert list(Path(config.workdir, "tensorboard").glob("events*"))
 
 

@@ -16,7 +16,9 @@ def described_rates(config: TrainConfig, rates: dict[str, float], spread: float)
       rates: by the names of their flags. spread: root mean square of what the numbers of a row, as the trainer sees them,
         differ from their means by.
     """
-    words = f"learning rate {rates['learning_rate']:.4g}, {rates['decoder_rate']:g} times that for the decoder's rows"
+    factor = rates["decoder_rate"]
+    decoder = "" if factor == 1 else f", {factor:g} times that for the decoder's rows"
+    words = f"learning rate {rates['learning_rate']:.4g}{decoder}"
     if config.optimization.learning_rate is not None or 0.1 <= spread <= 10 or not spread:
         return words
     return (
