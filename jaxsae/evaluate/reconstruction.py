@@ -19,7 +19,7 @@ from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.run import ARRAYS, number
 from jaxsae.progress import Progress
 from jaxsae.store.statistics import Moments
-from jaxsae.training.held_out import DENSE, RARE
+from jaxsae.training.held_out import DENSE, RARE, tells_rare
 
 BINS_PER_DECADE = 4
 
@@ -151,7 +151,7 @@ def table(results: dict[str, Any]) -> list[str]:
     """The figures in a few lines."""
     pca = results["baselines"]["pca_k"]
     seen = "held-out rows" if results["held_out"] else "rows of another store"
-    rare = f"{results['rare_fraction']:.2%} on fewer than 1 in 10,000, " if RARE * results["rows"] > 1 else ""
+    rare = f"{results['rare_fraction']:.2%} on fewer than 1 in 10,000, " if tells_rare(results["rows"]) else ""
     return [
         f"fvu {results['fvu']:.4f}   (mean 1, PCA with {pca['components']} components {pca['fvu']:.4f}; "
         f"{results['rows']:,} {seen})",

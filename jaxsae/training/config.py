@@ -101,8 +101,9 @@ class TrainConfig:
 
     def __post_init__(self):
         check_positive(self, "batch_size", "tokens", "dead_tokens", "checkpoint_every", "keep_checkpoints")
-        check_positive(self, "log_every", "prefetch", "keep_bytes", "start_scale")
-        within = 1e-3 <= (self.start_scale or 1) <= 1e3  # beyond, latents or their gradients round to nothing
+        check_positive(self, "log_every", "prefetch", "keep_bytes")
+        # Beyond, latents or their gradients round to nothing.
+        within = self.start_scale is None or 1e-3 <= self.start_scale <= 1e3
         check(within, "start_scale", self.start_scale, "must be between 0.001 and 1,000")
         both = bool(self.initialize_from) and self.start_scale is not None
         check(

@@ -81,6 +81,11 @@ class HeldOut:
         return float(sum(np.square(part - mean).sum() for part in rows))
 
 
+def tells_rare(rows: int) -> bool:
+    """Whether so many rows tell latents that are rare from those that fire on none of them."""
+    return RARE * rows > 1
+
+
 def words(figures: dict[str, Any]) -> str:
     """The figures in a line for people; empty where there are none."""
     if not figures:
@@ -90,10 +95,11 @@ def words(figures: dict[str, Any]) -> str:
         if np.isfinite(figures["held_out_fvu"])
         else "unknown, since they are all alike"
     )
-    rows, rare = figures["held_out_rows"], f"on fewer than 1 in 10,000 {figures['held_out_rare_fraction']:.1%}, "
+    rows = figures["held_out_rows"]
+    rare = f"on fewer than 1 in 10,000 {figures['held_out_rare_fraction']:.1%}, " if tells_rare(rows) else ""
     return (
         f"held-out rows ({rows:,}): fvu {fvu}, latents that fire on none of them {figures['held_out_dead_fraction']:.1%}, "
-        f"{rare if RARE * rows > 1 else ''}on more than 1 in 10 {figures['held_out_dense_fraction']:.1%}"
+        f"{rare}on more than 1 in 10 {figures['held_out_dense_fraction']:.1%}"
     )
 
 

@@ -149,10 +149,9 @@ class _Watch:
         self._speed, self._first, self._skipped = Speed(), done, skipped
         self._last: dict[str, float] = {}
         self._held_out: dict[str, float | int] = {}
-        # A step divides by what it was given, whose mean is only 0 where it was centred.
-        figures = setup.statistics
-        centred = setup.config.normalize == "center_scale" or not figures.scale
-        self._norm_to_variance = 1.0 if centred else figures.mean_square_norm / figures.scale**2
+        # A step's FVU is over the squares of what it was given, whose mean need not be 0.
+        off_centre, spread = np.linalg.norm(np.float64(setup.off_centre)), setup.statistics.scale
+        self._norm_to_variance = 1 + (off_centre / spread) ** 2 if spread else 1.0
 
     def __call__(
         self, step: int, metrics: StepMetrics, judged: Callable[[], dict[str, float | int]] | None = None

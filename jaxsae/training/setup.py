@@ -162,6 +162,11 @@ class Setup:
         return Program(self.config, self.d_model, self.mesh, self.store.dtype(self.site))
 
     @property
+    def off_centre(self) -> np.ndarray:
+        """float32 [d]: the mean of the rows less what they are centred by; 0 with --normalize=center_scale."""
+        return np.float32(self.statistics.mean) - self.normalization.mean
+
+    @property
     def abstract(self) -> TrainState:
         """The state's shapes and shardings."""
         return self.program.abstract
@@ -177,8 +182,7 @@ class Setup:
         if self.config.initialize_from:
             params = initial_params(self.config.initialize_from, self.config, self.normalization, self.mesh)
         else:
-            off_centre = np.float32(self.statistics.mean) - self.normalization.mean
-            mean = np.float32(off_centre * self.normalization.scale)
+            mean = np.float32(self.off_centre * self.normalization.scale)
             start = self.start(state.params, mean)
             tell(f"{self.config.workdir}: {start}")
             params = started(state.params, np.float32(start.scale), mean, self.method.pre_bias)
