@@ -16,6 +16,10 @@ class Timing:
     seconds: float
     cpu_seconds: float
 
+    def times(self, factor: int) -> "Timing":
+        """Of `factor` times as much work."""
+        return Timing(factor * self.seconds, factor * self.cpu_seconds)
+
 
 def time_in_turn(calls: Mapping[str, Callable[[int], Any]], repeats: int, warm_up: int = 2) -> dict[str, Timing]:
     """Times each call `repeats` times, round robin; a call gets the round's number and returns arrays."""

@@ -10,6 +10,7 @@ from jaxsae.lm.torch_lm import TorchConfig
 from jaxsae.training.config import OptimizerConfig
 
 PEERS = ("sparsify", "saelens", "dictionary_learning")
+DEAD_LENGTH = 0.05  # of a dead latent's encoder row: it never fires, and pre-activates above 0 as often as not
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,7 @@ class BenchmarkConfig:
     context: int = option(256, "harvest: tokens of a sequence")
     tokens: int = option(524_288, "harvest: tokens of a pass")
     compute_dtype: Literal["float32", "bfloat16"] = option("float32", "of matmul inputs")
+    dead_fraction: float = option(0.0, "step: share of the latents that are dead, in every package that is timed; then AuxK runs")
     mesh: tuple[int, ...] = option((), "devices as DATA,MODEL; default: all on MODEL")
     compare: tuple[str, ...] = option((), f"time the same work in other packages, in turn: {', '.join(PEERS)}")
     seed: int = option(0, "of weights and inputs")
@@ -54,6 +56,7 @@ class BenchmarkConfig:
         if self.what == "harvest":
             check(bool(self.model), "model", "", "--what=harvest needs a hub id or a directory")
             return
+        check(0 <= self.dead_fraction < 1, "dead_fraction", self.dead_fraction, "must be 0 or above, and below 1")
         unknown = [p for p in self.compare if p not in PEERS]
         check(not unknown, "compare", ",".join(self.compare), f"choose from {', '.join(PEERS)}")
         if self.method.architecture != "topk":

@@ -1,7 +1,7 @@
 """Other trainers on the same work: one step each of their own training code, each in a process of its own.
 
-A step is what their trainers do on a batch once no latent is dead: forward, loss, backward, gradient
-projection where they have it, optimiser, decoder normalisation, and firing counts.
+A step is what their trainers do on a batch: forward, loss, backward, gradient projection where they have it, optimiser,
+decoder normalisation, and firing counts. `dead_fraction` of the latents are dead to them, kept from firing as ours are.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from jaxsae.benchmark.config import BenchmarkConfig
+from jaxsae.benchmark.config import DEAD_LENGTH, BenchmarkConfig
 
 PACKAGES = {"sparsify": "sparsify", "saelens": "sae_lens", "dictionary_learning": "dictionary_learning"}
 VARIANTS = {
@@ -50,12 +50,13 @@ def _time_in_process(variant: str, config: BenchmarkConfig, ours: dict[str, Any]
         "batch_size": config.rows_of_a_batch,
         "repeats": config.repeats or 15,
         "seed": config.seed,
+        "dead_fraction": config.dead_fraction,
     }
     done = subprocess.run(
         [sys.executable, "-m", "jaxsae.benchmark.peers", variant, json.dumps(sizes)], capture_output=True, text=True
     )
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if re.match(r"\w*(Error|Exception)", line)]
+        errors = [line for line in done.stderr.splitlines() if re.match(r"[\w.]*(Error|Exception)", line)]
         return {"skipped": f"its step failed: {(errors or ['no message'])[0][:200]}"}
     timing = json.loads(done.stdout.strip().splitlines()[-1])
     timing["seconds_over_ours"] = timing["seconds"] / ours["step_seconds"]
@@ -63,11 +64,13 @@ def _time_in_process(variant: str, config: BenchmarkConfig, ours: dict[str, Any]
     return timing
 
 
-def sparsify_step(sae, optimizer) -> Callable[[Any], Any]:
-    """sparsify's trainer's step on a batch [rows, d], for its `SparseCoder` with unit decoder rows."""
+def sparsify_step(sae, optimizer, dead=None) -> Callable[[Any], Any]:
+    """sparsify's trainer's step on a batch [rows, d], for its `SparseCoder` with unit decoder rows; `dead`: bool [n]."""
     import torch
 
     since_fired = torch.zeros(sae.num_latents, dtype=torch.long, device=sae.device)
+    if dead is not None:
+        since_fired[dead] = 2 * DEAD_ROWS
 
     def step(x):
         out = sae(x, dead_mask=since_fired > DEAD_ROWS)
@@ -82,12 +85,14 @@ def sparsify_step(sae, optimizer) -> Callable[[Any], Any]:
     return step
 
 
-def saelens_step(sae, optimizer) -> Callable[[Any], Any]:
-    """SAELens' trainer's step on a batch [rows, d], for its `TopKTrainingSAE`."""
+def saelens_step(sae, optimizer, dead=None) -> Callable[[Any], Any]:
+    """SAELens' trainer's step on a batch [rows, d], for its `TopKTrainingSAE`; `dead`: bool [n]."""
     import torch
     from sae_lens.saes.sae import TrainStepInput
 
     since_fired = torch.zeros(sae.cfg.d_sae, device=sae.device)
+    if dead is not None:
+        since_fired[dead] = 2 * DEAD_ROWS
 
     def step(x):
         dead = since_fired * x.shape[0] > DEAD_ROWS
@@ -115,7 +120,7 @@ def _sparsify(torch, sizes: dict[str, int], sign: bool) -> Callable[[Any], Any]:
     config = SparseCoderConfig(num_latents=sizes["width"], k=sizes["k"], normalize_decoder=True)
     sae = SparseCoder(sizes["d_model"], config, device=_device(torch), dtype=torch.float32)
     optimizer = SignSGD(sae.parameters(), lr=1e-6) if sign else torch.optim.Adam(sae.parameters(), lr=1e-6)
-    return sparsify_step(sae, optimizer)
+    return sparsify_step(sae, optimizer, _kill(torch, sae.encoder.weight, sizes))
 
 
 def _saelens(torch, sizes: dict[str, int]) -> Callable[[Any], Any]:
@@ -131,7 +136,8 @@ def _saelens(torch, sizes: dict[str, int]) -> Callable[[Any], Any]:
         device=_device(torch),
     )
     sae = TopKTrainingSAE(config)
-    return saelens_step(sae, torch.optim.Adam(sae.parameters(), lr=1e-6))
+    dead = _kill(torch, sae.W_enc.T, sizes)
+    return saelens_step(sae, torch.optim.Adam(sae.parameters(), lr=1e-6), dead)
 
 
 def _dictionary_learning(torch, sizes: dict[str, int]) -> Callable[[Any], Any]:
@@ -147,7 +153,18 @@ def _dictionary_learning(torch, sizes: dict[str, int]) -> Callable[[Any], Any]:
         lr=1e-6,
         device=_device(torch),
     )
+    trainer.num_tokens_since_fired[_kill(torch, trainer.ae.encoder.weight, sizes)] = 2 * DEAD_ROWS
     return lambda x: trainer.update(1, x)  # step 0 would compute a geometric median first
+
+
+def _kill(torch, encoder, sizes: dict[str, Any]):
+    """bool [n], the dead latents, evenly spread; their rows of the encoder's weights [n, d] are made too short to fire."""
+    share = sizes.get("dead_fraction", 0.0)
+    number = torch.arange(encoder.shape[0], dtype=torch.float64)
+    dead = (((number + 1) * share).floor() > (number * share).floor()).to(encoder.device)
+    with torch.no_grad():
+        encoder[dead] *= DEAD_LENGTH
+    return dead
 
 
 STEPS = {

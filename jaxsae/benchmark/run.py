@@ -28,7 +28,7 @@ PEAK_FLOPS = {
 
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
-    """Times a step as training runs it once no latent is dead, or a harvest; prints and returns the figures.
+    """Times a step as training runs it with `--dead_fraction` of the latents dead, or a harvest; prints and returns the figures.
 
     Raises:
       InputError: sizes that do not divide over the mesh or do not fit, a file for the figures that cannot be written.
@@ -48,7 +48,8 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     check_divides(mesh, config.method.width, config.rows_of_a_batch)
     timed = TimedStep(config, mesh)
     timings = time_in_turn(timed.calls(), config.repeats or STEPS)
-    figures = _figures(config, timings) | timed.memory()
+    timings["floor"] = timings["floor"].times(timed.floor_parts)
+    figures = step_figures(config, timings) | timed.memory() | {"dead_fraction": timed.dead_share}
     figures["device"] = mesh.devices.flat[0].device_kind
     figures["mesh"] = list(mesh.devices.shape)
     figures |= _roofline(config, timings["step"].seconds, mesh.devices.flat[0].device_kind, mesh.size)
@@ -61,10 +62,12 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     return figures
 
 
-def _figures(config: BenchmarkConfig, timings: dict[str, Timing]) -> dict[str, Any]:
+def step_figures(config: BenchmarkConfig, timings: dict[str, Timing]) -> dict[str, Any]:
+    """What timings of a step and its parts come to; parts that were not timed are left out."""
     step, floor = timings["step"], timings["floor"]
-    parts = {name: vars(timings[name]) for name in ("encode", "decode", "gradients")}
-    beyond = {name: vars(step)[name] - vars(timings["gradients"])[name] for name in vars(step)}
+    parts = {name: vars(timings[name]) for name in ("encode", "decode", "gradients") if name in timings}
+    if "gradients" in timings:
+        parts["update"] = {name: vars(step)[name] - vars(timings["gradients"])[name] for name in vars(step)}
     return {
         "flags": to_dict(config),
         "jax": jax.__version__,
@@ -76,7 +79,7 @@ def _figures(config: BenchmarkConfig, timings: dict[str, Timing]) -> dict[str, A
         "floor_cpu_seconds": floor.cpu_seconds,
         "step_cpu_over_floor": step.cpu_seconds / floor.cpu_seconds,
         "tokens_per_second": config.rows_of_a_batch / step.seconds,
-        "parts": parts | {"update": beyond},
+        "parts": parts,
     }
 
 
@@ -102,6 +105,7 @@ def _show(figures: dict[str, Any]) -> None:
     for name, peer in figures.get("peers", {}).items():
         if "skipped" in peer:
             say(f"{name}: not timed. {peer['skipped']}")
+    say(f"{figures['dead_fraction']:.1%} of the latents dead")
     say(f"{figures['tokens_per_second']:,.0f} tokens/s; temporaries {figures['temp_bytes'] / 2**20:,.0f} MiB, ")
     say(f"peak {figures['peak_memory_bytes'] / 2**20:,.0f} MiB on {figures['device']}, mesh {figures['mesh']}")
     if "roofline_fraction" in figures:

@@ -10,25 +10,36 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxsae.benchmark.config import BenchmarkConfig
+from jaxsae.benchmark.config import DEAD_LENGTH, BenchmarkConfig
 from jaxsae.dictionary import SPECS, Batch, Normalization, make_method
-from jaxsae.kernels import Request, Selected, decode, encode
+from jaxsae.kernels import Selected, decode, encode
 from jaxsae.parallel import AXES, DATA, MODEL, batch_sharding, shardings
-from jaxsae.training.memory import available_bytes, check_fits, plan_memory
+from jaxsae.platform import compiling_for
+from jaxsae.training.memory import MemoryPlan, available_bytes, check_fits, plan_memory
 from jaxsae.training.optimizer import make_optimizer, schedule
-from jaxsae.training.state import abstract_state, create_state, make_init
-from jaxsae.training.step import Pace, StepConfig, loss_and_gradient, make_step, make_update
+from jaxsae.training.state import TrainState, abstract_state, create_state, make_init
+from jaxsae.training.step import (
+    SINCE_LIMIT,
+    Pace,
+    StepConfig,
+    goes_in_pairs,
+    loss_and_gradient,
+    make_step,
+    make_update,
+)
 
 FRESH_BATCHES = 4
-NEVER_DEAD = 2**29  # rows: dead-latent accounting and AuxK are compiled in, and no latent is dead
+NEVER_DEAD = 2**29  # rows: dead-latent accounting and AuxK are compiled in, and no latent dies while it is timed
+FLOOR_NUMBERS = 2**30  # of the floor's result on one device: of a wider dictionary a part is multiplied, and its time scaled
 
 
 class TimedStep:
-    """A step on random weights and fresh random batches, and its parts.
+    """A step on random weights and fresh random batches, and its parts; a share of the latents is dead where that is asked for.
 
     The parts are the same functions that the step is made of, compiled alone: `encode` (matmul and
     selection), `decode`, `gradients` (loss and gradient, which is one of pairs where the update sums them),
     and `floor`, the bare encoder matmul with its [B, n] result. `update` is what the step takes beyond `gradients`.
+    With dead latents `gradients` has their AuxK, too.
     """
 
     def __init__(self, config: BenchmarkConfig, mesh: Mesh):
@@ -37,23 +48,30 @@ class TimedStep:
         optimizer = make_optimizer(config.optimization, config.seed, self.method.unit_decoder)
         init = make_init(self.method, optimizer, config.d_model, ema=False)
         abstract = abstract_state(init, config.d_model, mesh)
-        check_fits(
-            plan_memory(abstract, _bytes_of_rows(config, mesh), forms_gradient=False),
-            available_bytes(mesh.local_devices[0]),
-        )
         steps = 10**6
         lazy = config.optimization.lazy_rows
         self.step_config = StepConfig(config.rows_of_a_batch, config.compute_dtype, lazy_rows=lazy)
         self.update = make_update(self.method, optimizer, self.step_config)
+        check_fits(self._plan(abstract), available_bytes(mesh.local_devices[0]))
         step = make_step(self.method, optimizer, self.step_config, abstract, mesh)
         pace = Pace(schedule(config.optimization, 1e-6, steps), np.int32(NEVER_DEAD))
         self.pace = jax.device_put(pace, shardings(mesh, P()))
         x = jax.ShapeDtypeStruct((config.rows_of_a_batch, config.d_model), jnp.float32, sharding=batch_sharding(mesh))
         self.compiled = step.lower(abstract, x, self.pace).compile()
         self.state = create_state(init, config.seed, Normalization.identity(config.d_model), mesh)
+        if config.dead_fraction:
+            self.state = _with_dead(self.state, config.dead_fraction)
         rng = np.random.default_rng(config.seed)
         draw = lambda: rng.normal(size=x.shape).astype(np.float32)
         self.batches = [jax.device_put(draw(), batch_sharding(mesh)) for _ in range(FRESH_BATCHES)]
+
+    def _plan(self, abstract: TrainState) -> MemoryPlan:
+        data, model = self.mesh.devices.shape
+        sizes = self.config.method.width // model, self.config.d_model, data
+        with compiling_for(self.mesh):
+            attempts = (False, True) if self.config.dead_fraction else (False,)
+            forms = not all(goes_in_pairs(self.method, self.step_config, self.update, *sizes, aux) for aux in attempts)
+        return plan_memory(abstract, _bytes_of_rows(self.config, self.mesh), forms)
 
     def memory(self) -> dict[str, int]:
         """Bytes of one device: temporaries, and everything that stands at the step's peak."""
@@ -65,7 +83,7 @@ class TimedStep:
 
     def calls(self) -> dict[str, Callable[[int], Any]]:
         """Name -> call, for `time_in_turn`."""
-        dtype, k = self.config.compute_dtype, self.config.method.k
+        dtype, request, dead = self.config.compute_dtype, self.method.request(self.config.rows_of_a_batch), self.config.dead_fraction
         sharded = partial(jax.shard_map, mesh=self.mesh, check_vma=False)
         rows, lists = P(DATA, None), P(DATA, MODEL)
 
@@ -73,12 +91,13 @@ class TimedStep:
         @partial(sharded, in_specs=(SPECS, rows), out_specs=lists)
         def floor(p, x):
             y = x.astype(dtype)
-            return jnp.einsum("bd,nd->bn", y, p.W_enc.astype(dtype), preferred_element_type=jnp.float32)
+            w = p.W_enc[: len(p.W_enc) // self.floor_parts].astype(dtype)
+            return jnp.einsum("bd,nd->bn", y, w, preferred_element_type=jnp.float32)
 
         @jax.jit
         @partial(sharded, in_specs=(SPECS, rows), out_specs=(lists, lists))
         def encoded(p, x):
-            (best,) = encode(x.astype(dtype), p.b_dec, p.W_enc, p.b_enc, (None,), (Request(k),))
+            (best,) = encode(x.astype(dtype), p.b_dec, p.W_enc, p.b_enc, (None,), (request,))
             return best.values, best.indices
 
         @jax.jit
@@ -87,10 +106,10 @@ class TimedStep:
             return decode((Selected(values, indices),), p.W_dec)[0]
 
         @jax.jit
-        @partial(sharded, in_specs=(SPECS, rows), out_specs=P(AXES))
-        def gradients(p, x):
-            batch = Batch(x=x.astype(dtype), dead=jnp.zeros(p.b_enc.shape, bool), rows=self.config.rows_of_a_batch)
-            (loss, _), gradient = loss_and_gradient(self.method, self.step_config, self.update, p, batch, False)
+        @partial(sharded, in_specs=(SPECS, rows, P(MODEL)), out_specs=P(AXES))
+        def gradients(p, x, since_fired):
+            batch = Batch(x=x.astype(dtype), dead=since_fired > NEVER_DEAD, rows=self.config.rows_of_a_batch)
+            (loss, _), gradient = loss_and_gradient(self.method, self.step_config, self.update, p, batch, dead > 0)
             return jax.tree.map(lambda a: a[None], (loss, gradient))  # a row for each device
 
         lists_of = encoded(self.state.params, self.batches[0])
@@ -100,15 +119,43 @@ class TimedStep:
             "step": self._step,
             "encode": lambda number: encoded(self.state.params, batch(number)),
             "decode": lambda number: decoded(self.state.params, *lists_of),
-            "gradients": lambda number: gradients(self.state.params, batch(number)),
+            "gradients": lambda number: gradients(self.state.params, batch(number), self.state.since_fired),
         }
 
     def _step(self, number: int):
-        self.state, metrics = self.compiled(self.state, self.batches[number % FRESH_BATCHES], self.pace)
-        return metrics, self.state.step
+        self.state, self.metrics = self.compiled(self.state, self.batches[number % FRESH_BATCHES], self.pace)
+        return self.metrics, self.state.step
+
+    @property
+    def floor_parts(self) -> int:
+        """Of how many equal parts of the latents the floor multiplies one; its seconds are to be multiplied by it."""
+        width = self.config.method.width // self.mesh.shape[MODEL]
+        rows, parts = self.config.rows_of_a_batch // self.mesh.shape[DATA], 1
+        while rows * width // parts > FLOOR_NUMBERS and width % (2 * parts) == 0:
+            parts *= 2
+        return parts
+
+    @property
+    def dead_share(self) -> float:
+        """Of the latents, at the last step that was timed."""
+        return int(self.metrics.dead) / self.config.method.width
+
+
+def _with_dead(state: TrainState, share: float) -> TrainState:
+    """`state` with `share` of its latents dead, evenly spread, and kept from firing by short encoder rows."""
+
+    @partial(jax.jit, donate_argnums=0, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, state))
+    def put(state: TrainState) -> TrainState:
+        number = jnp.arange(len(state.since_fired))
+        dead = jnp.floor((number + 1) * share) > jnp.floor(number * share)
+        w_enc = state.params.W_enc * jnp.where(dead, DEAD_LENGTH, 1)[:, None]
+        since_fired = jnp.where(dead, SINCE_LIMIT, state.since_fired)
+        return state.replace(params=state.params.replace(W_enc=w_enc), since_fired=since_fired)
+
+    return put(state)
 
 
 def _bytes_of_rows(config: BenchmarkConfig, mesh: Mesh) -> int:
     """Batches that are kept, and the floor's [B, n] result, on one device."""
-    result = config.rows_of_a_batch * config.method.width // mesh.size
+    result = min(FLOOR_NUMBERS, config.rows_of_a_batch * config.method.width // mesh.size)
     return 4 * (FRESH_BATCHES * config.rows_of_a_batch * config.d_model // mesh.shape[DATA] + result)

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from jaxsae.config import check, check_positive, option
+from jaxsae.kernels.avoid import ENCODERS, VARIABLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,10 +17,10 @@ class MethodConfig:
     )
     k: int = option(32, "topk: active latents of each row; batchtopk: of a row on average")
     row_k_max: int | None = option(None, "batchtopk: the most latents that one row keeps; default: 4 k")
-    encoder: Literal["auto", "approximate"] = option(
+    encoder: Literal["auto", *ENCODERS, "approximate"] = option(
         "auto",
-        "topk, batchtopk, in training: auto: exact, by the kernel that suits the device; approximate: TPUs only, about "
-        "0.95 of a row's best",
+        "topk, batchtopk, in training: auto: exact, by the kernel that suits the device; a kernel by name: that one, as exact; "
+        f"approximate: TPUs only, about 0.95 of a row's best. {VARIABLE}=NAME in the environment keeps auto from a kernel",
     )
     aux_k: int | None = option(
         None, "topk: dead latents that model the residual; default: power of two nearest d_model/2"

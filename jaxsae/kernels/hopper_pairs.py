@@ -7,6 +7,7 @@ to, and each sum is one warpgroup's (`hopper_rows.py`), written straight into th
 import jax
 import jax.numpy as jnp
 
+from jaxsae.kernels.avoid import PAIRS, avoided
 from jaxsae.kernels.grouped import in_order
 from jaxsae.kernels.hopper_rows import MAX_D, row_products, slab_of, weighted_sums
 from jaxsae.platform import target
@@ -14,7 +15,7 @@ from jaxsae.platform import target
 
 def runs_here(d: int) -> bool:
     """Whether the device that is compiled for has these functions for rows of d numbers."""
-    return target().is_hopper and slab_of(d) is not None and d <= MAX_D
+    return target().is_hopper and slab_of(d) is not None and d <= MAX_D and not avoided(PAIRS)
 
 
 def gather_sum(values: jax.Array, indices: jax.Array, table: jax.Array, interpret=None) -> jax.Array:

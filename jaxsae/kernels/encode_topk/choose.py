@@ -21,6 +21,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxsae.files import write_json
+from jaxsae.kernels.avoid import avoided, first_left
 from jaxsae.kernels.encode_topk import chunked, hopper, screened, tpu
 from jaxsae.kernels.encode_topk.stream import TopK
 from jaxsae.platform import target
@@ -44,19 +45,43 @@ def explained(x: jax.Array, w_enc: jax.Array, k: int) -> tuple[str, str | None]:
     """The implementation, and why the kernel that is made for the device is not it; None: it is, or nothing is lost."""
     device = target()
     if device.platform == "gpu":
-        why = hopper.refusal(x, w_enc, k) if device.is_hopper else f"needs a Hopper GPU, not {device.kind}"
+        why = _hopper_refusal(x, w_enc, k)
         if why:
-            return FALLBACK, f"mosaic_gpu {why}"
-        if not _is_at_hand(device.kind):  # `jaxsae plan` compiles for a device that cannot be asked
+            return first_left(FALLBACK, "xla", "cpu"), f"mosaic_gpu {why}"
+        if avoided(FALLBACK) or not _is_at_hand(device.kind):  # `jaxsae plan` compiles for a device that cannot be asked
             return "mosaic_gpu", None
         return measured(device.kind, x.shape[0], *w_enc.shape, k, x.dtype), None
     if device.platform == "tpu":
-        why = tpu.refusal(x, w_enc, k, tpu.vmem_bytes())
-        return ("xla", f"pallas_tpu {why}") if why else ("pallas_tpu", None)
-    if x.dtype != jnp.float32 or not screened.pays(x.shape[1], k):
-        return "cpu", None
+        why = avoided("pallas_tpu") or tpu.refusal(x, w_enc, k, tpu.vmem_bytes())
+        return (first_left("xla", "chunked", "cpu"), f"pallas_tpu {why}") if why else ("pallas_tpu", None)
+    rest = first_left("cpu", "xla", "chunked", "screened")
+    if avoided("screened") or x.dtype != jnp.float32 or not screened.pays(x.shape[1], k):
+        return rest, avoided("cpu") and f"cpu {avoided('cpu')}"
     why = screened.refused()
-    return ("cpu", f"screened gains nothing where {why}") if why else ("screened", None)
+    return (rest, f"screened gains nothing where {why}") if why else ("screened", None)
+
+
+def refusals(x: jax.Array, w_enc: jax.Array, k: int) -> dict[str, str | None]:
+    """For every implementation why it does not take these shapes on the device that is compiled for; None: it does."""
+    device, half = target(), f"takes float32, not {x.dtype}"
+    needs_tpu = None if device.platform == "tpu" else f"needs a TPU, not {device.kind}"
+    return {
+        "screened": None if x.dtype == jnp.float32 else half,
+        "cpu": None,
+        "pallas_tpu": needs_tpu or tpu.refusal(x, w_enc, k, tpu.vmem_bytes()),
+        "xla": None,
+        "chunked": None,
+        "mosaic_gpu": _hopper_refusal(x, w_enc, k),
+        "reference": None,
+        "approximate": needs_tpu,
+    }
+
+
+def _hopper_refusal(x: jax.Array, w_enc: jax.Array, k: int) -> str | None:
+    device = target()
+    return avoided("mosaic_gpu") or (
+        hopper.refusal(x, w_enc, k) if device.is_hopper else f"needs a Hopper GPU, not {device.kind}"
+    )
 
 
 def measured(kind: str, batch: int, width: int, d: int, k: int, dtype: jnp.dtype) -> str:
