@@ -19,7 +19,7 @@ import jaxsae
 from jaxsae import flag_files, processes
 from jaxsae.commands import COMMANDS
 from jaxsae.config import define_flags, from_flags
-from jaxsae.errors import InputError, MembersFailed, Preempted
+from jaxsae.errors import CheckFailed, InputError, MembersFailed, Preempted
 from jaxsae.joining import JoinConfig
 
 USAGE = "usage: jaxsae <command> [--flagfile=FILE] [--flag=value ...]"
@@ -137,7 +137,7 @@ def run(arguments: list[str]) -> int:
         config_class, function = COMMANDS[name].load()
         if (parsed := _parse(name, config_class, arguments[1:])) is not None:
             _work(name, function, *parsed)
-    except (Preempted, MembersFailed) as ended:
+    except (Preempted, MembersFailed, CheckFailed) as ended:
         print(f"jaxsae {name}: {ended}", file=sys.stderr)
         return ended.status
     except BaseException as error:

@@ -42,6 +42,9 @@ COMMANDS = {
     "benchmark": Command(
         "time a train step against its encoder matmul", "jaxsae.benchmark", "BenchmarkConfig", "benchmark"
     ),
+    "check": Command(
+        "are the kernels right, and how fast, on this machine's devices", "jaxsae.check", "CheckConfig", "check"
+    ),
     "plan": Command(
         "memory, traffic and time of a step on devices you do not have", "jaxsae.plan", "PlanConfig", "plan"
     ),

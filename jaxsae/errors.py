@@ -27,6 +27,13 @@ class MembersFailed(Exception):
     in_good_order = True
 
 
+class CheckFailed(Exception):
+    """A kernel of this machine gave a wrong result, or a check did not come to its end; all findings were told."""
+
+    status = 1
+    in_good_order = True
+
+
 class DiskFullError(InputError):
     """A write that failed because the file system is full; what was on disk stays usable."""
 

@@ -34,12 +34,17 @@ def compare(config: BenchmarkConfig, ours: dict[str, Any]) -> dict[str, Any]:
     """
     out: dict[str, Any] = {}
     for package in config.compare:
-        if importlib.util.find_spec(PACKAGES[package]) is None or importlib.util.find_spec("torch") is None:
+        if not is_installed(package):
             out[package] = {"skipped": "not installed: pip install 'jaxsae[interop]'"}
             continue
         for variant in VARIANTS[package]:
             out[variant] = _time_in_process(variant, config, ours)
     return out
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package of `PACKAGES`, and torch, can be imported here."""
+    return all(importlib.util.find_spec(name) is not None for name in (PACKAGES[package], "torch"))
 
 
 def _time_in_process(variant: str, config: BenchmarkConfig, ours: dict[str, Any]) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsae.benchmark.config import DEAD_LENGTH, BenchmarkConfig
 from jaxsae.dictionary import SPECS, Batch, Normalization, make_method
+from jaxsae.errors import InputError
 from jaxsae.kernels import Selected, decode, encode
 from jaxsae.parallel import AXES, DATA, MODEL, batch_sharding, shardings
 from jaxsae.platform import compiling_for
-from jaxsae.training.memory import MemoryPlan, available_bytes, check_fits, plan_memory
+from jaxsae.training.memory import GIB, MemoryPlan, available_bytes, check_fits, plan_memory
 from jaxsae.training.optimizer import make_optimizer, schedule
 from jaxsae.training.state import TrainState, abstract_state, create_state, make_init
 from jaxsae.training.step import (
@@ -58,6 +59,7 @@ class TimedStep:
         self.pace = jax.device_put(pace, shardings(mesh, P()))
         x = jax.ShapeDtypeStruct((config.rows_of_a_batch, config.d_model), jnp.float32, sharding=batch_sharding(mesh))
         self.compiled = step.lower(abstract, x, self.pace).compile()
+        self._check_compiled(available_bytes(mesh.local_devices[0]))
         self.state = create_state(init, config.seed, Normalization.identity(config.d_model), mesh)
         if config.dead_fraction:
             self.state = _with_dead(self.state, config.dead_fraction)
@@ -73,12 +75,21 @@ class TimedStep:
             forms = not all(goes_in_pairs(self.method, self.step_config, self.update, *sizes, aux) for aux in attempts)
         return plan_memory(abstract, _bytes_of_rows(self.config, self.mesh), forms)
 
+    def _check_compiled(self, available: int | None) -> None:
+        """Refuses a step whose workspace, which the compiler alone knows, is too much."""
+        analysis = self.compiled.memory_analysis()
+        needed = _held(analysis) + analysis.temp_size_in_bytes
+        if available is not None and needed > available:
+            raise InputError(
+                f"the step needs {needed / GIB:.1f} GiB on each device, {analysis.temp_size_in_bytes / GIB:.1f} of it workspace, "
+                f"and {available / GIB:.1f} GiB are free. Take a smaller --width or --batch_size, or --optimizer=adam_bf16."
+            )
+
     def memory(self) -> dict[str, int]:
         """Bytes of one device: temporaries, and everything that stands at the step's peak."""
         analysis = self.compiled.memory_analysis()
         stats = self.mesh.local_devices[0].memory_stats() or {}
-        held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-        peak = stats.get("peak_bytes_in_use", held + analysis.temp_size_in_bytes)
+        peak = stats.get("peak_bytes_in_use", _held(analysis) + analysis.temp_size_in_bytes)
         return {"peak_memory_bytes": peak, "temp_bytes": analysis.temp_size_in_bytes}
 
     def calls(self) -> dict[str, Callable[[int], Any]]:
@@ -139,6 +150,11 @@ class TimedStep:
     def dead_share(self) -> float:
         """Of the latents, at the last step that was timed."""
         return int(self.metrics.dead) / self.config.method.width
+
+
+def _held(analysis: Any) -> int:
+    """Bytes that a program takes and gives back, by the compiler's account."""
+    return analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
 
 
 def _with_dead(state: TrainState, share: float) -> TrainState:

@@ -86,10 +86,20 @@ def _hopper_refusal(x: jax.Array, w_enc: jax.Array, k: int) -> str | None:
 
 def measured(kind: str, batch: int, width: int, d: int, k: int, dtype: jnp.dtype) -> str:
     """The fastest of `CANDIDATES` on this process's first device; process 0's answer in all processes."""
-    key = f"jax {jax.__version__}, {kind}, B {batch}, n {width}, d {d}, k {k}, {jnp.dtype(dtype).name}"
+    key = _key(kind, batch, width, d, k, dtype)
     if key not in _chosen:
         _chosen[key] = _outside_of_traces(lambda: _agreed(key, batch, width, d, k, dtype))
     return _chosen[key]
+
+
+def known_seconds(kind: str, batch: int, width: int, d: int, k: int, dtype: jnp.dtype) -> dict[str, float]:
+    """What `measured` found for each candidate, on this machine, now or earlier; empty: nothing."""
+    entry = _read_cache().get(_key(kind, batch, width, d, k, dtype))
+    return entry.get("seconds", {}) if isinstance(entry, dict) else {}
+
+
+def _key(kind: str, batch: int, width: int, d: int, k: int, dtype: jnp.dtype) -> str:
+    return f"jax {jax.__version__}, {kind}, B {batch}, n {width}, d {d}, k {k}, {jnp.dtype(dtype).name}"
 
 
 def cache_file() -> Path:

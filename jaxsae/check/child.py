@@ -1,0 +1,105 @@
+"""One worker process, watched: what it says is passed on, and one that dies, hangs or outlasts its time is ended."""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+UNUSABLE = 70  # exit status where the device does not answer after a check: the next one needs another process
+LAST_LINES = 3  # of a dead process's words, in the finding
+
+
+class Child:
+    """A worker on some checks; a context that leaves no process behind, nor any that the worker started."""
+
+    def __init__(self, spec: Mapping[str, Any], environment: Mapping[str, str]):
+        """Starts it; what `environment` sets holds where the user has not set it."""
+        reading, writing = os.pipe()
+        self._said = tempfile.TemporaryFile()
+        command = [sys.executable, "-m", "jaxsae.check.worker", json.dumps(dict(spec) | {"pipe": writing})]
+        self.process = subprocess.Popen(
+            command,
+            pass_fds=[writing],
+            stdin=subprocess.DEVNULL,
+            stdout=self._said,
+            stderr=subprocess.STDOUT,
+            env=dict(environment) | dict(os.environ),
+            start_new_session=True,  # a group of its own, so that what it starts ends with it
+        )
+        os.close(writing)
+        self._pipe = reading
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        os.close(self._pipe)
+        self._said.close()
+
+    def messages(self, until: "Clock") -> Iterator[dict[str, Any]]:
+        """What it says, up to its end, or until the clock says so; the clock hears of each check that begins."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._pipe, selectors.EVENT_READ)
+            rest = b""
+            while (left := until.left()) > 0:
+                if not selector.select(left):
+                    continue
+                data = os.read(self._pipe, 2**16)
+                if not data:
+                    self.process.wait()
+                    return
+                *lines, rest = (rest + data).split(b"\n")
+                yield from map(json.loads, lines)
+
+    def last_words(self) -> str:
+        """The end of what it printed."""
+        self._said.seek(0)
+        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        return " / ".join(line.strip() for line in lines[-LAST_LINES:])[:400]
+
+    def failed(self) -> bool:
+        """Whether it has ended, and not of itself."""
+        return self.process.poll() not in (None, 0, UNUSABLE)
+
+    def ended(self) -> str:
+        """How it ended, in words."""
+        status = self.process.poll()
+        if status is None:
+            return "it did not end in its time"
+        if status < 0:
+            with suppress(ValueError):
+                return f"its process was ended by {signal.Signals(-status).name}"
+        return f"its process ended with status {status}"
+
+
+class Clock:
+    """The time that is left for everything, and for the check at hand."""
+
+    def __init__(self, seconds: float, most_of_one: float):
+        self._end, self._most, self._began = time.monotonic() + seconds, most_of_one, time.monotonic()
+
+    def begin(self) -> None:
+        """A check begins."""
+        self._began = time.monotonic()
+
+    def left(self) -> float:
+        """Seconds until the check at hand must have ended."""
+        return min(self.of_all(), self._began + self._most - time.monotonic())
+
+    def of_all(self) -> float:
+        """Seconds until everything must have."""
+        return self._end - time.monotonic()
+
+    def spent(self) -> float:
+        """Seconds of the check at hand."""
+        return time.monotonic() - self._began

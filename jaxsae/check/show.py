@@ -1,0 +1,148 @@
+"""Findings for people: a line for each as it comes, a table at the end, and what to keep away from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxsae.check.findings import BAD, MEASURED, PASSED, Findings
+from jaxsae.kernels.avoid import ENCODERS, PAIRS, VARIABLE
+
+GIB = 2**30
+
+
+def lines(finding: Mapping[str, Any]) -> list[str]:
+    """A finding as it comes."""
+    error, bound = finding["error"], finding["bound"]
+    compared = "" if error is None or bound is None else f"error {error:.2g} of {bound:.2g}"
+    head = f"{finding['status']:<9}{finding['name']:<52}{compared:<28}{finding['seconds']:>7.1f} s"
+    told = _figures(finding) or finding["message"]
+    return [head.rstrip(), *([f"{'':<9}{told}"] if told else [])]
+
+
+def report(findings: Findings) -> list[str]:
+    """The table at the end."""
+    out = ["", *_machine(findings)]
+    for part in (_kernels, _ceilings, _steps, _training):
+        if table := part(findings):
+            out += ["", *table]
+    return [*out, "", *_verdict(findings)]
+
+
+def advice(findings: Findings) -> str:
+    """What is wrong, and how to keep away from it."""
+    out = []
+    for finding in findings.bad:
+        name, kernel = finding["name"], finding["implementation"]
+        what = "is wrong" if finding["status"] == "wrong" else "failed"
+        out.append(f"{name} {what}: {finding['message'][:300]}")
+    for kernel in dict.fromkeys(f["implementation"] for f in findings.bad if not f["interpreted"]):
+        out += _avoid(kernel, findings)
+    return "\n".join(out)
+
+
+def _avoid(kernel: str, findings: Findings) -> list[str]:
+    bad = {f["implementation"] for f in findings.bad}
+    if kernel in ENCODERS:
+        sound = [f["implementation"] for f in findings.of("kernels") if f["status"] == PASSED and not f["interpreted"]]
+        other = next((name for name in sound if name in ENCODERS and name not in bad), None)
+        take = f"--encoder={other} in `jaxsae train`, or " if other else ""
+        return [f"Keep away from {kernel}: {take}{VARIABLE}={kernel} in the environment, for every command."]
+    if kernel == PAIRS:
+        return [f"Keep away from {kernel}: {VARIABLE}={kernel} in the environment; sums are then XLA's, in no fixed order."]
+    return []
+
+
+def _machine(findings: Findings) -> list[str]:
+    of = findings.figures("machine")
+    if not of:
+        return ["nothing is known of this machine: no process came as far as to say"]
+    memory = f", {of['memory_bytes'] / GIB:.0f} GiB free" if of["memory_bytes"] else ""
+    device = of["processor"] if of["platform"] == "cpu" else of["kind"]
+    versions = ", ".join(f"{name} {version}" for name, version in of["versions"].items() if name in ("jax", "jaxsae"))
+    return [f"{of['devices']} x {device}{memory}; {of['cores']} cores; {versions}, Python {of['python']}"]
+
+
+def _kernels(findings: Findings) -> list[str]:
+    """For each kernel how many of its checks it passed, and the one that came nearest its bound."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for finding in findings.of("kernels"):
+        if finding["status"] != MEASURED:
+            of = f"{finding['implementation']}{', interpreted' if finding['interpreted'] else ''}"
+            rows.setdefault(of, []).append(finding)
+    if not rows:
+        return []
+    out = [f"{'kernel':<28}{'passed':>8}{'of':>5}{'seconds':>9}  nearest to its bound"]
+    for name, of in rows.items():
+        passed = sum(f["status"] == PASSED for f in of)
+        mark = "" if passed == len(of) else "  <-- " + ", ".join(f["name"] for f in of if f["status"] != PASSED)
+        near = max((f for f in of if f["bound"]), key=lambda f: (f["error"] or 0) / f["bound"], default=None)
+        nearest = f"{near['error']:.2g} of {near['bound']:.2g}, {near['name']}" if near and near["error"] is not None else ""
+        seconds = sum(f["seconds"] for f in of)
+        out.append(f"{name:<28}{passed:>8}{len(of):>5}{seconds:>9.1f}  {nearest}{mark}")
+    return out
+
+
+def _ceilings(findings: Findings) -> list[str]:
+    return [f"{f['name']:<28}{_figures(f)}" for f in findings.of("ceilings")]
+
+
+def _steps(findings: Findings) -> list[str]:
+    """Each shape and state: the step against its matmul, the ceiling, and peers."""
+    steps = [f for f in findings.of("steps") if f["status"] == MEASURED]
+    if not steps:
+        return []
+    out = [f"{'step':<48}{'ms':>9}{'x matmul':>10}{'of ceiling':>12}{'GiB':>7}{'rows/s':>11}"]
+    for finding in steps:
+        of = finding["figures"]
+        if "variants" in of:
+            for variant, timing in of["variants"].items():
+                name, ratio = f"  {variant}", timing["seconds_over_ours"]
+                out.append(f"{name:<48}{timing['seconds'] * 1e3:>9.1f}{'':>10}  {ratio:.2f} times as long as ours")
+            continue
+        share = _share(of, findings)
+        name = f"{finding['name']}, {of['optimizer']}"
+        if of["width"] != finding["shapes"]["width"]:
+            name += f", n {of['width']}"
+        out.append(
+            f"{name:<48}{of['step_seconds'] * 1e3:>9.1f}{of['step_over_floor']:>10.2f}"
+            f"{'' if share is None else f'{share:.0%}':>12}{of['peak_memory_bytes'] / GIB:>7.1f}{of['tokens_per_second']:>11,.0f}"
+        )
+    return out
+
+
+def _share(of: Mapping[str, Any], findings: Findings) -> float | None:
+    """The encoder's product, if it took all of the step, over the measured product's rate."""
+    ceiling = findings.figures(f"matmul {of['flags']['compute_dtype']}").get("flops")
+    return of["flops_of_step"] / ceiling if ceiling else None
+
+
+def _training(findings: Findings) -> list[str]:
+    return [f"{f['name']:<28}{f['status']}; {_figures(f)}" for f in findings.of("training") if f["status"] in (PASSED, *BAD)]
+
+
+def _verdict(findings: Findings) -> list[str]:
+    judged = [f for f in findings.all if f["status"] in (PASSED, *BAD)]
+    kernels = sum(f["status"] == PASSED for f in judged)
+    out = [f"{kernels} of {len(judged)} checks passed, seed {findings.head['flags']['seed']}"]
+    if findings.not_reached:
+        names = ", ".join(findings.not_reached[:6]) + (" ..." if len(findings.not_reached) > 6 else "")
+        out.append(f"not reached within --minutes: {len(findings.not_reached)} ({names})")
+    cut = [f["name"] for f in findings.all if f["status"] == "cut"]
+    return out + ([f"cut off: {', '.join(cut)}"] if cut else [])
+
+
+def _figures(finding: Mapping[str, Any]) -> str:
+    """The figures that a line has room for."""
+    of, part = finding["figures"], finding["part"]
+    if part == "ceilings" and "flops" in of:
+        return f"{of['flops'] / 1e12:,.3g} TFLOP/s, {finding['shapes']['width']:,} squared"
+    if part == "ceilings" and "bytes_per_second" in of:
+        return f"{of['bytes_per_second'] / 1e9:,.1f} GB/s, read and written"
+    if part == "steps" and "step_seconds" in of:
+        parts = ", ".join(f"{name} {took['seconds'] * 1e3:.1f}" for name, took in of["parts"].items())
+        return f"{of['step_seconds'] * 1e3:.1f} ms, {of['step_over_floor']:.2f} x its matmul; ms of {parts}"
+    if part == "steps" and of.get("variants"):
+        return ", ".join(f"{name} {took['seconds'] * 1e3:.1f} ms" for name, took in of["variants"].items())
+    if part == "training" and "fvu" in of:
+        rate = f", {of['tokens_per_second']:,.0f} rows/s" if of["tokens_per_second"] else ""
+        return f"FVU {of['start_fvu']:.3f} at the start, {of['fvu']:.3f} after {of['steps']} steps{rate}. {finding['message']}".strip()
+    return ""
