@@ -31,7 +31,9 @@ from jaxsae.training.step import (
 
 FRESH_BATCHES = 4
 NEVER_DEAD = 2**29  # rows: dead-latent accounting and AuxK are compiled in, and no latent dies while it is timed
-FLOOR_NUMBERS = 2**30  # of the floor's result on one device: of a wider dictionary a part is multiplied, and its time scaled
+FLOOR_NUMBERS = (
+    2**30
+)  # of the floor's result on one device: of a wider dictionary a part is multiplied, and its time scaled
 
 
 class TimedStep:
@@ -61,8 +63,7 @@ class TimedStep:
         self.compiled = step.lower(abstract, x, self.pace).compile()
         self._check_compiled(available_bytes(mesh.local_devices[0]))
         self.state = create_state(init, config.seed, Normalization.identity(config.d_model), mesh)
-        if config.dead_fraction:
-            self.state = _with_dead(self.state, config.dead_fraction)
+        self.kill(config.dead_fraction)
         rng = np.random.default_rng(config.seed)
         draw = lambda: rng.normal(size=x.shape).astype(np.float32)
         self.batches = [jax.device_put(draw(), batch_sharding(mesh)) for _ in range(FRESH_BATCHES)]
@@ -85,6 +86,12 @@ class TimedStep:
                 f"and {available / GIB:.1f} GiB are free. Take a smaller --width or --batch_size, or --optimizer=adam_bf16."
             )
 
+    def kill(self, share: float) -> None:
+        """From here on `share` of the latents are dead, in the state and in `calls`."""
+        self.dead = share
+        if share:
+            self.state = _with_dead(self.state, share)
+
     def memory(self) -> dict[str, int]:
         """Bytes of one device: temporaries, and everything that stands at the step's peak."""
         analysis = self.compiled.memory_analysis()
@@ -94,7 +101,7 @@ class TimedStep:
 
     def calls(self) -> dict[str, Callable[[int], Any]]:
         """Name -> call, for `time_in_turn`."""
-        dtype, request, dead = self.config.compute_dtype, self.method.request(self.config.rows_of_a_batch), self.config.dead_fraction
+        dtype, request, dead = self.config.compute_dtype, self.method.request(self.config.rows_of_a_batch), self.dead
         sharded = partial(jax.shard_map, mesh=self.mesh, check_vma=False)
         rows, lists = P(DATA, None), P(DATA, MODEL)
 

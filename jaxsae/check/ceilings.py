@@ -45,7 +45,9 @@ def _matmul(device: jax.Device, size: int, dtype: str, rng: np.random.Generator)
     with jax.default_device(device):
         keys = jax.random.split(jax.random.key(int(rng.integers(2**31))), 2)
         a, b = (jax.random.normal(key, (size, size), dtype) for key in keys)
-        product = jax.jit(functools.partial(jnp.matmul, precision=full_precision(a.dtype), preferred_element_type=a.dtype))
+        product = jax.jit(
+            functools.partial(jnp.matmul, precision=full_precision(a.dtype), preferred_element_type=a.dtype)
+        )
         seconds = seconds_of(product, a, b)
     return Outcome(MEASURED, figures={"flops": 2 * size**3 / seconds, "seconds_of_one": seconds})
 

@@ -16,7 +16,9 @@ class CheckConfig:
     minutes: float = option(10.0, "after which it ends, with what was found by then")
     parts: tuple[str, ...] = option(PARTS, f"what to check, of {', '.join(PARTS)}; their order is always this one")
     only: str = option("", "only checks whose name holds this, such as mosaic_gpu or step")
-    compare: tuple[str, ...] = option(("sparsify",), "packages whose step is timed beside ours where they are installed")
+    compare: tuple[str, ...] = option(
+        ("sparsify",), "packages whose step is timed beside ours where they are installed"
+    )
     seed: int | None = option(None, "of all random inputs; default: a fresh one, which the findings name")
 
     def __post_init__(self):

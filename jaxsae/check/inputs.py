@@ -31,7 +31,7 @@ class Inputs:
 
 def whole(rng: np.random.Generator, batch: int, d: int, width: int) -> Inputs:
     """Whole numbers between -3 and 3: many ties."""
-    draw = lambda *shape: rng.integers(-SPREAD, SPREAD + 1, shape).astype(np.float32)
+    draw = lambda *shape: rng.integers(-SPREAD, SPREAD + 1, shape, np.int8).astype(np.float32)
     return Inputs(draw(batch, d), draw(width, d), draw(width))
 
 

@@ -59,7 +59,9 @@ def compare(what: str, found: np.ndarray, expected: np.ndarray, bound: np.ndarra
     return Verdict(float(error[nearest]), float(bound[nearest]))
 
 
-def selection(values: np.ndarray, indices: np.ndarray, inputs: Inputs, k: int, rows: np.ndarray | None = None) -> Verdict:
+def selection(
+    values: np.ndarray, indices: np.ndarray, inputs: Inputs, k: int, rows: np.ndarray | None = None
+) -> Verdict:
     """The k best of each row, as an encoder gives them, [B, k] each.
 
     Args:

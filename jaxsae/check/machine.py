@@ -25,12 +25,20 @@ from jaxsae.training.memory import available_bytes
 PACKAGES = ("jaxsae", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorstore", "grain", "numpy")
 PACKAGES += ("jax-cuda13-plugin", "jax-cuda12-plugin", "libtpu", "torch", "eai-sparsify")
 K, ODD = 32, 100  # latents of a row; a width of rows that is no multiple of what accelerators' kernels take
-VARIABLES = ("JAX_PLATFORMS", "XLA_FLAGS", "XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_PREALLOCATE", "JAXSAE_AVOID")
+VARIABLES = (
+    "JAX_PLATFORMS",
+    "XLA_FLAGS",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION",
+    "XLA_PYTHON_CLIENT_PREALLOCATE",
+    "JAXSAE_AVOID",
+)
 
 
 def checks(device: jax.Device) -> Iterator[Check]:
     """The machine."""
-    yield Check("machine", "machine", "", {}, lambda rng: Outcome(MEASURED, message=_hint(device), figures=_machine(device)))
+    yield Check(
+        "machine", "machine", "", {}, lambda rng: Outcome(MEASURED, message=_hint(device), figures=_machine(device))
+    )
 
 
 def choices() -> Iterator[Check]:

@@ -58,7 +58,9 @@ def checks(device: jax.Device) -> Iterator[Check]:
             yield _check(name, run, "hopper_pairs", device, sizes, "bfloat16", interpreted=True)
 
 
-def _check(name: str, run: Callable, kernel: str, device, sizes: tuple[int, ...], dtype: str, interpreted=False) -> Check:
+def _check(
+    name: str, run: Callable, kernel: str, device, sizes: tuple[int, ...], dtype: str, interpreted=False
+) -> Check:
     batch, d, width, k = sizes
     shapes = {"batch": batch, "d_model": d, "width": width, "k": k, "dtype": dtype}
     title = f"{name} {kernel}{' interpreted' if interpreted else ''} d {d} {dtype}"
@@ -95,7 +97,9 @@ def product(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return left @ right, sums_bound(left**2 @ right**2, terms)
 
 
-def _run(function: Callable, device, arguments: tuple, judge: Callable[[Any], dict[str, Verdict]], promised: bool) -> Outcome:
+def _run(
+    function: Callable, device, arguments: tuple, judge: Callable[[Any], dict[str, Verdict]], promised: bool
+) -> Outcome:
     program = Poisoned(function, device, *arguments)
     found = program(*arguments)
     again = repeats(program, arguments, found)
@@ -151,7 +155,10 @@ def _outer_sums(device, sizes, dtype: str, rng, interpret=None) -> Outcome:
 
     def judge(found):
         totals, own = found
-        return {"rows": compare("rows", totals, *product(left, right)), "totals": compare("totals", own[:, None], *sums)}
+        return {
+            "rows": compare("rows", totals, *product(left, right)),
+            "totals": compare("totals", own[:, None], *sums),
+        }
 
     return _run(function, device, flat, judge, True)
 

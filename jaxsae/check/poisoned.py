@@ -58,4 +58,3 @@ def poison(shape: tuple[int, ...], dtype: Any, device: jax.Device) -> jax.Array:
 def bits(tree: Any) -> list[bytes]:
     """The bits of all results, to be compared."""
     return [np.ascontiguousarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
-

@@ -23,7 +23,9 @@ from jaxsae.files import check_writable
 
 FOR_THE_END = 2.0  # seconds, in which the table is made
 MOST_OF_ONE = (90.0, 1 / 3)  # seconds, or the share of all time, that one check may take
-ROOM = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95"}  # of a GPU's memory, for steps; JAX's 0.75 is too little for 2^20 latents
+ROOM = {
+    "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95"
+}  # of a GPU's memory, for steps; JAX's 0.75 is too little for 2^20 latents
 
 
 def check(config: CheckConfig) -> dict[str, Any]:
@@ -43,8 +45,8 @@ def check(config: CheckConfig) -> dict[str, Any]:
         ended = True
     finally:
         findings.save("complete" if ended and not findings.not_reached else "cut")
-    if config.only and not findings.all:
-        raise InputError(f"--only={config.only}: no check's name holds that; there are {', '.join(session.names)}.")
+    if not any(config.only in name for name in [*session.names[1:], *findings.not_reached]):
+        raise InputError(f"--only={config.only}: no check's name holds that; there are {', '.join(session.names[1:])}.")
     print("\n".join(show.report(findings)))
     if findings.bad:
         raise CheckFailed(show.advice(findings))
@@ -85,15 +87,15 @@ class Session:
     def _group(self, spec: dict[str, Any]) -> None:
         """The checks of a group; another process goes on behind a check that took its own along."""
         done: list[str] = []
-        while True:
+        known: list[str] | None = None
+        while self.clock.of_all() > 0:
             before = len(done)
-            plan = self._process(spec | {"done": done}, done) if self.clock.of_all() > 0 else None
-            left = [name for name in plan or [] if name not in done]
-            if self.clock.of_all() <= 0:
-                self.findings.not_reached += left if plan else [_title(spec)]
-                return
-            if not left or len(done) == before:
-                return
+            plan = self._process(spec | {"done": list(done)}, done)
+            known = plan if known is None else known
+            if plan is None or len(done) == before or all(name in done for name in plan):
+                break
+        left = [name for name in known or [] if name not in done]
+        self.findings.not_reached += left if known is not None else [_title(spec)]
 
     def _process(self, spec: dict[str, Any], done: list[str]) -> list[str] | None:
         """One process: the names of the checks that it had to run; None: it did not come so far as to say. `done` grows."""
@@ -104,7 +106,7 @@ class Session:
                 self.clock.begin()
                 if "plan" in message:
                     plan = message["plan"]
-                    self.names += [name for name in plan if name not in self.names]
+                    self.names += [name for name in message["there_are"] if name not in self.names]
                 elif "begin" in message:
                     at, about = message["begin"], message["about"]
                 else:
@@ -114,10 +116,13 @@ class Session:
             if at:
                 self._found(self._lost(at, about, child))
                 done.append(at)
-            elif self.clock.left() <= 0 or child.failed() and len(done) == len(spec["done"]):
+            elif (
+                self.clock.of_all() > 0
+                and (self.clock.left() <= 0 or child.failed())
+                and len(done) == len(spec["done"])
+            ):
                 about = {"part": spec["group"], "implementation": "", "shapes": {}, "interpreted": False}
-                if self.clock.of_all() > 0:
-                    self._found(self._lost(f"{_title(spec)}: no check began", about, child))
+                self._found(self._lost(f"{_title(spec)}: no check began", about, child))
         return plan
 
     def _lost(self, name: str, about: dict[str, Any], child: Any) -> dict[str, Any]:

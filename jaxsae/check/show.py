@@ -47,7 +47,9 @@ def _avoid(kernel: str, findings: Findings) -> list[str]:
         take = f"--encoder={other} in `jaxsae train`, or " if other else ""
         return [f"Keep away from {kernel}: {take}{VARIABLE}={kernel} in the environment, for every command."]
     if kernel == PAIRS:
-        return [f"Keep away from {kernel}: {VARIABLE}={kernel} in the environment; sums are then XLA's, in no fixed order."]
+        return [
+            f"Keep away from {kernel}: {VARIABLE}={kernel} in the environment; sums are then XLA's, in no fixed order."
+        ]
     return []
 
 
@@ -75,7 +77,9 @@ def _kernels(findings: Findings) -> list[str]:
         passed = sum(f["status"] == PASSED for f in of)
         mark = "" if passed == len(of) else "  <-- " + ", ".join(f["name"] for f in of if f["status"] != PASSED)
         near = max((f for f in of if f["bound"]), key=lambda f: (f["error"] or 0) / f["bound"], default=None)
-        nearest = f"{near['error']:.2g} of {near['bound']:.2g}, {near['name']}" if near and near["error"] is not None else ""
+        nearest = (
+            f"{near['error']:.2g} of {near['bound']:.2g}, {near['name']}" if near and near["error"] is not None else ""
+        )
         seconds = sum(f["seconds"] for f in of)
         out.append(f"{name:<28}{passed:>8}{len(of):>5}{seconds:>9.1f}  {nearest}{mark}")
     return out
@@ -87,25 +91,26 @@ def _ceilings(findings: Findings) -> list[str]:
 
 def _steps(findings: Findings) -> list[str]:
     """Each shape and state: the step against its matmul, the ceiling, and peers."""
-    steps = [f for f in findings.of("steps") if f["status"] == MEASURED]
-    if not steps:
+    timed = [f for f in findings.of("steps") if f["status"] == MEASURED]
+    if not timed:
         return []
     out = [f"{'step':<48}{'ms':>9}{'x matmul':>10}{'of ceiling':>12}{'GiB':>7}{'rows/s':>11}"]
-    for finding in steps:
-        of = finding["figures"]
-        if "variants" in of:
-            for variant, timing in of["variants"].items():
-                name, ratio = f"  {variant}", timing["seconds_over_ours"]
-                out.append(f"{name:<48}{timing['seconds'] * 1e3:>9.1f}{'':>10}  {ratio:.2f} times as long as ours")
-            continue
+    for finding in (f for f in timed if f["implementation"] == "jaxsae"):
+        of, state = finding["figures"], finding["name"]
         share = _share(of, findings)
-        name = f"{finding['name']}, {of['optimizer']}"
+        name = f"{state}, {of['optimizer']}"
         if of["width"] != finding["shapes"]["width"]:
             name += f", n {of['width']}"
         out.append(
             f"{name:<48}{of['step_seconds'] * 1e3:>9.1f}{of['step_over_floor']:>10.2f}"
             f"{'' if share is None else f'{share:.0%}':>12}{of['peak_memory_bytes'] / GIB:>7.1f}{of['tokens_per_second']:>11,.0f}"
         )
+        peers = [f["figures"]["variants"] for f in timed if f["name"].startswith(f"{state}, ")]
+        for variant, timing in (item for variants in peers for item in variants.items()):
+            ratio = timing["seconds_over_ours"]
+            out.append(
+                f"{f'  {variant}':<48}{timing['seconds'] * 1e3:>9.1f}{'':>10}  {ratio:.2f} times as long as ours"
+            )
     return out
 
 
@@ -116,7 +121,9 @@ def _share(of: Mapping[str, Any], findings: Findings) -> float | None:
 
 
 def _training(findings: Findings) -> list[str]:
-    return [f"{f['name']:<28}{f['status']}; {_figures(f)}" for f in findings.of("training") if f["status"] in (PASSED, *BAD)]
+    return [
+        f"{f['name']:<28}{f['status']}; {_figures(f)}" for f in findings.of("training") if f["status"] in (PASSED, *BAD)
+    ]
 
 
 def _verdict(findings: Findings) -> list[str]:

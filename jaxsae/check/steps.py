@@ -79,28 +79,32 @@ def checks(device: jax.Device, shape: Shape) -> Iterator[Check]:
     """The shape's step with no latent dead, then with a tenth of them dead."""
     dtype = own_dtype(device.platform)
     shapes = {"batch": shape.batch, "d_model": shape.d_model, "width": shape.width, "k": shape.k, "dtype": dtype}
+    kept: dict[tuple[int, str], TimedStep] = {}  # compiled once for both states
     for dead in DEAD:
-        run = functools.partial(_run, device, shape, dead)
+        run = functools.partial(_run, device, shape, dead, kept)
         yield Check(f"step {shape.name} {dead:.0%} dead", "steps", "jaxsae", shapes | {"dead_fraction": dead}, run)
 
 
-def _run(device: jax.Device, shape: Shape, dead: float, rng: np.random.Generator) -> Outcome:
-    seed, reasons = int(rng.integers(2**31)), []
-    width, room = shape.width, available_bytes(device)
-    while width >= min(LEAST_WIDTH, shape.width):
-        fitting = dataclasses.replace(shape, width=width)
-        for optimizer in OPTIMIZERS:
-            if room is not None and least_bytes(fitting, device.platform, optimizer) > room:
-                reasons.append(f"n {width} with {optimizer} does not fit into {room / 2**30:.0f} GiB")
-                continue
-            config = config_of(fitting, device.platform, dead, seed, optimizer)
-            try:
-                return _measured(config, device, reasons)
-            except Exception as error:  # what does not fit is told by our own plan, the compiler or the allocator
-                if not isinstance(error, InputError) and not is_out_of_memory(error):
-                    raise
-                reasons.append(f"n {width} with {optimizer} does not fit: {str(error).splitlines()[0][:160]}")
-        width //= 2
+def _run(device: jax.Device, shape: Shape, dead: float, kept: dict, rng: np.random.Generator) -> Outcome:
+    seed, reasons, room = int(rng.integers(2**31)), [], available_bytes(device)
+    narrower = [shape.width >> halvings for halvings in range(20) if shape.width >> halvings >= LEAST_WIDTH]
+    for width, optimizer in list(kept) or [(w, o) for w in narrower or [shape.width] for o in OPTIMIZERS]:
+        fitting, named = dataclasses.replace(shape, width=width), f"n {width} with {optimizer}"
+        if not kept and room is not None and least_bytes(fitting, device.platform, optimizer) > room:
+            reasons.append(f"{named} does not fit into {room / 2**30:.0f} GiB")
+            continue
+        try:
+            if not kept:
+                config = config_of(fitting, device.platform, 0.0, seed, optimizer)
+                kept[width, optimizer] = TimedStep(config, make_mesh(config.mesh, [device]))
+            timed = kept[width, optimizer]
+            timed.kill(dead)
+            return _measured(timed, device, reasons)
+        except Exception as error:  # what does not fit is told by our own plan, the compiler or the allocator
+            kept.clear()
+            if not isinstance(error, InputError) and not is_out_of_memory(error):
+                raise
+            reasons.append(f"{named} does not fit: {str(error).splitlines()[0][:160]}")
     return Outcome(SKIPPED, message="; ".join(reasons))
 
 
@@ -109,9 +113,8 @@ def is_out_of_memory(error: Exception) -> bool:
     return is_disk_full(error) or "out of memory" in str(error).lower()
 
 
-def _measured(config: BenchmarkConfig, device: jax.Device, reasons: list[str]) -> Outcome:
-    timed = TimedStep(config, make_mesh(config.mesh, [device]))
-    calls = timed.calls()
+def _measured(timed: TimedStep, device: jax.Device, reasons: list[str]) -> Outcome:
+    config, calls = timed.config, timed.calls()
     timings = time_in_turn({name: calls[name] for name in ("step", "floor")}, config.repeats)
     memory = timed.memory()
     timings["floor"] = timings["floor"].times(timed.floor_parts)
@@ -133,7 +136,9 @@ def _measured(config: BenchmarkConfig, device: jax.Device, reasons: list[str]) -
     return Outcome(MEASURED, message="; ".join(reasons), figures=figures)
 
 
-def peer_checks(shape: Shape, platform: str, packages: tuple[str, ...], ours: Callable[[float], dict]) -> Iterator[Check]:
+def peer_checks(
+    shape: Shape, platform: str, packages: tuple[str, ...], ours: Callable[[float], dict]
+) -> Iterator[Check]:
     """Steps of other packages at the same shape, in the same states.
 
     Args:
@@ -161,5 +166,3 @@ def _run_peer(shape: Shape, platform: str, package: str, dead: float, ours, rng:
     timed = {name: figures for name, figures in found.items() if "seconds" in figures}
     status = MEASURED if timed else SKIPPED
     return Outcome(status, message="; ".join(skipped), figures={"variants": timed, "width": shape.width})
-
-

@@ -42,9 +42,15 @@ def _events(file: Path) -> list[tuple[str, float, float]]:
     found = []
     for plane in devices or planes:
         for line in plane.lines:
-            own = line.name.startswith(("Stream", "XLA Ops")) if devices else line.name.startswith("tf_XLAPjRtCpuClient")
+            own = (
+                line.name.startswith(("Stream", "XLA Ops")) if devices else line.name.startswith("tf_XLAPjRtCpuClient")
+            )
             if own:
-                found += [(e.name, e.start_ns, e.duration_ns) for e in line.events if not e.name.startswith((*NOT_WORK, *AROUND))]
+                found += [
+                    (e.name, e.start_ns, e.duration_ns)
+                    for e in line.events
+                    if not e.name.startswith((*NOT_WORK, *AROUND))
+                ]
     return [event for event in found if event[2] > 0]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -84,6 +85,7 @@ def _command(run: Run, directory: Path, name: str) -> list[str]:
 
 
 def _compared(run: Run, directory: Path) -> Outcome:
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(directory / "compiled"))  # of three runs one compiles
     alone = subprocess.run(_command(run, directory, "alone"), capture_output=True, text=True)
     if alone.returncode:
         return _broken("a run left alone", alone.returncode, alone.stderr)
@@ -98,7 +100,9 @@ def _compared(run: Run, directory: Path) -> Outcome:
         differ = [name for name in expected[1] if expected[1][name] != found[1].get(name)]
         wrong.append(f"the resumed run differs in its bits from one left alone: {', '.join(differ) or 'its last step'}")
     if not figures["fvu"] < figures["start_fvu"]:
-        wrong.append(f"it does not learn: FVU {figures['fvu']} after {run.steps} steps, {figures['start_fvu']} at the start")
+        wrong.append(
+            f"it does not learn: FVU {figures['fvu']} after {run.steps} steps, {figures['start_fvu']} at the start"
+        )
     return Outcome(WRONG if wrong else PASSED, message="; ".join(wrong), figures=figures)
 
 

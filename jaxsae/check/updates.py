@@ -103,7 +103,9 @@ def _judge(found: Weights, old: Weights, gradient: Params, reach: Params, config
         moved = RATE * (UNIT_DECODER_RATE if name == "W_dec" else 1) * (mu / scales[0])
         root = np.sqrt(nu / scales[1]) + config.epsilon
         new = p - moved / root
-        terms = config.b1 * np.abs(of(old.moments.mu)) + (1 - config.b1) * size  # whose sum may be far smaller than they are
+        terms = (
+            config.b1 * np.abs(of(old.moments.mu)) + (1 - config.b1) * size
+        )  # whose sum may be far smaller than they are
         step = RATE * UNIT_DECODER_RATE * terms / scales[0] / root
         slack = SLACK * np.abs(p) + (SLACK + 4 * ULP / scales[1]) * step  # 1 - b2^t has few bits left of b2^t's
         if name == "W_dec":

@@ -26,7 +26,9 @@ def checks_of(spec: dict[str, Any]) -> Iterator[Check]:
         yield from training.checks(spec["platform"])
     elif group == "peers":
         shape, own = steps.Shape(**spec["shape"]), spec["ours"]
-        yield from steps.peer_checks(shape, spec["platform"], tuple(spec["compare"]), lambda dead: own.get(str(dead), {}))
+        yield from steps.peer_checks(
+            shape, spec["platform"], tuple(spec["compare"]), lambda dead: own.get(str(dead), {})
+        )
     else:
         yield from _on_device(spec)
 
@@ -94,8 +96,9 @@ def main(text: str) -> int:
             pipe.write(json.dumps(message) + "\n")
             pipe.flush()
 
-        checks = [c for c in checks_of(spec) if spec["only"] in c.name and c.name not in spec["done"]]
-        tell(plan=[c.name for c in checks])
+        there_are = list(checks_of(spec))
+        checks = [c for c in there_are if spec["only"] in c.name and c.name not in spec["done"]]
+        tell(plan=[c.name for c in checks], there_are=[c.name for c in there_are])
         for check in checks:
             about = {"part": check.part, "implementation": check.implementation, "shapes": dict(check.shapes)}
             tell(begin=check.name, about=about | {"interpreted": check.interpreted})

@@ -22,7 +22,9 @@ def avoided(name: str) -> str | None:
     names = [n.strip() for n in os.environ.get(VARIABLE, "").split(",") if n.strip()]
     unknown = [n for n in names if n not in (*ENCODERS, PAIRS)]
     if unknown:
-        raise InputError(f"{VARIABLE}={','.join(names)}: no kernel {unknown[0]!r}; there are {', '.join(ENCODERS)}, {PAIRS}")
+        raise InputError(
+            f"{VARIABLE}={','.join(names)}: no kernel {unknown[0]!r}; there are {', '.join(ENCODERS)}, {PAIRS}"
+        )
     return f"is named in {VARIABLE}" if name in names else None
 
 

@@ -97,3 +97,9 @@ def test_the_whole_selection_fits_beside_the_weights(encode, card):
     compiled = jax.jit(partial(encode.encode_topk, k=K)).lower(*arguments).compile()
     print(f"{encode.__name__}: {mebibytes(compiled):.0f} MiB, where B x n in float32 takes {B * N / 2**18:.0f}")
     assert mebibytes(compiled) < 1024
+
+
+@pytest.mark.parametrize(("n", "k"), [(5003, 32), (300, 64)])
+def test_a_width_that_is_no_multiple_of_a_copys_rows_compiles(n, k, card):
+    arguments = card(300, 128), card(n, 128), card(n, dtype=jnp.float32)
+    jax.jit(partial(hopper.encode_topk, k=k)).lower(*arguments).compile()

@@ -48,7 +48,9 @@ def explained(x: jax.Array, w_enc: jax.Array, k: int) -> tuple[str, str | None]:
         why = _hopper_refusal(x, w_enc, k)
         if why:
             return first_left(FALLBACK, "xla", "cpu"), f"mosaic_gpu {why}"
-        if avoided(FALLBACK) or not _is_at_hand(device.kind):  # `jaxsae plan` compiles for a device that cannot be asked
+        if avoided(FALLBACK) or not _is_at_hand(
+            device.kind
+        ):  # `jaxsae plan` compiles for a device that cannot be asked
             return "mosaic_gpu", None
         return measured(device.kind, x.shape[0], *w_enc.shape, k, x.dtype), None
     if device.platform == "tpu":

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.errors import InputError
-from jaxsae.kernels.encode_topk import narrow
+from jaxsae.kernels.encode_topk import narrow, xla
 from jaxsae.kernels.encode_topk.certificate import settle
 from jaxsae.kernels.encode_topk.hopper_buckets import (
     DEPTH,
@@ -21,8 +21,9 @@ from jaxsae.kernels.encode_topk.hopper_buckets import (
     bias_of_tiles,
     bucket_best,
     choose_sizes,
+    covered,
 )
-from jaxsae.kernels.encode_topk.stream import TopK
+from jaxsae.kernels.encode_topk.stream import TopK, merge
 from jaxsae.platform import target
 
 MAX_ROWS = 2048  # at d = 4096 their 16 MiB stay in the L2 cache, and W_enc is read from memory 2,048 / 2 flops a byte
@@ -51,7 +52,7 @@ def refusal(x: jax.Array, w_enc: jax.Array, k: int, buckets: Buckets | None = No
     if width < TILE:
         return f"takes at least {TILE} latents, one tile: n is {width}"
     buckets = buckets or choose_buckets(batch, width, k)
-    kept = buckets.count(width) * buckets.keep
+    kept = buckets.count(covered(width)) * buckets.keep
     return f"keeps {kept} candidates of {width} latents, fewer than k = {k}" if kept < k else None
 
 
@@ -75,7 +76,12 @@ def encode_topk(
         raise InputError(f"mosaic_gpu {why}; use chunked")
     b_enc = b_enc.astype(jnp.float32)
     buckets = buckets or choose_buckets(len(x), len(w_enc), k)
-    return settle(*_select(x, w_enc, b_enc, k, buckets, interpret), x, w_enc, b_enc)
+    whole, width = covered(len(w_enc)), len(w_enc)
+    best, dropped = _select(x, w_enc[:whole], b_enc[:whole], k, buckets, interpret)  # a copy where they are not all
+    if whole < width:
+        values, indices = xla.encode_topk(x, w_enc[whole:], b_enc[whole:], min(k, width - whole))
+        best = merge(best, (values, indices + whole), k)
+    return settle(best, dropped, x, w_enc, b_enc)
 
 
 def _select(x, w_enc, b_enc, k: int, buckets: Buckets, interpret) -> tuple[TopK, jax.Array]:

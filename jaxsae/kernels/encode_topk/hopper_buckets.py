@@ -24,6 +24,7 @@ ROWS = 128  # of a tile: what one wgmma accumulator takes
 LATENTS = 128  # of a warpgroup's part of a tile
 WARPGROUPS = 2
 TILE = LATENTS * WARPGROUPS
+ALIGNED = 8  # rows of a swizzled piece of shared memory: copies begin at their multiples, and W_enc must end at one
 DEPTH = 64  # of a slice: 128 bytes of bfloat16, the widest swizzle
 STAGES = 4  # slices of x and W_enc in flight: 4 x 48 of 227 KiB of shared memory
 COPY_REGISTERS = 40  # a thread of the copying warpgroup; the others share what is left
@@ -64,6 +65,11 @@ def choose_sizes(width: int, k: int) -> tuple[int, int]:
     return min(good, key=lambda option: option[1] + 64 / option[0]) if good else options[-1]
 
 
+def covered(width: int) -> int:
+    """How many of `width` latents the kernel takes; the few that are left are the caller's."""
+    return width // ALIGNED * ALIGNED
+
+
 def bias_of_tiles(bias: jax.Array) -> jax.Array:
     """[n] -> [tiles * TILE]: each tile's; -inf where the last tile repeats latents of the one before it."""
     width = bias.shape[0]
@@ -78,7 +84,8 @@ def bucket_best(x, w_enc, bias, buckets: Buckets, multiprocessors: int, interpre
     """The largest entries of each bucket.
 
     Args:
-      x: bfloat16 [R, d], R a multiple of ROWS * buckets.cluster, d of DEPTH. w_enc: bfloat16 [n, d], n at least TILE.
+      x: bfloat16 [R, d], R a multiple of ROWS * buckets.cluster, d of DEPTH. w_enc: bfloat16 [n, d], n at least TILE and a
+        multiple of ALIGNED.
       bias: float32 [tiles * TILE], from `bias_of_tiles`.
       interpret: an `InterpretGPUParams`, to run on a CPU.
 

@@ -1,0 +1,229 @@
+"""`jaxsae check` as a command: its file, its status, and processes that die, hang or run out of time."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from jaxsae.check import CheckConfig, check, run
+from jaxsae.check.child import Clock
+from jaxsae.check.findings import Findings
+from jaxsae.check.run import Session
+from jaxsae.errors import InputError
+
+SHARED = {"part": "kernels", "implementation": "xla", "shapes": {"k": 8}, "interpreted": False}
+
+
+def command(tmp_path, *flags, setup=""):
+    """Runs the command; `setup` is Python that its processes run first."""
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(setup))
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{os.getcwd()}", "XLA_FLAGS": ""}
+    arguments = [sys.executable, "-m", "jaxsae", "check", f"--json={tmp_path / 'found.json'}", *flags]
+    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def found_in(tmp_path):
+    return json.loads((tmp_path / "found.json").read_text())
+
+
+def test_kernels_that_are_wrong_or_take_their_process_along_are_named_and_the_rest_goes_on(tmp_path):
+    setup = """
+        import os, signal, sys
+        if "jaxsae.check.worker" in sys.orig_argv:
+            from jaxsae.kernels.encode_topk import api
+            sound = api.IMPLEMENTATIONS["chunked"]
+
+            def wrong(x, w, b, k):
+                values, indices = sound(x, w, b, k)
+                return values.at[3, 0].add(1.0), indices
+
+            def deadly(x, w, b, k):
+                if k == 1:
+                    print("an illegal access", flush=True)
+                    os.kill(os.getpid(), signal.SIGSEGV)
+                return sound(x, w, b, k)
+
+            api.IMPLEMENTATIONS |= {"chunked": wrong, "xla": deadly}
+    """
+    done = command(tmp_path, "--parts=kernels", "--only= k 32 float32", "--seed=5", setup=setup)
+    assert done.returncode == 1, done.stderr
+    assert "encode chunked k 32 float32 is wrong: " in done.stderr
+    assert "Keep away from chunked: --encoder=cpu in `jaxsae train`, or JAXSAE_AVOID=chunked" in done.stderr
+    found = found_in(tmp_path)
+    assert (
+        found["state"] == "complete"
+        and found["wrong"] == ["encode chunked k 32 float32"]
+        and found["flags"]["seed"] == 5
+    )
+    assert {c["status"] for c in found["checks"] if c["implementation"] in ("cpu", "screened", "xla")} == {"passed"}
+    for check in found["checks"][1:]:
+        assert {"name", "shapes", "implementation", "error", "bound", "seconds"} <= set(check)
+    done = command(tmp_path, "--parts=kernels", "--only=encode xla k", setup=setup)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    status = {c["name"]: (c["status"], c["message"]) for c in found_in(tmp_path)["checks"][1:]}
+    assert status["encode xla k 1 float32"][0] == "failed"
+    assert (
+        "ended by SIGSEGV" in status["encode xla k 1 float32"][1]
+        and "an illegal access" in status["encode xla k 1 float32"][1]
+    )
+    assert [s for s, _ in status.values()].count("passed") == len(status) - 1 == 4
+
+
+def test_it_ends_in_time_with_a_whole_file_and_starts_no_backend_itself(tmp_path):
+    script = f"""
+        import time
+        from jaxsae.check import CheckConfig, check
+        began = time.monotonic()
+        check(CheckConfig(json={str(tmp_path / "found.json")!r}, minutes=0.2, compare=()))
+        assert time.monotonic() - began < 15
+        from jax._src import xla_bridge
+        assert not xla_bridge.backends_are_initialized()
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = found_in(tmp_path)
+    assert found["state"] == "cut" and found["not_reached"] and found["checks"][0]["figures"]["platform"] == "cpu"
+    assert "not reached within --minutes" in done.stdout
+
+
+def test_a_kill_leaves_a_whole_file_and_no_process(tmp_path):
+    file = tmp_path / "found.json"
+    started = [sys.executable, "-m", "jaxsae", "check", f"--json={file}", "--parts=kernels"]
+    process = subprocess.Popen(started, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (file.exists() and len(json.loads(file.read_text())["checks"]) > 1):
+        time.sleep(0.1)
+    workers = children_of(process.pid)
+    process.send_signal(signal.SIGINT)
+    process.wait(20)
+    found = found_in(tmp_path)
+    assert found["state"] == "cut" and len(found["checks"]) > 1
+    assert workers and not any(alive(pid) for pid in workers)
+
+
+def children_of(pid):
+    return [int(p) for p in open(f"/proc/{pid}/task/{pid}/children").read().split()]
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return open(f"/proc/{pid}/stat").read().split()[2] != "Z"
+
+
+class Scripted:
+    """Stands for a worker: what it says, and how it ends."""
+
+    def __init__(self, said, status=0):
+        self.said, self.status = said, status
+
+    def __call__(self, spec, environment):
+        self.left = [m for m in self.said if m.get("begin") not in spec["done"] and m.get("of") not in spec["done"]]
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def messages(self, clock):
+        for message in self.left:
+            if message == {"hang": True}:
+                while clock.left() > 0:
+                    time.sleep(0.01)
+                return
+            yield message
+
+    def failed(self):
+        return self.status not in (0, None)
+
+    def ended(self):
+        return "it did not end in its time"
+
+    def last_words(self):
+        return ""
+
+
+def session(tmp_path, said, seconds=60.0, most=0.2, status=0):
+    found = Findings(str(tmp_path / "found.json"), {"flags": {"seed": 0}})
+    made = Session(CheckConfig(parts=("kernels",), seed=0), found, Scripted(said, status))
+    made.clock = Clock(seconds, most)
+    return made, found
+
+
+def passed(name):
+    outcome = {"status": "passed", "error": 0.0, "bound": 0.0, "message": "", "figures": {}}
+    return {"finding": SHARED | {"name": name, "seconds": 0.1} | outcome, "of": name}
+
+
+def test_a_check_that_hangs_is_named_and_the_next_one_begins(tmp_path):
+    said = [
+        {"plan": ["a", "b"], "there_are": ["a", "b"]},
+        {"begin": "a", "about": SHARED},
+        {"hang": True},
+        {"begin": "b", "about": SHARED},
+        passed("b"),
+    ]
+    made, found = session(tmp_path, said)
+
+    class FirstHangs(Scripted):
+        def __call__(self, spec, environment):
+            self.said = said if not spec["done"] else [{"plan": ["b"], "there_are": ["b"]}, *said[3:]]
+            return super().__call__(spec, environment)
+
+    made.start = FirstHangs(said)
+    made._group({"group": "kernels"})
+    assert [(f["name"], f["status"]) for f in found.all] == [("a", "failed"), ("b", "passed")]
+    assert "did not end" in found.all[0]["message"] and not found.not_reached
+
+
+def test_a_time_that_is_over_cuts_the_check_at_hand_and_names_the_rest(tmp_path):
+    said = [
+        {"plan": ["a", "b", "c"], "there_are": ["a", "b", "c"]},
+        {"begin": "a", "about": SHARED},
+        passed("a"),
+        {"begin": "b", "about": SHARED},
+        {"hang": True},
+    ]
+    made, found = session(tmp_path, said, seconds=0.3, most=60.0)
+    made.run()
+    assert [(f["name"], f["status"]) for f in found.all if f["name"] != "machine"] == [("a", "passed"), ("b", "cut")]
+    assert found.not_reached == ["c", "kernels"] and not found.bad
+
+
+def test_a_process_that_never_begins_is_a_failure_and_is_not_started_for_ever(tmp_path):
+    made, found = session(tmp_path, [], status=1)
+    made._group({"group": "kernels"})
+    assert [f["status"] for f in found.all] == ["failed"] and "no check began" in found.all[0]["name"]
+    assert found.not_reached == ["kernels"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"json": "/nowhere/found.json"}, "--json=/nowhere/found.json: cannot be written"),
+        ({"minutes": 0.0}, "--minutes=0.0"),
+        ({"minutes": float("nan")}, "--minutes=nan"),
+        ({"parts": ("kernels", "speed")}, "--parts=kernels,speed: choose from kernels, ceilings, steps, training"),
+        ({"parts": ()}, "--parts=: choose from"),
+        ({"compare": ("nosuch",)}, "--compare=nosuch: choose from sparsify"),
+        ({"seed": -1}, "--seed=-1"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_starts(flags, message, monkeypatch):
+    monkeypatch.setattr(run, "Session", lambda *a: pytest.fail("something was started"))
+    with pytest.raises(InputError, match=message):
+        check(CheckConfig(**flags))
+
+
+def test_a_name_that_no_check_has_is_refused(tmp_path):
+    done = command(tmp_path, "--parts=ceilings", "--only=nosuch")
+    assert done.returncode == 2 and "--only=nosuch: no check's name holds that; there are" in done.stderr
