@@ -38,9 +38,7 @@ class BenchmarkConfig:
     context: int = option(256, "harvest: tokens of a sequence")
     tokens: int = option(524_288, "harvest: tokens of a pass")
     compute_dtype: Literal["float32", "bfloat16"] = option("float32", "of matmul inputs")
-    dead_fraction: float = option(
-        0.0, "step: share of the latents that are dead, in every package that is timed; then AuxK runs"
-    )
+    dead_fraction: float = option(0.0, "step: share of the latents that are dead, in all packages that are timed")
     mesh: tuple[int, ...] = option((), "devices as DATA,MODEL; default: all on MODEL")
     compare: tuple[str, ...] = option((), f"time the same work in other packages, in turn: {', '.join(PEERS)}")
     seed: int = option(0, "of weights and inputs")

@@ -28,7 +28,7 @@ PEAK_FLOPS = {
 
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
-    """Times a step as training runs it with `--dead_fraction` of the latents dead, or a harvest; prints and returns the figures.
+    """Times a step as training runs it with `--dead_fraction` of the latents dead, or a harvest; prints and returns figures.
 
     Raises:
       InputError: sizes that do not divide over the mesh or do not fit, a file for the figures that cannot be written.

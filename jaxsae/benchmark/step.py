@@ -37,7 +37,7 @@ FLOOR_NUMBERS = (
 
 
 class TimedStep:
-    """A step on random weights and fresh random batches, and its parts; a share of the latents is dead where that is asked for.
+    """A step on random weights and fresh random batches, and its parts; a share of the latents may be dead.
 
     The parts are the same functions that the step is made of, compiled alone: `encode` (matmul and
     selection), `decode`, `gradients` (loss and gradient, which is one of pairs where the update sums them),
@@ -82,8 +82,9 @@ class TimedStep:
         needed = _held(analysis) + analysis.temp_size_in_bytes
         if available is not None and needed > available:
             raise InputError(
-                f"the step needs {needed / GIB:.1f} GiB on each device, {analysis.temp_size_in_bytes / GIB:.1f} of it workspace, "
-                f"and {available / GIB:.1f} GiB are free. Take a smaller --width or --batch_size, or --optimizer=adam_bf16."
+                f"the step needs {needed / GIB:.1f} GiB on each device, {analysis.temp_size_in_bytes / GIB:.1f} of them "
+                f"workspace, and {available / GIB:.1f} are free. Take a smaller --width or --batch_size, "
+                "or --optimizer=adam_bf16."
             )
 
     def kill(self, share: float) -> None:

@@ -1,4 +1,4 @@
-"""Checks of the fused top-k encoder: every implementation that the device takes, and those of other devices by interpreters."""
+"""Checks of the fused top-k encoder: every implementation that the device takes, and other devices' by interpreters."""
 
 import functools
 from collections.abc import Callable, Iterator

@@ -48,7 +48,7 @@ def all_equal(rng: np.random.Generator, batch: int, d: int, width: int) -> Input
 
 
 def one_bucket(rng: np.random.Generator, batch: int, d: int, width: int) -> Inputs:
-    """The best lie side by side, and every 128th apart: in few buckets or bins, whichever a kernel has, so rows need repair."""
+    """The best lie side by side, and every 128th apart: in few buckets or bins, whichever a kernel has; rows need repair."""
     inputs = whole(rng, batch, d, width)
     start = int(rng.integers(0, max(1, width - 64)))
     inputs.b_enc[start : start + 64] += 500

@@ -51,8 +51,8 @@ def compare(what: str, found: np.ndarray, expected: np.ndarray, bound: np.ndarra
         at = tuple(np.argwhere(off)[0])
         place = ", ".join(map(str, map(int, at)))
         largest = float(np.nanmax(np.where(off, error, 0)))
-        wrong = f"{what}: {off.sum():,} of {off.size:,} are off, the first at [{place}]: {found[at]:.9g} for {expected[at]:.9g}"
-        return Verdict(largest, float(bound[at]), wrong)
+        first = f"the first at [{place}]: {found[at]:.9g} for {expected[at]:.9g}"
+        return Verdict(largest, float(bound[at]), f"{what}: {off.sum():,} of {off.size:,} are off, {first}")
     if not error.size:
         return Verdict(0.0, 0.0)
     nearest = np.unravel_index(np.argmax(error / np.maximum(bound, 1e-300)), error.shape)
@@ -78,7 +78,7 @@ def selection(
 
 
 def _exact(values: np.ndarray, indices: np.ndarray, pre: np.ndarray, k: int) -> Verdict:
-    """Whole numbers: values and indices are those of a stable sort; indices count where a row has no NaN and no -inf of its own."""
+    """Whole numbers: values and indices are those of a stable sort. Indices of rows of NaN or -inf alone do not count."""
     nan = np.isnan(pre).any(1)
     order = np.argsort(-np.where(nan[:, None], 0, pre), axis=1, kind="stable")[:, :k]
     expected = np.where(nan[:, None], np.nan, np.take_along_axis(pre, order, 1))

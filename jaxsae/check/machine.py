@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import backend
 
 from jaxsae.check.encoders import ROWS, WIDTH, D, shapes_of
 from jaxsae.check.findings import MEASURED, Outcome
@@ -76,7 +77,7 @@ def _machine(device: jax.Device) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
-        "backend": jax.extend.backend.get_backend().platform_version,
+        "backend": backend.get_backend().platform_version,
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 
@@ -100,5 +101,5 @@ def _processor() -> str:
 def _hint(device: jax.Device) -> str:
     """A word where a card is there that JAX does not use."""
     if device.platform == "cpu" and Path("/dev/nvidia0").exists() and "cpu" not in os.environ.get("JAX_PLATFORMS", ""):
-        return "this machine has an NVIDIA card, but JAX runs on the CPU: pip install 'jaxsae[gpu]', and see what JAX warns of"
+        return "there is an NVIDIA card, but JAX runs on the CPU: pip install 'jaxsae[gpu]', and see what JAX warns of"
     return ""

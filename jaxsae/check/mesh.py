@@ -7,7 +7,7 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from jaxsae.check import judge
-from jaxsae.check.encoders import D, ROWS, as_type, own_dtype, shapes_of
+from jaxsae.check.encoders import ROWS, D, as_type, own_dtype, shapes_of
 from jaxsae.check.findings import PASSED, WRONG, Outcome
 from jaxsae.check.inputs import whole
 from jaxsae.check.item import Check, judged

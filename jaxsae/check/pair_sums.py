@@ -73,7 +73,7 @@ def holds(values: np.ndarray) -> np.ndarray:
 
 
 def draw_pairs(rng: np.random.Generator, batch: int, width: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values and indices [B, k]: distinct latents in a row, a third of the values 0, one latent in every row, one row empty."""
+    """Values and indices [B, k]: distinct in a row, a third of the values 0, one latent in every row, one row empty."""
     every, never = rng.choice(width, 2, replace=False)
     rest = np.setdiff1d(np.arange(width), [every, never])
     indices = np.stack([np.r_[every, rng.choice(rest, k - 1, replace=False)] for _ in range(batch)]).astype(np.int32)
@@ -142,7 +142,7 @@ def _products(device, sizes, dtype: str, rng, interpret=None) -> Outcome:
 
 
 def _outer_sums(device, sizes, dtype: str, rng, interpret=None) -> Outcome:
-    """The gradients' sums of two selections, by the Hopper kernel's interpreter; rows without a value of their own are NaN."""
+    """The gradients' sums of two selections, by the Hopper kernel's interpreter; rows without a value are NaN."""
     batch, d, width, k = sizes
     lists = [(*draw_pairs(rng, batch, width, one), _table(rng, batch, d, dtype)) for one in (k, k - 2)]
     for _, _, rows in lists:

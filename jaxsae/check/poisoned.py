@@ -15,8 +15,8 @@ MOST_BYTES = 2**32  # of workspace that is poisoned
 class Poisoned:
     """A function on one device, compiled for its arguments.
 
-    Results are written over donated arrays full of poison. Workspace is whatever memory the allocator hands out, so as much as
-    the program takes is filled with poison and given back just before.
+    Results are written over donated arrays full of poison. Workspace is whatever memory the allocator hands out, so as
+    much as the program takes is filled with poison and given back just before.
     """
 
     def __init__(self, function: Callable[..., Any], device: jax.Device, *args: Any):
@@ -52,7 +52,7 @@ def poison(shape: tuple[int, ...], dtype: Any, device: jax.Device) -> jax.Array:
             return jax.lax.bitcast_convert_type(jnp.full(shape, POISON, jnp.uint32), dtype)
         if jnp.issubdtype(dtype, jnp.floating):
             return jnp.full(shape, jnp.nan, dtype)
-        return jnp.full(shape, True, dtype) if dtype == bool else jnp.full(shape, -1, dtype)
+        return jnp.full(shape, True, dtype) if dtype.kind == "b" else jnp.full(shape, -1, dtype)
 
 
 def bits(tree: Any) -> list[bytes]:

@@ -21,7 +21,7 @@ def lines(finding: Mapping[str, Any]) -> list[str]:
 def report(findings: Findings) -> list[str]:
     """The table at the end."""
     out = ["", *_machine(findings)]
-    for part in (_kernels, _ceilings, _steps, _training):
+    for part in (_kernels, _ceilings, _steps, _traces, _training):
         if table := part(findings):
             out += ["", *table]
     return [*out, "", *_verdict(findings)]
@@ -57,7 +57,7 @@ def _machine(findings: Findings) -> list[str]:
     of = findings.figures("machine")
     if not of:
         return ["nothing is known of this machine: no process came as far as to say"]
-    memory = f", {of['memory_bytes'] / GIB:.0f} GiB free" if of["memory_bytes"] else ""
+    memory = f", {of['memory_bytes'] / GIB:.0f} GiB" if of["memory_bytes"] else ""
     device = of["processor"] if of["platform"] == "cpu" else of["kind"]
     versions = ", ".join(f"{name} {version}" for name, version in of["versions"].items() if name in ("jax", "jaxsae"))
     return [f"{of['devices']} x {device}{memory}; {of['cores']} cores; {versions}, Python {of['python']}"]
@@ -101,16 +101,28 @@ def _steps(findings: Findings) -> list[str]:
         name = f"{state}, {of['optimizer']}"
         if of["width"] != finding["shapes"]["width"]:
             name += f", n {of['width']}"
-        out.append(
-            f"{name:<48}{of['step_seconds'] * 1e3:>9.1f}{of['step_over_floor']:>10.2f}"
-            f"{'' if share is None else f'{share:.0%}':>12}{of['peak_memory_bytes'] / GIB:>7.1f}{of['tokens_per_second']:>11,.0f}"
-        )
+        ms, floors = f"{of['step_seconds'] * 1e3:.1f}", f"{of['step_over_floor']:.2f}"
+        ceiling = "" if share is None else f"{share:.0%}"
+        memory, rate = f"{of['peak_memory_bytes'] / GIB:.1f}", f"{of['tokens_per_second']:,.0f}"
+        out.append(f"{name:<48}{ms:>9}{floors:>10}{ceiling:>12}{memory:>7}{rate:>11}")
         peers = [f["figures"]["variants"] for f in timed if f["name"].startswith(f"{state}, ")]
         for variant, timing in (item for variants in peers for item in variants.items()):
             ratio = timing["seconds_over_ours"]
             out.append(
                 f"{f'  {variant}':<48}{timing['seconds'] * 1e3:>9.1f}{'':>10}  {ratio:.2f} times as long as ours"
             )
+    return out
+
+
+def _traces(findings: Findings) -> list[str]:
+    """Where the time of each step goes, on devices that tell."""
+    out = []
+    for finding in findings.of("steps"):
+        if trace := finding["figures"].get("trace"):
+            idle = trace["idle_fraction"]
+            out.append(f"{finding['name']}: {'' if idle is None else f'idle {idle:.0%}, '}ms of")
+            out += [f"{row['seconds'] * 1e3:>9.2f}  {row['name']}" for row in trace["operations"]]
+            out.append(f"{trace['others_seconds'] * 1e3:>9.2f}  all others")
     return out
 
 
@@ -151,5 +163,6 @@ def _figures(finding: Mapping[str, Any]) -> str:
         return ", ".join(f"{name} {took['seconds'] * 1e3:.1f} ms" for name, took in of["variants"].items())
     if part == "training" and "fvu" in of:
         rate = f", {of['tokens_per_second']:,.0f} rows/s" if of["tokens_per_second"] else ""
-        return f"FVU {of['start_fvu']:.3f} at the start, {of['fvu']:.3f} after {of['steps']} steps{rate}. {finding['message']}".strip()
+        learnt = f"FVU {of['start_fvu']:.3f} at the start, {of['fvu']:.3f} after {of['steps']} steps{rate}"
+        return f"{learnt}. {finding['message']}" if finding["message"] else learnt
     return ""

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 
 LISTED = 12
+LINES = {"/device:GPU": "Stream", "/device:TPU": "XLA Ops"}  # of a device's plane, those that hold what ran there
+HOST_LINE = "tf_XLAPjRtCpuClient"
 NOT_WORK = ("end: ", "SlinkyThreadPool", "ThunkExecutor", "ThreadpoolListener", "PjRt")  # of a CPU's lines
 AROUND = ("while", "conditional", "call", "fori")  # what holds other operations, which are counted themselves
 
@@ -38,19 +40,15 @@ def operations(call: Callable[[int], Any], calls: int = 3) -> dict[str, Any]:
 def _events(file: Path) -> list[tuple[str, float, float]]:
     """(name, start, nanoseconds) of what ran on devices; on a machine without any, of XLA's own threads."""
     planes = list(jax.profiler.ProfileData.from_file(str(file)).planes)
-    devices = [plane for plane in planes if plane.name.startswith(("/device:GPU", "/device:TPU"))]
+    on_devices = any(plane.name.startswith(tuple(LINES)) for plane in planes)
     found = []
-    for plane in devices or planes:
+    for plane in planes:
+        prefix = next((line for name, line in LINES.items() if plane.name.startswith(name)), None)
+        prefix = prefix if on_devices else HOST_LINE
         for line in plane.lines:
-            own = (
-                line.name.startswith(("Stream", "XLA Ops")) if devices else line.name.startswith("tf_XLAPjRtCpuClient")
-            )
-            if own:
-                found += [
-                    (e.name, e.start_ns, e.duration_ns)
-                    for e in line.events
-                    if not e.name.startswith((*NOT_WORK, *AROUND))
-                ]
+            if prefix and line.name.startswith(prefix):
+                work = [e for e in line.events if not e.name.startswith((*NOT_WORK, *AROUND))]
+                found += [(e.name, e.start_ns, e.duration_ns) for e in work]
     return [event for event in found if event[2] > 0]
 
 

@@ -19,8 +19,8 @@ class MethodConfig:
     row_k_max: int | None = option(None, "batchtopk: the most latents that one row keeps; default: 4 k")
     encoder: Literal["auto", *ENCODERS, "approximate"] = option(
         "auto",
-        "topk, batchtopk, in training: auto: exact, by the kernel that suits the device; a kernel by name: that one, as exact; "
-        f"approximate: TPUs only, about 0.95 of a row's best. {VARIABLE}=NAME in the environment keeps auto from a kernel",
+        "topk, batchtopk, in training: auto: exact, by the kernel that suits the device; a kernel by name: that one, as "
+        f"exact; approximate: TPUs only, about 0.95 of a row's best. {VARIABLE}=NAME in the environment keeps auto from it",
     )
     aux_k: int | None = option(
         None, "topk: dead latents that model the residual; default: power of two nearest d_model/2"

@@ -61,16 +61,13 @@ def test_kernels_that_are_wrong_or_take_their_process_along_are_named_and_the_re
         and found["flags"]["seed"] == 5
     )
     assert {c["status"] for c in found["checks"] if c["implementation"] in ("cpu", "screened", "xla")} == {"passed"}
-    for check in found["checks"][1:]:
-        assert {"name", "shapes", "implementation", "error", "bound", "seconds"} <= set(check)
+    for one in found["checks"][1:]:
+        assert {"name", "shapes", "implementation", "error", "bound", "seconds"} <= set(one)
     done = command(tmp_path, "--parts=kernels", "--only=encode xla k", setup=setup)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     status = {c["name"]: (c["status"], c["message"]) for c in found_in(tmp_path)["checks"][1:]}
-    assert status["encode xla k 1 float32"][0] == "failed"
-    assert (
-        "ended by SIGSEGV" in status["encode xla k 1 float32"][1]
-        and "an illegal access" in status["encode xla k 1 float32"][1]
-    )
+    ended, why = status["encode xla k 1 float32"]
+    assert ended == "failed" and "ended by SIGSEGV" in why and "an illegal access" in why
     assert [s for s, _ in status.values()].count("passed") == len(status) - 1 == 4
 
 

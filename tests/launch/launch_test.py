@@ -1,11 +1,13 @@
 """The launchers, as far as they can be tried without their clusters: faked schedulers, schemas, real local processes."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -163,3 +165,38 @@ def test_local_passes_sigterm_on_and_leaves_no_process_behind(fake, monkeypatch,
         assert local.wait(30) == wanted
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids.read_text().split())
     assert calls.exists() and real.exists()
+
+
+def test_a_card_is_checked_from_wheels_without_a_network(tmp_path):
+    """A wheel that the machine lacks is put aside for this process; one that it has as new is left alone."""
+    for part in ("launch", "jaxsae"):
+        (tmp_path / part).symlink_to(LAUNCH.parent / part)
+    (tmp_path / "wheels").mkdir()
+    for name, version in (("lacking", "1.0"), ("numpy", "0.1")):
+        with zipfile.ZipFile(tmp_path / "wheels" / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"{name}/__init__.py", "import pathlib; pathlib.Path(__file__)")
+            about = f"{name}-{version}.dist-info"
+            wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+            wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            wheel.writestr(f"{about}/RECORD", "")
+    # What Python would find: asked for by the stand-in, which then goes on as the interpreter that it stands for.
+    asks = "import importlib.util as u, numpy; print('aside', u.find_spec('lacking') is not None, numpy.__version__ != '0.1')"
+    stand_in = tmp_path / "python"
+    stand_in.write_text(
+        f'#!/usr/bin/env bash\nif [ "$1" = -m ] && [ "$2" = jaxsae ]; then {sys.executable} -c "{asks}"; fi\n'
+        f'exec {sys.executable} "$@"\n'
+    )
+    stand_in.chmod(0o755)
+    environment = os.environ | {"JAXSAE_PYTHON": str(stand_in), "XLA_FLAGS": ""}
+    command = ["bash", tmp_path / "launch" / "check_gpu", "1", "--only=choice", f"--out={tmp_path / 'out'}"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "aside True True" in done.stdout
+    found = json.loads((tmp_path / "out" / "check-1.json").read_text())
+    assert found["state"] == "complete" and {c["part"] for c in found["checks"]} == {"machine", "kernels"}
+    assert "0 of 0 checks passed" in (tmp_path / "out" / "check-1.txt").read_text()
+
+
+def test_a_card_is_checked_in_rounds():
+    done = subprocess.run(["bash", LAUNCH / "check_gpu", "3"], capture_output=True, text=True)
+    assert done.returncode == 2 and "./launch/check_gpu ROUND [FLAGS]" in done.stderr
