@@ -22,6 +22,7 @@ class Child:
     def __init__(self, spec: Mapping[str, Any], environment: Mapping[str, str]):
         """Starts it; what `environment` sets holds where the user has not set it."""
         reading, writing = os.pipe()
+        self._temporary = tempfile.TemporaryDirectory(prefix="jaxsae-check-")  # for what a worker that is ended leaves
         self._said = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process
         command = [sys.executable, "-m", "jaxsae.check.worker", json.dumps(dict(spec) | {"pipe": writing})]
         self.process = subprocess.Popen(
@@ -30,7 +31,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=self._said,
             stderr=subprocess.STDOUT,
-            env=dict(environment) | dict(os.environ),
+            env=dict(environment) | dict(os.environ) | {"TMPDIR": self._temporary.name},
             start_new_session=True,  # a group of its own, so that what it starts ends with it
         )
         os.close(writing)
@@ -45,6 +46,7 @@ class Child:
         self.process.wait()
         os.close(self._pipe)
         self._said.close()
+        self._temporary.cleanup()
 
     def messages(self, until: "Clock") -> Iterator[dict[str, Any]]:
         """What it says, up to its end, or until the clock says so; the clock hears of each check that begins."""

@@ -24,11 +24,8 @@ TOY_ROWS, TOY_D = 9, 128  # interpreted
 TOY_FAMILIES = ("gaussian", "ties", "one bucket", "masked", "not finite")
 LARGE_ROWS, LARGE_D, LARGE_WIDTH, LARGE_K = 8192, 4096, 32_855, 64
 LOOKED_AT = 64  # rows of a large batch that the host computes, too
-MADE_FOR = {
-    "cpu": ("cpu", "screened"),
-    "gpu": ("mosaic_gpu", "chunked"),
-    "tpu": ("pallas_tpu", "xla"),
-}  # what auto takes
+# What `auto` takes on each platform.
+MADE_FOR = {"cpu": ("cpu", "screened"), "gpu": ("mosaic_gpu", "chunked"), "tpu": ("pallas_tpu", "xla")}
 RECALL = 0.9  # of approximate's best, which promises .95 as a mean
 
 Encode = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]

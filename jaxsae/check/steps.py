@@ -127,6 +127,7 @@ def _measured(timed: TimedStep, device: jax.Device, reasons: list[str]) -> Outco
                 raise
             reasons.append(f"{part} alone does not fit")
     figures |= step_figures(config, timings) | memory | {"dead_fraction": timed.dead_share}
+    figures["flags"]["dead_fraction"] = timed.dead
     needed = 2 * config.rows_of_a_batch * config.d_model * config.method.width
     figures |= {"encoder_flops": needed, "flops_of_step": needed / timings["step"].seconds}
     sizes = config.rows_of_a_batch, config.d_model, config.method.width, config.method.k
