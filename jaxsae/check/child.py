@@ -22,7 +22,7 @@ class Child:
     def __init__(self, spec: Mapping[str, Any], environment: Mapping[str, str]):
         """Starts it; what `environment` sets holds where the user has not set it."""
         reading, writing = os.pipe()
-        self._temporary = tempfile.TemporaryDirectory(prefix="jaxsae-check-")  # for what a worker that is ended leaves
+        self._temporary = tempfile.TemporaryDirectory(prefix="jaxsae-check-", ignore_cleanup_errors=True)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process
         command = [sys.executable, "-m", "jaxsae.check.worker", json.dumps(dict(spec) | {"pipe": writing})]
         self.process = subprocess.Popen(

@@ -7,8 +7,8 @@ import numpy as np
 from jaxsae.check.inputs import Inputs
 
 # A float32 sum of m terms walks at random about the true one, by steps of half an ulp of its partial sums. Sixteen times what
-# that comes to is far beyond any order of summation, and less than what cutting operands to TF32 or bfloat16 does (a quarter at
-# d 4,096, less for fewer).
+# that comes to is far beyond any order of summation, and less than what cutting operands to TF32 or bfloat16 does (at d
+# 4,096 a quarter of the former).
 SLACK = 16
 ULP = 2.0**-24
 

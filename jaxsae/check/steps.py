@@ -11,6 +11,7 @@ import numpy as np
 from jaxsae.benchmark import BenchmarkConfig
 from jaxsae.benchmark.clock import time_in_turn
 from jaxsae.benchmark.config import StepMethodConfig
+from jaxsae.benchmark.peers import compare
 from jaxsae.benchmark.run import step_figures
 from jaxsae.benchmark.step import TimedStep
 from jaxsae.check.encoders import own_dtype
@@ -119,7 +120,11 @@ def _measured(timed: TimedStep, device: jax.Device, reasons: list[str]) -> Outco
     memory = timed.memory()
     timings["floor"] = timings["floor"].times(timed.floor_parts)
     figures: dict[str, Any] = {"optimizer": config.optimization.optimizer, "width": config.method.width}
-    for part in ("encode", "decode", "gradients"):  # a gradient stands here that the step gives back: it may not fit
+    if device.platform != "cpu":
+        figures["trace"] = _traced(calls["step"], reasons)
+    # Where a trace tells where the time goes, two compilations are saved; and a gradient that stands alone may not fit.
+    parts = ("encode",) if figures.get("trace", {}).get("operations") else ("encode", "decode", "gradients")
+    for part in parts:
         try:
             timings |= time_in_turn({part: calls[part]}, config.repeats, warm_up=1)
         except Exception as error:
@@ -132,35 +137,50 @@ def _measured(timed: TimedStep, device: jax.Device, reasons: list[str]) -> Outco
     figures |= {"encoder_flops": needed, "flops_of_step": needed / timings["step"].seconds}
     sizes = config.rows_of_a_batch, config.d_model, config.method.width, config.method.k
     figures["encoder"] = choice(device, *sizes, config.compute_dtype)
-    if device.platform != "cpu":
-        figures["trace"] = operations(calls["step"])
     return Outcome(MEASURED, message="; ".join(reasons), figures=figures)
 
 
+def _traced(step: Callable[[int], Any], reasons: list[str]) -> dict[str, Any]:
+    """The trace of a step; a profiler that does not run here is no reason to lose the step's time."""
+    try:
+        return operations(step)
+    except Exception as error:
+        reasons.append(f"no trace: {type(error).__name__}: {str(error).splitlines()[0][:120]}")
+        return {}
+
+
+def peer_bytes(shape: Shape) -> int:
+    """What a package that keeps float32 weights, gradient and Adam's moments, and two [B, n] arrays, needs at least."""
+    return 2 * shape.width * shape.d_model * 16 + 2 * shape.batch * shape.width * 4
+
+
 def peer_checks(
-    shape: Shape, platform: str, packages: tuple[str, ...], ours: Callable[[float], dict]
+    shape: Shape, platform: str, packages: tuple[str, ...], ours: Callable[[float], dict], memory: int | None
 ) -> Iterator[Check]:
     """Steps of other packages at the same shape, in the same states.
 
     Args:
       ours: share of dead latents -> the figures of our step there, to be compared with; empty where it was not timed.
+      memory: bytes of the device, where they are known.
     """
     for package in packages:
         for dead in DEAD:
             shapes = {"batch": shape.batch, "d_model": shape.d_model, "width": shape.width, "k": shape.k}
-            run = functools.partial(_run_peer, shape, platform, package, dead, ours)
+            run = functools.partial(_run_peer, shape, platform, package, dead, ours, memory)
             shapes |= {"dtype": "float32", "dead_fraction": dead}
             yield Check(f"step {shape.name} {dead:.0%} dead, {package}", "steps", package, shapes, run)
 
 
-def _run_peer(shape: Shape, platform: str, package: str, dead: float, ours, rng: np.random.Generator) -> Outcome:
-    from jaxsae.benchmark.peers import compare
-
+def _run_peer(
+    shape: Shape, platform: str, package: str, dead: float, ours, memory, rng: np.random.Generator
+) -> Outcome:
     own = ours(dead)
     if not own:
         return Outcome(SKIPPED, message="our own step was not timed")
     if own["width"] != shape.width:
         shape = dataclasses.replace(shape, width=own["width"])
+    if memory is not None and peer_bytes(shape) > memory:
+        return Outcome(SKIPPED, message=f"it needs {peer_bytes(shape) / 2**30:.0f} GiB at least, more than there are")
     config = config_of(shape, platform, dead, int(rng.integers(2**31)))
     found = compare(dataclasses.replace(config, compare=(package,)), own)
     skipped = [f"{name}: {figures['skipped']}" for name, figures in found.items() if "skipped" in figures]

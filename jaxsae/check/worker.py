@@ -26,9 +26,8 @@ def checks_of(spec: dict[str, Any]) -> Iterator[Check]:
         yield from training.checks(spec["platform"])
     elif group == "peers":
         shape, own = steps.Shape(**spec["shape"]), spec["ours"]
-        yield from steps.peer_checks(
-            shape, spec["platform"], tuple(spec["compare"]), lambda dead: own.get(str(dead), {})
-        )
+        ours = lambda dead: own.get(str(dead), {})
+        yield from steps.peer_checks(shape, spec["platform"], tuple(spec["compare"]), ours, spec["memory"])
     else:
         yield from _on_device(spec)
 
