@@ -134,6 +134,10 @@ def run(arguments: list[str]) -> int:
         print(f"jaxsae: no command {name!r}.\n\n{_overview()}", file=sys.stderr)
         return 2
     try:
+        if "JAXSAE_AVOID" in os.environ:
+            from jaxsae.kernels.avoid import check_names  # jax, which `jaxsae --help` does without
+
+            check_names()
         config_class, function = COMMANDS[name].load()
         if (parsed := _parse(name, config_class, arguments[1:])) is not None:
             _work(name, function, *parsed)
@@ -166,7 +170,8 @@ def main() -> None:
     _take_utf8()
     try:
         status = run(sys.argv[1:])
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where it was closed
+            sys.stdout.flush()
     except BrokenPipeError:  # whoever read has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141

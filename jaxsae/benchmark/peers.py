@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from jaxsae import interpreter
 from jaxsae.benchmark.config import DEAD_LENGTH, BenchmarkConfig
 
 PACKAGES = {"sparsify": "sparsify", "saelens": "sae_lens", "dictionary_learning": "dictionary_learning"}
@@ -57,9 +58,8 @@ def _time_in_process(variant: str, config: BenchmarkConfig, ours: dict[str, Any]
         "seed": config.seed,
         "dead_fraction": config.dead_fraction,
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "jaxsae.benchmark.peers", variant, json.dumps(sizes)], capture_output=True, text=True
-    )
+    command = interpreter.command("jaxsae.benchmark.peers", variant, json.dumps(sizes))
+    done = subprocess.run(command, env=interpreter.environment(), capture_output=True, text=True)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if re.match(r"[\w.]*(Error|Exception)", line)]
         return {"skipped": f"its step failed: {(errors or ['no message'])[0][:200]}"}
@@ -87,6 +87,7 @@ def sparsify_step(sae, optimizer, dead=None) -> Callable[[Any], Any]:
         since_fired.add_(x.shape[0])
         since_fired[out.latent_indices.flatten()] = 0
 
+    step.dead_share = lambda: _share(since_fired > DEAD_ROWS)
     return step
 
 
@@ -112,7 +113,13 @@ def saelens_step(sae, optimizer, dead=None) -> Callable[[Any], Any]:
         optimizer.step()
         optimizer.zero_grad()
 
+    step.dead_share = lambda: _share(since_fired > DEAD_ROWS)
     return step
+
+
+def _share(mask) -> float:
+    """Of the latents that were dead when the timing began, and still are."""
+    return float(mask.float().mean())
 
 
 def _sparsify(torch, sizes: dict[str, int], sign: bool) -> Callable[[Any], Any]:
@@ -159,7 +166,12 @@ def _dictionary_learning(torch, sizes: dict[str, int]) -> Callable[[Any], Any]:
         device=_device(torch),
     )
     trainer.num_tokens_since_fired[_kill(torch, trainer.ae.encoder.weight, sizes)] = 2 * DEAD_ROWS
-    return lambda x: trainer.update(1, x)  # step 0 would compute a geometric median first
+
+    def step(x):
+        trainer.update(1, x)  # step 0 would compute a geometric median first
+
+    step.dead_share = lambda: _share(trainer.num_tokens_since_fired > DEAD_ROWS)
+    return step
 
 
 def _kill(torch, encoder, sizes: dict[str, Any]):
@@ -210,7 +222,8 @@ def _main(variant: str, sizes: dict[str, int]) -> None:
         if number >= 0:
             taken.append((time.perf_counter() - wall, time.process_time() - cpu))
     seconds, cpu_seconds = map(statistics.median, zip(*taken, strict=True))
-    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "repeats": len(taken)}))
+    found = {"seconds": seconds, "cpu_seconds": cpu_seconds, "repeats": len(taken), "dead_fraction": step.dead_share()}
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -105,7 +105,15 @@ def _show(figures: dict[str, Any]) -> None:
     for name, peer in figures.get("peers", {}).items():
         if "skipped" in peer:
             say(f"{name}: not timed. {peer['skipped']}")
-    say(f"{figures['dead_fraction']:.1%} of the latents dead")
+    asked = figures["flags"]["dead_fraction"]
+    shares = {"jaxsae": figures["dead_fraction"]}
+    shares |= {name: peer["dead_fraction"] for name, peer in figures.get("peers", {}).items() if "seconds" in peer}
+    say(f"{shares['jaxsae']:.1%} of the latents dead")
+    for name, share in shares.items():
+        if abs(share - asked) > 0.01 + 0.1 * asked:
+            say(
+                f"WARNING: {share:.1%} of {name}'s latents were dead at the end, not --dead_fraction={asked:g}: too few live"
+            )
     say(f"{figures['tokens_per_second']:,.0f} tokens/s; temporaries {figures['temp_bytes'] / 2**20:,.0f} MiB, ")
     say(f"peak {figures['peak_memory_bytes'] / 2**20:,.0f} MiB on {figures['device']}, mesh {figures['mesh']}")
     if "roofline_fraction" in figures:

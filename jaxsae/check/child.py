@@ -5,14 +5,17 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from jaxsae import interpreter
+from jaxsae.check.findings import printable
+
 UNUSABLE = 70  # exit status where the device does not answer after a check: the next one needs another process
+TO_LEAVE = 5.0  # seconds that a process is given to end once it has nothing more to say
 LAST_LINES = 3  # of a dead process's words, in the finding
 
 
@@ -24,14 +27,14 @@ class Child:
         reading, writing = os.pipe()
         self._temporary = tempfile.TemporaryDirectory(prefix="jaxsae-check-", ignore_cleanup_errors=True)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115, closed with the process
-        command = [sys.executable, "-m", "jaxsae.check.worker", json.dumps(dict(spec) | {"pipe": writing})]
+        unset = {name: value for name, value in environment.items() if name not in os.environ}
         self.process = subprocess.Popen(
-            command,
+            interpreter.command("jaxsae.check.worker", json.dumps(dict(spec) | {"pipe": writing})),
             pass_fds=[writing],
             stdin=subprocess.DEVNULL,
             stdout=self._said,
             stderr=subprocess.STDOUT,
-            env=dict(environment) | dict(os.environ) | {"TMPDIR": self._temporary.name},
+            env=interpreter.environment(unset | {"TMPDIR": self._temporary.name}),
             start_new_session=True,  # a group of its own, so that what it starts ends with it
         )
         os.close(writing)
@@ -43,7 +46,7 @@ class Child:
     def __exit__(self, *exception) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        self._wait()  # one that sits in a driver may not even be killed
         os.close(self._pipe)
         self._said.close()
         self._temporary.cleanup()
@@ -58,20 +61,21 @@ class Child:
                     continue
                 data = os.read(self._pipe, 2**16)
                 if not data:
-                    self.process.wait()
+                    self._wait()
                     return
                 *lines, rest = (rest + data).split(b"\n")
                 yield from map(json.loads, lines)
+
+    def _wait(self) -> None:
+        """For its end, which comes at once or is not worth waiting for: what it found is told."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(TO_LEAVE)
 
     def last_words(self) -> str:
         """The end of what it printed."""
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines()
-        return " / ".join(line.strip() for line in lines[-LAST_LINES:])[:400]
-
-    def failed(self) -> bool:
-        """Whether it has ended, and not of itself."""
-        return self.process.poll() not in (None, 0, UNUSABLE)
+        return printable(" / ".join(line.strip() for line in lines[-LAST_LINES:]))[:400]
 
     def ended(self) -> str:
         """How it ended, in words."""

@@ -5,6 +5,7 @@ import secrets
 
 from jaxsae.config import check, check_positive, option
 
+MOST_MINUTES = 7 * 24 * 60
 PARTS = ("kernels", "ceilings", "steps", "training")
 
 
@@ -25,6 +26,7 @@ class CheckConfig:
         from jaxsae.benchmark.config import PEERS
 
         check_positive(self, "minutes")
+        check(self.minutes <= MOST_MINUTES, "minutes", self.minutes, f"must be at most {MOST_MINUTES}, a week")
         for flag, known in (("parts", PARTS), ("compare", PEERS)):
             unknown = [name for name in getattr(self, flag) if name not in known]
             check(not unknown, flag, ",".join(getattr(self, flag)), f"choose from {', '.join(known)}")

@@ -1,5 +1,6 @@
 """Checks of the fused top-k encoder: every implementation that the device takes, and other devices' by interpreters."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 
@@ -104,6 +105,8 @@ def _run_families(
 
 def _recall(values: np.ndarray, indices: np.ndarray, inputs: Inputs, k: int) -> Verdict:
     """Whether each value is its latent's and few of the best are missed; rows with NaN are NaN."""
+    if wrong := judge.malformed(values, indices, len(inputs.w_enc)):
+        return Verdict(np.inf, 0.0, wrong)
     pre = judge.dense(inputs.x, inputs.w_enc, inputs.b_enc)
     nan = np.isnan(pre).any(1)
     own = np.where(nan[:, None], np.nan, np.take_along_axis(pre, indices, 1))
@@ -133,7 +136,7 @@ def _run_large(encode: Encode, device: jax.Device, sizes: tuple[int, ...], k: in
         arguments = as_type(inputs, dtype)
         program = program or Poisoned(encode, device, *arguments)
         values, indices = program(*arguments)
-        some = Inputs(inputs.x[rows], inputs.w_enc, inputs.b_enc, inputs.exact)
+        some = dataclasses.replace(inputs, x=inputs.x[rows])
         verdicts[family] = judge.selection(values, indices, some, k, rows)
         same = same or repeats(program, arguments, (values, indices))
     return judged(verdicts, same, compile_seconds=program.compile_seconds, rows_compared=len(rows))
@@ -153,7 +156,8 @@ def _run_above(name: str, device: jax.Device, dtype: str, rng) -> Outcome:
         theta = (level + rng.integers(0, 20, WIDTH)).astype(np.float32)
         arguments = (*as_type(inputs, dtype), theta)
         program = program or Poisoned(lambda *a: encode_above(*a, k_max, name), device, *arguments)
-        values, indices, overflow = program(*arguments)
+        found = values, indices, overflow = program(*arguments)
+        again = repeats(program, arguments, found)
         excess = judge.dense(inputs.x, inputs.w_enc, inputs.b_enc) - theta
         order = np.argsort(-np.nan_to_num(excess), axis=1, kind="stable")[:, :k_max]
         above = np.take_along_axis(excess, order, 1)
@@ -161,11 +165,13 @@ def _run_above(name: str, device: jax.Device, dtype: str, rng) -> Outcome:
         expected[0] = np.nan
         fuller = (excess > 0).sum(1) > k_max
         counted = above[1:] > 0
+        placed = ((indices >= 0) & (indices < WIDTH)).astype(float)
         verdicts[case] = judge.worst(
             [
+                judge.compare("indices within the width", placed, np.ones_like(placed), 0.0),
                 judge.compare("values", values, expected, 0.0),
                 judge.compare("indices", indices[1:][counted], order[1:][counted].astype(float), 0.0),
                 judge.compare("overflow", overflow[1:], fuller[1:].astype(float), 0.0),
             ]
         )
-    return judged(verdicts, compile_seconds=program.compile_seconds)
+    return judged(verdicts, again, compile_seconds=program.compile_seconds)

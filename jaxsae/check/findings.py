@@ -56,6 +56,11 @@ class Finding:
         return plain(values | dataclasses.asdict(self.outcome))
 
 
+def printable(text: str) -> str:
+    """One line without control characters, which a terminal would follow."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
 class Findings:
     """Everything that was found so far, on disk after each finding."""
 
@@ -64,6 +69,7 @@ class Findings:
         self.all: list[dict[str, Any]] = []
         self.not_reached: list[str] = []
         self._began = time.monotonic()
+        self.unwritten = ""  # why the file does not hold everything
         self.save("running")
 
     def add(self, finding: dict[str, Any]) -> None:
@@ -74,8 +80,13 @@ class Findings:
     def save(self, state: str) -> None:
         """Writes the file whole; `state`: running, complete or cut."""
         self.state = state
-        if self.path:
+        if not self.path:
+            return
+        try:
             write_json(self.path, self.as_dict())
+            self.unwritten = ""
+        except OSError as error:  # a full disk, say: what was found is told all the same
+            self.unwritten = error.strerror or str(error)
 
     def as_dict(self) -> dict[str, Any]:
         """What the file holds."""
@@ -87,6 +98,16 @@ class Findings:
             "not_reached": self.not_reached,
             "checks": self.all,
         }
+
+    @property
+    def judged(self) -> list[dict[str, Any]]:
+        """Findings that something was right, or was not."""
+        return [f for f in self.all if f["status"] in (PASSED, *BAD)]
+
+    @property
+    def cut(self) -> bool:
+        """Whether the time was over before all was done."""
+        return bool(self.not_reached) or any(f["status"] == CUT for f in self.all)
 
     @property
     def bad(self) -> list[dict[str, Any]]:

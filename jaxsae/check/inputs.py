@@ -16,17 +16,18 @@ SPREAD = 3  # of whole numbers: x and W are in bfloat16 what they are here
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """x [B, d], W_enc [n, d], b_enc [n] in float32; `exact`: whole numbers."""
+    """x [B, d], W_enc [n, d], b_enc [n] in float32; `exact`: whole numbers; `dtype`: which x and W_enc are computed with."""
 
     x: np.ndarray
     w_enc: np.ndarray
     b_enc: np.ndarray
     exact: bool = True
+    dtype: str = "float32"
 
     def rounded(self, dtype: str) -> "Inputs":
         """x and W_enc as `dtype` holds them: what the reference is to be computed from."""
         x, w_enc = (a.astype(jnp.dtype(dtype)).astype(np.float32) for a in (self.x, self.w_enc))
-        return dataclasses.replace(self, x=x, w_enc=w_enc)
+        return dataclasses.replace(self, x=x, w_enc=w_enc, dtype=dtype)
 
 
 def whole(rng: np.random.Generator, batch: int, d: int, width: int) -> Inputs:
@@ -53,6 +54,16 @@ def one_bucket(rng: np.random.Generator, batch: int, d: int, width: int) -> Inpu
     start = int(rng.integers(0, max(1, width - 64)))
     inputs.b_enc[start : start + 64] += 500
     inputs.b_enc[start % 128 :: 128] += 500
+    return inputs
+
+
+def at_the_ends(rng: np.random.Generator, batch: int, d: int, width: int) -> Inputs:
+    """The last latent is the best of each row, then the first, then the last whole one of tiles of several sizes."""
+    inputs = whole(rng, batch, d, width)
+    inputs.b_enc[-1] += 4000
+    inputs.b_enc[0] += 3000
+    for size in (8, 64, 256, 512):
+        inputs.b_enc[max(0, width // size * size - 1)] += 1000
     return inputs
 
 
@@ -103,6 +114,7 @@ FAMILIES: dict[str, Callable[..., Inputs]] = {
     "gaussian": gaussian,
     "all equal": all_equal,
     "one bucket": one_bucket,
+    "at the ends": at_the_ends,
     "masked": masked,
     "few left": few_left,
     "not finite": not_finite,

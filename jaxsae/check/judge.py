@@ -6,10 +6,11 @@ import numpy as np
 
 from jaxsae.check.inputs import Inputs
 
-# A float32 sum of m terms walks at random about the true one, by steps of half an ulp of its partial sums. Sixteen times what
-# that comes to is far beyond any order of summation, and less than what cutting operands to TF32 or bfloat16 does (at d
-# 4,096 a quarter of the former).
-SLACK = 16
+# A float32 sum of m terms walks at random about the true one, by steps of half an ulp of its partial sums. Four times what
+# that comes to is beyond any order of summation, and far below what cutting operands to 16 bits or fewer does. Products of
+# bfloat16 operands, which nothing can cut, may be summed with truncation by matrix units, which walks one way.
+SLACK = {"float32": 4, "bfloat16": 16}
+SUMS_SLACK = 16  # of few terms, whose walk is less of one
 ULP = 2.0**-24
 
 
@@ -42,8 +43,10 @@ def dense(x: np.ndarray, w_enc: np.ndarray, b_enc: np.ndarray) -> np.ndarray:
 
 def compare(what: str, found: np.ndarray, expected: np.ndarray, bound: np.ndarray | float) -> Verdict:
     """Numbers of any shape, each within its bound; NaN and infinities must stand where they are expected."""
-    found, bound = np.asarray(found, np.float64), np.broadcast_to(bound, np.shape(expected))
+    if np.shape(found) != np.shape(expected):
+        return Verdict(np.inf, 0.0, f"{what}: of shape {np.shape(found)}, not {np.shape(expected)}")
     finite = np.isfinite(expected)
+    found, bound = np.asarray(found, np.float64), np.where(finite, bound, 0.0)
     same = finite | (found == expected) | (np.isnan(found) & np.isnan(expected))
     with np.errstate(invalid="ignore"):
         error = np.where(finite, np.abs(found - expected), 0)
@@ -68,14 +71,35 @@ def selection(
     Args:
       rows: those that are looked at, where the batch is too large for all; `inputs.x` holds only them.
     """
+    if wrong := malformed(values, indices, len(inputs.w_enc)):
+        return Verdict(np.inf, 0.0, wrong)
     if rows is not None:
         values, indices = values[rows], indices[rows]
-    width = len(inputs.w_enc)
-    if ((indices < 0) | (indices >= width)).any():
-        off = ((indices < 0) | (indices >= width)).sum()
-        return Verdict(np.inf, 0.0, f"indices: {off:,} of {indices.size:,} are not between 0 and {width - 1}")
     pre = dense(inputs.x, inputs.w_enc, inputs.b_enc)
     return _exact(values, indices, pre, k) if inputs.exact else _bounded(values, indices, pre, inputs, k)
+
+
+def malformed(values: np.ndarray, indices: np.ndarray, width: int) -> str:
+    """What no selection can look like, whatever it is of: types, places that are none, a latent twice, values that ascend."""
+    if (values.dtype, indices.dtype) != (np.float32, np.int32):
+        return f"values and indices: {values.dtype} and {indices.dtype}, not float32 and int32"
+    off = (indices < 0) | (indices >= width)
+    if off.any():
+        return f"indices: {off.sum():,} of {indices.size:,} are not between 0 and {width - 1}, first in row {_row(off)}"
+    numbers = ~np.isnan(values).any(1)  # what a row of NaN points at is of no account
+    if (partly := ~numbers & ~np.isnan(values).all(1)).any():
+        return f"values: row {int(np.argmax(partly))} is NaN in part"
+    ordered = np.sort(indices, 1)
+    twice = (ordered[:, 1:] == ordered[:, :-1]) & numbers[:, None]
+    if twice.any():
+        return f"indices: row {_row(twice)} holds a latent twice"
+    ascends = (values[:, 1:] > values[:, :-1]) & numbers[:, None]
+    return f"values: row {_row(ascends)} does not descend" if ascends.any() else ""
+
+
+def _row(mask: np.ndarray) -> int:
+    """The first row that is marked anywhere."""
+    return int(np.argmax(mask.any(1)))
 
 
 def _exact(values: np.ndarray, indices: np.ndarray, pre: np.ndarray, k: int) -> Verdict:
@@ -91,17 +115,12 @@ def _exact(values: np.ndarray, indices: np.ndarray, pre: np.ndarray, k: int) -> 
 
 
 def _bounded(values: np.ndarray, indices: np.ndarray, pre: np.ndarray, inputs: Inputs, k: int) -> Verdict:
-    """Gaussian numbers: distinct latents, each with its own value, none left out that is larger by more than rounding."""
-    ordered = np.sort(indices, 1)
-    if (ordered[:, 1:] == ordered[:, :-1]).any():
-        row = int(np.argwhere((ordered[:, 1:] == ordered[:, :-1]).any(1))[0, 0])
-        return Verdict(np.inf, 0.0, f"indices: row {row} holds a latent twice")
-    if (np.diff(values, axis=1) > 0).any():
-        row = int(np.argwhere((np.diff(values, axis=1) > 0).any(1))[0, 0])
-        return Verdict(np.inf, 0.0, f"values: row {row} does not descend")
+    """Gaussian numbers: each latent with its own value, none left out that is larger by more than rounding."""
     own = np.take_along_axis(pre, indices, 1)
     spread = np.sqrt(inputs.x.astype(np.float64) ** 2 @ (inputs.w_enc.astype(np.float64) ** 2).T)
-    bounds = SLACK * np.sqrt(inputs.x.shape[1]) * ULP * (spread + np.abs(pre))
+    bounds = (
+        SLACK[inputs.dtype] * np.sqrt(inputs.x.shape[1]) * ULP * (spread + np.where(np.isfinite(pre), np.abs(pre), 0))
+    )
     bound = np.take_along_axis(bounds, indices, 1)
     verdict = compare("values", values, own, bound)
     if verdict.wrong or k == pre.shape[1]:
@@ -115,4 +134,4 @@ def _bounded(values: np.ndarray, indices: np.ndarray, pre: np.ndarray, inputs: I
 
 def sums_bound(squares: np.ndarray, terms: np.ndarray | int) -> np.ndarray:
     """What sums in float32 may be off by, given the sums of their terms' squares and how many terms there are."""
-    return SLACK * np.sqrt(np.maximum(terms, 1)) * ULP * np.sqrt(squares) + 1e-30
+    return SUMS_SLACK * np.sqrt(np.maximum(terms, 1)) * ULP * np.sqrt(squares) + 1e-30

@@ -14,9 +14,10 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from jaxsae.check.findings import Outcome
+from jaxsae.check.inputs import Inputs
 from jaxsae.check.interpreted import gpu_interpreter
 from jaxsae.check.item import Check, judged, repeats
-from jaxsae.check.judge import Verdict, compare, sums_bound
+from jaxsae.check.judge import Verdict, compare, selection, sums_bound
 from jaxsae.check.poisoned import Poisoned
 from jaxsae.kernels import PairList, Request, decode, encode, group, hopper_pairs, pairs
 from jaxsae.parallel import make_mesh
@@ -74,7 +75,7 @@ def holds(values: np.ndarray) -> np.ndarray:
 
 def draw_pairs(rng: np.random.Generator, batch: int, width: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Values and indices [B, k]: distinct in a row, a third of the values 0, one latent in every row, one row empty."""
-    every, never = rng.choice(width, 2, replace=False)
+    every, never = width - 1, int(rng.integers(width - 1))  # sums of the last latent are the last that are made
     rest = np.setdiff1d(np.arange(width), [every, never])
     indices = np.stack([np.r_[every, rng.choice(rest, k - 1, replace=False)] for _ in range(batch)]).astype(np.int32)
     values = holds(np.maximum(rng.standard_normal((batch, k), np.float32) + 0.4, 0))
@@ -182,8 +183,13 @@ def _gradients(device, sizes, dtype: str, rng) -> Outcome:
         return grads, tuple((s.values, s.indices) for s in selected)
 
     def judge(found):
-        # From the kernel's own selection, which has its own check.
         (db_pre, dw_enc, db_enc, dw_dec), selected = found
+        biases = b_enc, np.where(among, b_enc, -np.inf)
+        chosen = {
+            f"selection {number}": selection(values, indices, Inputs(x - b_pre, w_enc, bias, exact=False), request.k)
+            for number, ((values, indices), bias, request) in enumerate(zip(selected, biases, requests, strict=True))
+        }
+        # From here on by the selection that was made, whose values have their rounding.
         z = np.concatenate([spread(v, i, width) for v, i in selected])
         rows, dy = np.concatenate([x - b_pre] * 2), np.concatenate(dys)
         dots, dots_bound = product(dy, w_dec.T)
@@ -196,7 +202,7 @@ def _gradients(device, sizes, dtype: str, rng) -> Outcome:
         pre, pre_bound = product(-own.T, w_enc)
         pre_bound += np.sqrt((own_bound.T**2) @ w_enc.astype(np.float64) ** 2)
         # z is the kernel's float32 sum; what it may be off by moves W_dec's gradient as little as it is.
-        return {
+        return chosen | {
             "W_dec": compare("W_dec", dw_dec, *product(z.T, dy)),
             "W_enc": compare("W_enc", dw_enc, enc, enc_bound),
             "b_enc": compare("b_enc", db_enc[:, None], own, own_bound),

@@ -1,147 +1,76 @@
-"""`jaxsae check`: groups of checks, each in a process of its own, for as long as there is time.
+"""`jaxsae check`: runs the checks, prints the table, and says what to keep away from."""
 
-This process starts no JAX backend: on a TPU, and with a GPU's memory taken, no other could. A check that takes its process
-along is named, and the next process goes on behind it.
-"""
-
+import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from tqdm import tqdm
-
 import jaxsae
-from jaxsae.benchmark.peers import is_installed
 from jaxsae.check import show
-from jaxsae.check.child import Child, Clock
 from jaxsae.check.config import CheckConfig
-from jaxsae.check.findings import CUT, FAILED, Finding, Findings, Outcome
-from jaxsae.check.steps import DEAD, Shape, shapes_for
+from jaxsae.check.findings import Findings
+from jaxsae.check.session import Session
 from jaxsae.config import to_dict
 from jaxsae.errors import CheckFailed, InputError
 from jaxsae.files import check_writable
+from jaxsae.kernels.avoid import check_names
 
-FOR_THE_END = 2.0  # seconds, in which the table is made
-MOST_OF_ONE = (120.0, 1 / 3)  # seconds, or the share of all time, that one check may take
-ROOM = {
-    "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95"
-}  # of a GPU's memory, for steps; JAX's 0.75 is too little for 2^20 latents
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def check(config: CheckConfig) -> dict[str, Any]:
     """Runs the checks, prints the table and returns what the JSON file holds.
 
     Raises:
-      InputError: a file that cannot be written, `only` that no check's name holds.
-      CheckFailed: a kernel was wrong, or a check failed.
+      InputError: a file that cannot be written, `only` that no check's name holds, JAXSAE_AVOID with an unknown kernel.
+      CheckFailed: a kernel was wrong, a check failed, or there was no time to compare anything.
+      SystemExit: it was ended by a signal; the table of what was found by then was printed.
     """
     if config.json:
         check_writable("json", config.json)
+    check_names()
     config = config.seeded()
     findings = Findings(config.json, {"jaxsae": jaxsae.__version__, "flags": to_dict(config)})
     session, ended = Session(config, findings), False
     try:
-        session.run()
+        with _signals_end_it():
+            session.run()
         ended = True
     finally:
-        findings.save("complete" if ended and not findings.not_reached else "cut")
-    if not any(config.only in name for name in [*session.names[1:], *findings.not_reached]):
-        raise InputError(f"--only={config.only}: no check's name holds that; there are {', '.join(session.names[1:])}.")
+        findings.save("complete" if ended and not findings.cut else "cut")
+        if not ended:
+            print("\n".join(show.report(findings)))
+    _refuse_unknown(config.only, session, findings)
     print("\n".join(show.report(findings)))
+    if findings.unwritten:
+        raise InputError(
+            f"--json={config.json}: could not be written ({findings.unwritten}); the table holds what was found."
+        )
     if findings.bad:
         raise CheckFailed(show.advice(findings))
+    if findings.cut and not findings.judged and {"kernels", "training"} & set(config.parts):
+        raise CheckFailed(f"--minutes={config.minutes:g}: the time was over before anything was compared. Give more.")
     return findings.as_dict()
 
 
-class Session:
-    """One call: its findings, its clock, and the processes that it starts one after another."""
-
-    def __init__(self, config: CheckConfig, findings: Findings, start: Callable[..., Any] = Child):
-        seconds = config.minutes * 60 - FOR_THE_END
-        self.config, self.findings, self.start = config, findings, start
-        self.clock = Clock(seconds, max(MOST_OF_ONE[0], MOST_OF_ONE[1] * seconds))
-        self.names: list[str] = []
-
-    def run(self) -> None:
-        """All groups in turn; those that are not begun when the time is over are left out."""
-        for group, settings in self._groups():
-            only = self.config.only if group != "machine" else ""
-            self._group({"group": group, "seed": self.config.seed, "only": only} | settings)
-
-    def _groups(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        yield "machine", {}
-        parts, machine = self.config.parts, self.findings.figures("machine")
-        platform = machine.get("platform", "cpu")
-        for part in ("kernels", "ceilings"):
-            if part in parts:
-                yield part, {}
-        if "steps" in parts:
-            compare = [package for package in self.config.compare if is_installed(package)]
-            for shape in shapes_for(platform):
-                yield "steps", {"shape": vars(shape)}
-                if compare:
-                    ours = {str(dead): self.findings.figures(f"step {shape.name} {dead:.0%} dead") for dead in DEAD}
-                    about = {"platform": platform, "memory": machine.get("memory_bytes"), "ours": ours}
-                    yield "peers", {"shape": vars(shape), "compare": compare} | about
-        if "training" in parts:
-            yield "training", {"platform": platform}
-
-    def _group(self, spec: dict[str, Any]) -> None:
-        """The checks of a group; another process goes on behind a check that took its own along."""
-        done: list[str] = []
-        known: list[str] | None = None
-        while self.clock.of_all() > 0:
-            before = len(done)
-            plan = self._process(spec | {"done": list(done)}, done)
-            known = plan if known is None else known
-            if plan is None or len(done) == before or all(name in done for name in plan):
-                break
-        left = [name for name in known or [] if name not in done]
-        self.findings.not_reached += left if known is not None else [_title(spec)]
-
-    def _process(self, spec: dict[str, Any], done: list[str]) -> list[str] | None:
-        """One process: the names of the checks that it had to run; None: it did not come so far as to say. `done` grows."""
-        plan, at, about = None, "", {}
-        self.clock.begin()
-        with self.start(spec, ROOM if spec["group"] == "steps" else {}) as child:
-            for message in child.messages(self.clock):
-                self.clock.begin()
-                if "plan" in message:
-                    plan = message["plan"]
-                    self.names += [name for name in message["there_are"] if name not in self.names]
-                elif "begin" in message:
-                    at, about = message["begin"], message["about"]
-                else:
-                    self._found(message["finding"])
-                    done.append(at)
-                    at = ""
-            if at:
-                self._found(self._lost(at, about, child))
-                done.append(at)
-            elif (
-                self.clock.of_all() > 0
-                and (self.clock.left() <= 0 or child.failed())
-                and len(done) == len(spec["done"])
-            ):
-                about = {"part": spec["group"], "implementation": "", "shapes": {}, "interpreted": False}
-                self._found(self._lost(f"{_title(spec)}: no check began", about, child))
-        return plan
-
-    def _lost(self, name: str, about: dict[str, Any], child: Any) -> dict[str, Any]:
-        """The finding of a check that never came back."""
-        if self.clock.of_all() <= 0:
-            outcome = Outcome(CUT, message="the time was over")
-        else:
-            words = child.last_words()
-            outcome = Outcome(FAILED, message=child.ended() + (f": {words}" if words else ""))
-        return Finding(name, outcome=outcome, seconds=round(self.clock.spent(), 1), **about).as_dict()
-
-    def _found(self, finding: dict[str, Any]) -> None:
-        self.findings.add(finding)
-        for line in show.lines(finding):
-            tqdm.write(line, file=sys.stderr)
+def _refuse_unknown(only: str, session: Session, findings: Findings) -> None:
+    """Raises `InputError` where all that there is was asked, and no name holds `only`."""
+    names = session.names[1:]  # after that of the machine, which is always looked at
+    if not findings.cut and not findings.bad and not any(only in name for name in names):
+        raise InputError(f"--only={only}: no check's name holds that; there are {', '.join(names)}.")
 
 
-def _title(spec: Mapping[str, Any]) -> str:
-    """A group in words."""
-    return f"{spec['group']} {Shape(**spec['shape']).name}" if "shape" in spec else spec["group"]
+@contextmanager
+def _signals_end_it() -> Iterator[None]:
+    """A signal that would end this process leaves as SystemExit instead, so that its worker ends, too."""
+
+    def leave(number: int, frame: Any) -> None:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

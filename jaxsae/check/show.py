@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxsae.check.findings import BAD, MEASURED, PASSED, Findings
+from jaxsae.check.findings import BAD, CUT, MEASURED, PASSED, SKIPPED, WRONG, Findings
 from jaxsae.kernels.avoid import ENCODERS, PAIRS, VARIABLE
 
 GIB = 2**30
+INSTEAD = ("chunked", "xla", "cpu")  # encoders that run on any device
+LIBRARY = "library"  # of the ceilings: no kernel of ours
 
 
 def lines(finding: Mapping[str, Any]) -> list[str]:
@@ -31,26 +33,19 @@ def advice(findings: Findings) -> str:
     """What is wrong, and how to keep away from it."""
     out = []
     for finding in findings.bad:
-        name, kernel = finding["name"], finding["implementation"]
-        what = "is wrong" if finding["status"] == "wrong" else "failed"
-        out.append(f"{name} {what}: {finding['message'][:300]}")
-    for kernel in dict.fromkeys(f["implementation"] for f in findings.bad if not f["interpreted"]):
-        out += _avoid(kernel, findings)
+        what = "is wrong" if finding["status"] == WRONG else "failed"
+        out.append(f"{finding['name']} {what}: {finding['message'][:300]}")
+    bad = list(dict.fromkeys(f["implementation"] for f in findings.bad if not f["interpreted"]))
+    if avoidable := [kernel for kernel in bad if kernel in (*ENCODERS, PAIRS)]:
+        other = next((name for name in INSTEAD if name not in bad), None)
+        take = f"--encoder={other} in `jaxsae train`, or " if other and set(avoidable) - {PAIRS} else ""
+        names = ",".join(avoidable)
+        out.append(f"Keep away from {names}: {take}{VARIABLE}={names} in the environment, for every command.")
+    if rest := [kernel for kernel in bad if kernel and kernel not in avoidable and kernel != LIBRARY]:
+        out.append(
+            f"There is no way around {', '.join(rest)}: do not train on this machine, and report it with the JSON."
+        )
     return "\n".join(out)
-
-
-def _avoid(kernel: str, findings: Findings) -> list[str]:
-    bad = {f["implementation"] for f in findings.bad}
-    if kernel in ENCODERS:
-        sound = [f["implementation"] for f in findings.of("kernels") if f["status"] == PASSED and not f["interpreted"]]
-        other = next((name for name in sound if name in ENCODERS and name not in bad), None)
-        take = f"--encoder={other} in `jaxsae train`, or " if other else ""
-        return [f"Keep away from {kernel}: {take}{VARIABLE}={kernel} in the environment, for every command."]
-    if kernel == PAIRS:
-        return [
-            f"Keep away from {kernel}: {VARIABLE}={kernel} in the environment; sums are then XLA's, in no fixed order."
-        ]
-    return []
 
 
 def _machine(findings: Findings) -> list[str]:
@@ -67,8 +62,8 @@ def _kernels(findings: Findings) -> list[str]:
     """For each kernel how many of its checks it passed, and the one that came nearest its bound."""
     rows: dict[str, list[dict[str, Any]]] = {}
     for finding in findings.of("kernels"):
-        if finding["status"] != MEASURED:
-            of = f"{finding['implementation']}{', interpreted' if finding['interpreted'] else ''}"
+        if finding["status"] in (PASSED, *BAD):
+            of = f"{finding['implementation'] or finding['name']}{', interpreted' if finding['interpreted'] else ''}"
             rows.setdefault(of, []).append(finding)
     if not rows:
         return []
@@ -139,14 +134,19 @@ def _training(findings: Findings) -> list[str]:
 
 
 def _verdict(findings: Findings) -> list[str]:
-    judged = [f for f in findings.all if f["status"] in (PASSED, *BAD)]
-    kernels = sum(f["status"] == PASSED for f in judged)
-    out = [f"{kernels} of {len(judged)} checks passed, seed {findings.head['flags']['seed']}"]
+    judged, passed = findings.judged, sum(f["status"] == PASSED for f in findings.judged)
+    seed = findings.head["flags"]["seed"]
+    out = [f"{passed} of {len(judged)} checks passed, seed {seed}" if judged else f"nothing was compared, seed {seed}"]
+    for status, what in ((CUT, "cut off by --minutes"), (SKIPPED, "left out")):
+        if names := [f["name"] for f in findings.all if f["status"] == status]:
+            out.append(f"{what}: {_listed(names)}")
     if findings.not_reached:
-        names = ", ".join(findings.not_reached[:6]) + (" ..." if len(findings.not_reached) > 6 else "")
-        out.append(f"not reached within --minutes: {len(findings.not_reached)} ({names})")
-    cut = [f["name"] for f in findings.all if f["status"] == "cut"]
-    return out + ([f"cut off: {', '.join(cut)}"] if cut else [])
+        out.append(f"not reached: {_listed(findings.not_reached)}")
+    return out
+
+
+def _listed(names: list[str]) -> str:
+    return f"{len(names)} ({', '.join(names[:6])}{' ...' if len(names) > 6 else ''})"
 
 
 def _figures(finding: Mapping[str, Any]) -> str:

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsae import interpreter
 from jaxsae.check.findings import FAILED, PASSED, SKIPPED, WRONG, Outcome
 from jaxsae.check.item import Check
 from jaxsae.faults.trial import bits
@@ -81,16 +81,17 @@ def _command(run: Run, directory: Path, name: str) -> list[str]:
     shape = [f"--width={run.width}", f"--k={run.k}", f"--batch_size={run.batch}", f"--tokens={run.batch * run.steps}"]
     how = [f"--checkpoint_every={run.every}", "--log_every=10", f"--compute_dtype={run.dtype}"]
     places = [f"--store={directory / 'store'}", f"--workdir={directory / name}"]
-    return [sys.executable, "-m", "jaxsae", "train", *places, *shape, *how]
+    return interpreter.command("jaxsae", "train", *places, *shape, *how)
 
 
 def _compared(run: Run, directory: Path) -> Outcome:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(directory / "compiled"))  # of three runs one compiles
-    alone = subprocess.run(_command(run, directory, "alone"), capture_output=True, text=True)
+    settings = {"env": interpreter.environment(), "capture_output": True, "text": True}
+    alone = subprocess.run(_command(run, directory, "alone"), **settings)
     if alone.returncode:
         return _broken("a run left alone", alone.returncode, alone.stderr)
     killed_at = _kill(run, directory)
-    again = subprocess.run(_command(run, directory, "killed"), capture_output=True, text=True)
+    again = subprocess.run(_command(run, directory, "killed"), **settings)
     if again.returncode:
         return _broken("the run that was killed, started again,", again.returncode, again.stderr)
     if killed_at < 0:
@@ -111,7 +112,8 @@ def _compared(run: Run, directory: Path) -> Outcome:
 def _kill(run: Run, directory: Path) -> int:
     """Starts a run, and kills it once its first checkpoint stands; the step of that. -1: it was done before."""
     first = directory / "killed" / "checkpoints" / str(run.every)
-    process = subprocess.Popen(_command(run, directory, "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(_command(run, directory, "killed"), env=interpreter.environment(), **silent)
     while process.poll() is None and not first.is_dir():
         time.sleep(WAIT)
     process.send_signal(signal.SIGKILL)

@@ -5,16 +5,21 @@ to be run again), `pipe` (a file descriptor). It says there, in lines of JSON, w
 how each came out.
 """
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from jaxsae.check.child import UNUSABLE
-from jaxsae.check.findings import FAILED, Finding, Outcome
+from jaxsae.check.findings import FAILED, Finding, Outcome, printable
 from jaxsae.check.item import Check
+
+PR_SET_PDEATHSIG = 1
 
 
 def checks_of(spec: dict[str, Any]) -> Iterator[Check]:
@@ -37,7 +42,12 @@ def _on_device(spec: dict[str, Any]) -> Iterator[Check]:
 
     from jaxsae.check import ceilings, encoders, machine, mesh, pair_sums, steps, updates
 
-    device, group = jax.local_devices()[0], spec["group"]
+    try:
+        device, group = jax.local_devices()[0], spec["group"]
+    except Exception as error:
+        asked = os.environ.get("JAX_PLATFORMS")
+        why = f"{type(error).__name__}: {error}" + (f" (JAX_PLATFORMS={asked})" if asked else "")
+        raise SystemExit(f"JAX finds no device to run on: {why}") from None
     if group == "machine":
         yield from machine.checks(device)
     if group == "kernels":
@@ -67,7 +77,7 @@ def run_check(check: Check, seed: int) -> Finding:
     try:
         outcome = check.run(check.generator(seed))
     except Exception as error:  # whatever a compiler or a device raises
-        message = f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+        message = printable(f"{type(error).__name__}: {error}")[:400]
         outcome = Outcome(FAILED, message=message)
     seconds = round(time.perf_counter() - began, 3)
     return Finding(check.name, check.part, check.implementation, check.shapes, check.interpreted, outcome, seconds)
@@ -86,9 +96,16 @@ def answers(group: str) -> bool:
         return False
 
 
+def _end_with_parent() -> None:
+    """On Linux a parent that is killed takes this process along: a hung kernel would hold its device for ever."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main(text: str) -> int:
     """Runs the checks; the exit status."""
     spec = json.loads(text)
+    _end_with_parent()
     with os.fdopen(spec["pipe"], "w", encoding="utf-8") as pipe:
 
         def tell(**message: Any) -> None:

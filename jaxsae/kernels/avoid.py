@@ -19,13 +19,22 @@ def avoided(name: str) -> str | None:
     Raises:
       InputError: the variable names a kernel that there is none of.
     """
+    return f"is named in {VARIABLE}" if name in check_names() else None
+
+
+def check_names() -> list[str]:
+    """The kernels that the variable names.
+
+    Raises:
+      InputError: there is none of a name.
+    """
     names = [n.strip() for n in os.environ.get(VARIABLE, "").split(",") if n.strip()]
     unknown = [n for n in names if n not in (*ENCODERS, PAIRS)]
     if unknown:
         raise InputError(
             f"{VARIABLE}={','.join(names)}: no kernel {unknown[0]!r}; there are {', '.join(ENCODERS)}, {PAIRS}"
         )
-    return f"is named in {VARIABLE}" if name in names else None
+    return names
 
 
 def first_left(*names: str) -> str:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsae.errors import InputError
+from jaxsae.kernels.avoid import avoided
 from jaxsae.kernels.counting import running_count
 from jaxsae.kernels.encode_topk import approximate, choose, chunked, cpu, hopper, reference, screened, tpu, xla
 from jaxsae.kernels.encode_topk.bisect import merge_by_bisection
@@ -57,6 +58,8 @@ def encode_topk(
         raise InputError(f"implementation {implementation!r}: choose auto, {', '.join(IMPLEMENTATIONS)}")
     if implementation == "auto":
         implementation = choose.for_target(x, w_enc, k)
+    elif why := avoided(implementation):
+        raise InputError(f"--encoder={implementation} {why} in the environment: take another, or auto")
     return IMPLEMENTATIONS[implementation](x, w_enc, b_enc, k)
 
 

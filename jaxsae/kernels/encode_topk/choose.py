@@ -48,26 +48,31 @@ def explained(x: jax.Array, w_enc: jax.Array, k: int) -> tuple[str, str | None]:
         why = _hopper_refusal(x, w_enc, k)
         if why:
             return first_left(FALLBACK, "xla", "cpu"), f"mosaic_gpu {why}"
-        if avoided(FALLBACK) or not _is_at_hand(
-            device.kind
-        ):  # `jaxsae plan` compiles for a device that cannot be asked
+        # `jaxsae plan` compiles for a device that cannot be asked.
+        if avoided(FALLBACK) or not _is_at_hand(device.kind):
             return "mosaic_gpu", None
         return measured(device.kind, x.shape[0], *w_enc.shape, k, x.dtype), None
     if device.platform == "tpu":
         why = avoided("pallas_tpu") or tpu.refusal(x, w_enc, k, tpu.vmem_bytes())
         return (first_left("xla", "chunked", "cpu"), f"pallas_tpu {why}") if why else ("pallas_tpu", None)
-    rest = first_left("cpu", "xla", "chunked", "screened")
-    if avoided("screened") or x.dtype != jnp.float32 or not screened.pays(x.shape[1], k):
-        return rest, avoided("cpu") and f"cpu {avoided('cpu')}"
-    why = screened.refused()
-    return (rest, f"screened gains nothing where {why}") if why else ("screened", None)
+    reasons = []
+    if x.dtype == jnp.float32 and screened.pays(x.shape[1], k):
+        why = avoided("screened") or screened.refused()
+        if not why:
+            return "screened", None
+        reasons.append(f"screened {why}" if avoided("screened") else f"screened gains nothing where {why}")
+    name = first_left("cpu", "xla", "chunked", "screened")
+    if name != "cpu":
+        reasons.append(f"cpu {avoided('cpu')}")
+    return name, " and ".join(reasons) or None
 
 
 def refusals(x: jax.Array, w_enc: jax.Array, k: int) -> dict[str, str | None]:
-    """For every implementation why it does not take these shapes on the device that is compiled for; None: it does."""
+    """For every implementation why it does not take these shapes on the device that is compiled for, or is not to be used;
+    None: it does."""
     device, half = target(), f"takes float32, not {x.dtype}"
     needs_tpu = None if device.platform == "tpu" else f"needs a TPU, not {device.kind}"
-    return {
+    found = {
         "screened": None if x.dtype == jnp.float32 else half,
         "cpu": None,
         "pallas_tpu": needs_tpu or tpu.refusal(x, w_enc, k, tpu.vmem_bytes()),
@@ -77,6 +82,7 @@ def refusals(x: jax.Array, w_enc: jax.Array, k: int) -> dict[str, str | None]:
         "reference": None,
         "approximate": needs_tpu,
     }
+    return {name: avoided(name) or why for name, why in found.items()}
 
 
 def _hopper_refusal(x: jax.Array, w_enc: jax.Array, k: int) -> str | None:
