@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxsae.errors import InputError
-from jaxsae.kernels import hopper_pairs
+from jaxsae.kernels import encode_topk, hopper_pairs
 from jaxsae.kernels.encode_topk import choose, hopper
 from jaxsae.platform import Target
 
@@ -38,7 +38,10 @@ def test_on_a_cpu(monkeypatch):
     monkeypatch.setenv("JAXSAE_AVOID", "screened")
     assert choose.explained(*wide)[0] == "cpu"
     monkeypatch.setenv("JAXSAE_AVOID", "screened,cpu")
-    assert choose.explained(*wide) == ("xla", "cpu is named in JAXSAE_AVOID")
+    assert choose.explained(*wide) == (
+        "xla",
+        "screened is named in JAXSAE_AVOID and cpu is named in JAXSAE_AVOID",
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,3 +52,11 @@ def test_what_cannot_be_avoided_is_said(monkeypatch, names, message):
     monkeypatch.setenv("JAXSAE_AVOID", names)
     with pytest.raises(InputError, match=f"JAXSAE_AVOID={names}.*{message}|{message}"):
         choose.explained(*arguments(jnp.float32))
+
+
+def test_an_encoder_by_name_is_not_taken_either(monkeypatch):
+    monkeypatch.setenv("JAXSAE_AVOID", "xla")
+    x, w, b = jnp.ones((2, 4)), jnp.ones((8, 4)), jnp.zeros(8)
+    with pytest.raises(InputError, match=r"--encoder=xla is named in JAXSAE_AVOID in the environment: take another"):
+        encode_topk(x, w, b, 2, "xla")
+    assert encode_topk(x, w, b, 2)[0].shape == (2, 2)
