@@ -89,17 +89,16 @@ def _steps(findings: Findings) -> list[str]:
     timed = [f for f in findings.of("steps") if f["status"] == MEASURED]
     if not timed:
         return []
-    out = [f"{'step':<48}{'ms':>9}{'x matmul':>10}{'of ceiling':>12}{'GiB':>7}{'rows/s':>11}"]
+    out = [f"{'step':<48}{'ms':>9}{'x matmul':>10}{'of ceiling':>12}{'its encode':>12}{'GiB':>7}{'rows/s':>11}"]
     for finding in (f for f in timed if f["implementation"] == "jaxsae"):
         of, state = finding["figures"], finding["name"]
-        share = _share(of, findings)
+        share, encode = _shares(of, findings)
         name = f"{state}, {of['optimizer']}"
         if of["width"] != finding["shapes"]["width"]:
             name += f", n {of['width']}"
         ms, floors = f"{of['step_seconds'] * 1e3:.1f}", f"{of['step_over_floor']:.2f}"
-        ceiling = "" if share is None else f"{share:.0%}"
         memory, rate = f"{of['peak_memory_bytes'] / GIB:.1f}", f"{of['tokens_per_second']:,.0f}"
-        out.append(f"{name:<48}{ms:>9}{floors:>10}{ceiling:>12}{memory:>7}{rate:>11}")
+        out.append(f"{name:<48}{ms:>9}{floors:>10}{share:>12}{encode:>12}{memory:>7}{rate:>11}")
         peers = [f["figures"]["variants"] for f in timed if f["name"].startswith(f"{state}, ")]
         for variant, timing in (item for variants in peers for item in variants.items()):
             ratio = timing["seconds_over_ours"]
@@ -121,10 +120,14 @@ def _traces(findings: Findings) -> list[str]:
     return out
 
 
-def _share(of: Mapping[str, Any], findings: Findings) -> float | None:
-    """The encoder's product, if it took all of the step, over the measured product's rate."""
+def _shares(of: Mapping[str, Any], findings: Findings) -> tuple[str, str]:
+    """The rate of the encoder's product if it took all of the step, and all of encode, over that of the measured product."""
     ceiling = findings.figures(f"matmul {of['flags']['compute_dtype']}").get("flops")
-    return of["flops_of_step"] / ceiling if ceiling else None
+    if not ceiling:
+        return "", ""
+    encode = of["parts"].get("encode")
+    own = f"{of['encoder_flops'] / encode['seconds'] / ceiling:.0%}" if encode else ""
+    return f"{of['flops_of_step'] / ceiling:.0%}", own
 
 
 def _training(findings: Findings) -> list[str]:

@@ -138,9 +138,15 @@ def test_the_table_reads_well(tmp_path):
         "step_over_floor": 2.0,
         "peak_memory_bytes": 2**30,
         "tokens_per_second": 40960.0,
-        "parts": {},
+        "parts": {"encode": {"seconds": 0.125}},
     }
-    step |= {"optimizer": "adam", "width": 1024, "flops_of_step": 4e14, "flags": {"compute_dtype": "bfloat16"}}
+    step |= {
+        "optimizer": "adam",
+        "width": 1024,
+        "flops_of_step": 4e14,
+        "encoder_flops": 8e13,
+        "flags": {"compute_dtype": "bfloat16"},
+    }
     step |= {
         "trace": {"operations": [{"name": "wgmma", "seconds": 0.15}], "others_seconds": 0.01, "idle_fraction": 0.02}
     }
@@ -171,7 +177,9 @@ def test_the_table_reads_well(tmp_path):
     findings.add(ceiling | {"figures": {"flops": 8e14}})
     text = "\n".join(show.report(findings))
     assert "mosaic_gpu                         1    2" in text and "<-- encode mosaic_gpu k 512" in text
-    assert "step d 8 n 1024 0% dead, adam" in text and "50%" in text and "2.50 times as long as ours" in text
+    assert (
+        "step d 8 n 1024 0% dead, adam" in text and "50%         80%" in text and "2.50 times as long as ours" in text
+    )
     assert "150.00  wgmma" in text and "800 TFLOP/s" in text
     advice = show.advice(findings)
     assert "encode mosaic_gpu k 512 is wrong: values: 1 of 9 are off" in advice
