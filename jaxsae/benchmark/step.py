@@ -31,9 +31,8 @@ from jaxsae.training.step import (
 
 FRESH_BATCHES = 4
 NEVER_DEAD = 2**29  # rows: dead-latent accounting and AuxK are compiled in, and no latent dies while it is timed
-FLOOR_NUMBERS = (
-    2**30
-)  # of the floor's result on one device: of a wider dictionary a part is multiplied, and its time scaled
+# Of the floor's result on one device: of a wider dictionary a part of the latents is multiplied, and its time scaled.
+FLOOR_NUMBERS = 2**30
 
 
 class TimedStep:
