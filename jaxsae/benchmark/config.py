@@ -10,7 +10,6 @@ from jaxsae.lm.torch_lm import TorchConfig
 from jaxsae.training.config import OptimizerConfig
 
 PEERS = ("sparsify", "saelens", "dictionary_learning")
-DEAD_LENGTH = 0.05  # of a dead latent's encoder row: it never fires, and pre-activates above 0 as often as not
 
 
 @dataclasses.dataclass(frozen=True)

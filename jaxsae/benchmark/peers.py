@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxsae import interpreter
-from jaxsae.benchmark.config import DEAD_LENGTH, BenchmarkConfig
+from jaxsae.benchmark.config import BenchmarkConfig
+from jaxsae.benchmark.dead import DEAD_LENGTH, dead_latents
 
 PACKAGES = {"sparsify": "sparsify", "saelens": "sae_lens", "dictionary_learning": "dictionary_learning"}
 VARIANTS = {
@@ -175,10 +176,8 @@ def _dictionary_learning(torch, sizes: dict[str, int]) -> Callable[[Any], Any]:
 
 
 def _kill(torch, encoder, sizes: dict[str, Any]):
-    """bool [n], the dead latents, evenly spread; their rows of the encoder's weights [n, d] are made too short to fire."""
-    share = sizes.get("dead_fraction", 0.0)
-    number = torch.arange(encoder.shape[0], dtype=torch.float64)
-    dead = (((number + 1) * share).floor() > (number * share).floor()).to(encoder.device)
+    """bool [n], the dead latents; their rows of the encoder's weights [n, d] are made too short to fire."""
+    dead = torch.from_numpy(dead_latents(encoder.shape[0], sizes["dead_fraction"])).to(encoder.device)
     with torch.no_grad():
         encoder[dead] *= DEAD_LENGTH
     return dead

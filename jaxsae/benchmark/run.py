@@ -48,8 +48,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     check_divides(mesh, config.method.width, config.rows_of_a_batch)
     timed = TimedStep(config, mesh)
     timings = time_in_turn(timed.calls(), config.repeats or STEPS)
-    timings["floor"] = timings["floor"].times(timed.floor_parts)
-    figures = step_figures(config, timings) | timed.memory() | {"dead_fraction": timed.dead_share}
+    figures = step_figures(timed, timings) | timed.memory()
     figures["device"] = mesh.devices.flat[0].device_kind
     figures["mesh"] = list(mesh.devices.shape)
     figures |= _roofline(config, timings["step"].seconds, mesh.devices.flat[0].device_kind, mesh.size)
@@ -62,14 +61,15 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     return figures
 
 
-def step_figures(config: BenchmarkConfig, timings: dict[str, Timing]) -> dict[str, Any]:
-    """What timings of a step and its parts come to; parts that were not timed are left out."""
-    step, floor = timings["step"], timings["floor"]
+def step_figures(timed: TimedStep, timings: dict[str, Timing]) -> dict[str, Any]:
+    """What timings of a step and its parts come to, in the state that it was in; parts that were not timed are left out."""
+    config, step, floor = timed.config, timings["step"], timings["floor"].times(timed.floor_parts)
     parts = {name: vars(timings[name]) for name in ("encode", "decode", "gradients") if name in timings}
     if "gradients" in timings:
         parts["update"] = {name: vars(step)[name] - vars(timings["gradients"])[name] for name in vars(step)}
     return {
-        "flags": to_dict(config),
+        "flags": to_dict(config) | {"dead_fraction": timed.dead},
+        "dead_fraction": timed.dead_share,
         "jax": jax.__version__,
         "repeats": config.repeats or STEPS,
         "step_seconds": step.seconds,

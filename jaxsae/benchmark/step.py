@@ -10,7 +10,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxsae.benchmark.config import DEAD_LENGTH, BenchmarkConfig
+from jaxsae.benchmark.config import BenchmarkConfig
+from jaxsae.benchmark.dead import DEAD_LENGTH, dead_latents
 from jaxsae.dictionary import SPECS, Batch, Normalization, make_method
 from jaxsae.errors import InputError
 from jaxsae.kernels import Selected, decode, encode
@@ -165,12 +166,11 @@ def _held(analysis: Any) -> int:
 
 
 def _with_dead(state: TrainState, share: float) -> TrainState:
-    """`state` with `share` of its latents dead, evenly spread, and kept from firing by short encoder rows."""
+    """`state` with `share` of its latents dead, and kept from firing by short encoder rows."""
+    dead = dead_latents(len(state.since_fired), share)
 
     @partial(jax.jit, donate_argnums=0, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, state))
     def put(state: TrainState) -> TrainState:
-        number = jnp.arange(len(state.since_fired))
-        dead = jnp.floor((number + 1) * share) > jnp.floor(number * share)
         w_enc = state.params.W_enc * jnp.where(dead, DEAD_LENGTH, 1)[:, None]
         since_fired = jnp.where(dead, SINCE_LIMIT, state.since_fired)
         return state.replace(params=state.params.replace(W_enc=w_enc), since_fired=since_fired)

@@ -3,6 +3,7 @@
 import dataclasses
 import secrets
 
+from jaxsae.benchmark.config import PEERS
 from jaxsae.config import check, check_positive, option
 
 MOST_MINUTES = 7 * 24 * 60
@@ -23,8 +24,6 @@ class CheckConfig:
     seed: int | None = option(None, "of all random inputs; default: a fresh one, which the findings name")
 
     def __post_init__(self):
-        from jaxsae.benchmark.config import PEERS
-
         check_positive(self, "minutes")
         check(self.minutes <= MOST_MINUTES, "minutes", self.minutes, f"must be at most {MOST_MINUTES}, a week")
         for flag, known in (("parts", PARTS), ("compare", PEERS)):

@@ -12,7 +12,7 @@ from jaxsae.check import judge
 from jaxsae.check.findings import Outcome
 from jaxsae.check.inputs import FAMILIES, Inputs
 from jaxsae.check.interpreted import INTERPRETED, toy_width
-from jaxsae.check.item import Check, judged, repeats
+from jaxsae.check.item import Check, judged, repeats, shapes_of
 from jaxsae.check.judge import Verdict
 from jaxsae.check.poisoned import Poisoned
 from jaxsae.kernels import encode_above
@@ -30,11 +30,6 @@ MADE_FOR = {"cpu": ("cpu", "screened"), "gpu": ("mosaic_gpu", "chunked"), "tpu":
 RECALL = 0.9  # of approximate's best, which promises .95 as a mean
 
 Encode = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-
-
-def shapes_of(batch: int, d: int, width: int, k: int, dtype: str) -> dict[str, int | str]:
-    """As findings have them."""
-    return {"batch": batch, "d_model": d, "width": width, "k": k, "dtype": dtype}
 
 
 def own_dtype(platform: str) -> str:
@@ -82,7 +77,7 @@ def _encoder(
     return Check(title, "kernels", name, shapes_of(batch, d, width, k, dtype), run, interpreted)
 
 
-def as_type(inputs: Inputs, dtype: str) -> tuple[jax.Array, ...]:
+def as_type(inputs: Inputs, dtype: str) -> tuple[np.ndarray, ...]:
     """x and W_enc in the type that a kernel gets them in, b_enc in float32."""
     return np.asarray(inputs.x, jnp.dtype(dtype)), np.asarray(inputs.w_enc, jnp.dtype(dtype)), inputs.b_enc
 
@@ -149,7 +144,7 @@ def _above(name: str, device: jax.Device, dtype: str) -> Check:
 
 def _run_above(name: str, device: jax.Device, dtype: str, rng) -> Outcome:
     """All latents above thresholds of their own: where 64 places are enough for a row, and where they are not."""
-    verdicts, k_max, program = {}, 64, None
+    verdicts, k_max, program, same = {}, 64, None, ""
     for case, level in (("few above", 120.0), ("more than there are places", 60.0)):
         inputs = FAMILIES["ties"](rng, ROWS, D, WIDTH)
         inputs.x[0, 0] = np.nan
@@ -157,7 +152,7 @@ def _run_above(name: str, device: jax.Device, dtype: str, rng) -> Outcome:
         arguments = (*as_type(inputs, dtype), theta)
         program = program or Poisoned(lambda *a: encode_above(*a, k_max, name), device, *arguments)
         found = values, indices, overflow = program(*arguments)
-        again = repeats(program, arguments, found)
+        same = same or repeats(program, arguments, found)
         excess = judge.dense(inputs.x, inputs.w_enc, inputs.b_enc) - theta
         order = np.argsort(-np.nan_to_num(excess), axis=1, kind="stable")[:, :k_max]
         above = np.take_along_axis(excess, order, 1)
@@ -174,4 +169,4 @@ def _run_above(name: str, device: jax.Device, dtype: str, rng) -> Outcome:
                 judge.compare("overflow", overflow[1:], fuller[1:].astype(float), 0.0),
             ]
         )
-    return judged(verdicts, again, compile_seconds=program.compile_seconds)
+    return judged(verdicts, same, compile_seconds=program.compile_seconds)

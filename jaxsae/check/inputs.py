@@ -82,7 +82,7 @@ def few_left(rng: np.random.Generator, batch: int, d: int, width: int) -> Inputs
 
 
 def not_finite(rng: np.random.Generator, batch: int, d: int, width: int) -> Inputs:
-    """A row with NaN; one with Inf that meets zeros; one of -inf alone; a latent whose bias is +inf in all others."""
+    """A row with NaN; one with Inf that meets zeros, which is NaN, too; one of -inf alone."""
     inputs = whole(rng, batch, d, width)
     nan, meets_zero, lowest = rng.choice(batch, 3, replace=False) if batch >= 3 else (0, 0, 0)
     x, w, column = inputs.x, inputs.w_enc, int(rng.integers(d))

@@ -32,6 +32,11 @@ class Check:
         return np.random.default_rng([seed, zlib.crc32(self.name.encode())])
 
 
+def shapes_of(batch: int, d: int, width: int, k: int, dtype: str) -> dict[str, int | str]:
+    """As findings have them."""
+    return {"batch": batch, "d_model": d, "width": width, "k": k, "dtype": dtype}
+
+
 def judged(verdicts: Mapping[str, Verdict], same: str = "", **figures: Any) -> Outcome:
     """The outcome of a check by cases.
 

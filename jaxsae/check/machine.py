@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import backend
 
-from jaxsae.check.encoders import ROWS, WIDTH, D, shapes_of
+from jaxsae.check.encoders import ROWS, WIDTH, D
 from jaxsae.check.findings import MEASURED, Outcome
-from jaxsae.check.item import Check
+from jaxsae.check.item import Check, shapes_of
 from jaxsae.check.pair_sums import kernel_of
 from jaxsae.kernels.encode_topk import choose
 from jaxsae.training.memory import available_bytes

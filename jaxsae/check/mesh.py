@@ -7,10 +7,10 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from jaxsae.check import judge
-from jaxsae.check.encoders import ROWS, D, as_type, own_dtype, shapes_of
+from jaxsae.check.encoders import ROWS, D, as_type, own_dtype
 from jaxsae.check.findings import PASSED, WRONG, Outcome
 from jaxsae.check.inputs import whole
-from jaxsae.check.item import Check, judged
+from jaxsae.check.item import Check, judged, shapes_of
 from jaxsae.check.poisoned import Poisoned, bits
 from jaxsae.kernels import Request, decode, encode, encode_topk
 from jaxsae.parallel import MODEL, make_mesh

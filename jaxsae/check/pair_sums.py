@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 from jaxsae.check.findings import Outcome
 from jaxsae.check.inputs import Inputs
 from jaxsae.check.interpreted import gpu_interpreter
-from jaxsae.check.item import Check, judged, repeats
+from jaxsae.check.item import Check, judged, repeats, shapes_of
 from jaxsae.check.judge import Verdict, compare, selection, sums_bound
 from jaxsae.check.poisoned import Poisoned
 from jaxsae.kernels import PairList, Request, decode, encode, group, hopper_pairs, pairs
@@ -62,10 +62,10 @@ def checks(device: jax.Device) -> Iterator[Check]:
 def _check(
     name: str, run: Callable, kernel: str, device, sizes: tuple[int, ...], dtype: str, interpreted=False
 ) -> Check:
-    batch, d, width, k = sizes
-    shapes = {"batch": batch, "d_model": d, "width": width, "k": k, "dtype": dtype}
-    title = f"{name} {kernel}{' interpreted' if interpreted else ''} d {d} {dtype}"
-    return Check(title, "kernels", kernel, shapes, functools.partial(run, device, sizes, dtype), interpreted)
+    title = f"{name} {kernel}{' interpreted' if interpreted else ''} d {sizes[1]} {dtype}"
+    return Check(
+        title, "kernels", kernel, shapes_of(*sizes, dtype), functools.partial(run, device, sizes, dtype), interpreted
+    )
 
 
 def holds(values: np.ndarray) -> np.ndarray:

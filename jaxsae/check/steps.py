@@ -16,7 +16,7 @@ from jaxsae.benchmark.run import step_figures
 from jaxsae.benchmark.step import TimedStep
 from jaxsae.check.encoders import own_dtype
 from jaxsae.check.findings import MEASURED, SKIPPED, Outcome
-from jaxsae.check.item import Check
+from jaxsae.check.item import Check, shapes_of
 from jaxsae.check.machine import choice
 from jaxsae.check.trace import operations
 from jaxsae.errors import InputError, is_disk_full
@@ -39,6 +39,11 @@ class Shape:
     batch: int
     k: int
     repeats: int
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Rows, d_model, width, k."""
+        return self.batch, self.d_model, self.width, self.k
 
     @property
     def name(self) -> str:
@@ -78,8 +83,7 @@ def least_bytes(shape: Shape, platform: str, optimizer: str) -> int:
 
 def checks(device: jax.Device, shape: Shape) -> Iterator[Check]:
     """The shape's step with no latent dead, then with a tenth of them dead."""
-    dtype = own_dtype(device.platform)
-    shapes = {"batch": shape.batch, "d_model": shape.d_model, "width": shape.width, "k": shape.k, "dtype": dtype}
+    shapes = shapes_of(*shape.sizes, own_dtype(device.platform))
     kept: dict[tuple[int, str], TimedStep] = {}  # compiled once for both states
     for dead in DEAD:
         run = functools.partial(_run, device, shape, dead, kept)
@@ -118,7 +122,6 @@ def _measured(timed: TimedStep, device: jax.Device, reasons: list[str]) -> Outco
     config, calls = timed.config, timed.calls()
     timings = time_in_turn({name: calls[name] for name in ("step", "floor")}, config.repeats)
     memory = timed.memory()
-    timings["floor"] = timings["floor"].times(timed.floor_parts)
     figures: dict[str, Any] = {"optimizer": config.optimization.optimizer, "width": config.method.width}
     if device.platform != "cpu":
         figures["trace"] = _traced(calls["step"], reasons)
@@ -131,8 +134,7 @@ def _measured(timed: TimedStep, device: jax.Device, reasons: list[str]) -> Outco
             if not is_out_of_memory(error):
                 raise
             reasons.append(f"{part} alone does not fit")
-    figures |= step_figures(config, timings) | memory | {"dead_fraction": timed.dead_share}
-    figures["flags"]["dead_fraction"] = timed.dead
+    figures |= step_figures(timed, timings) | memory
     needed = 2 * config.rows_of_a_batch * config.d_model * config.method.width
     figures |= {"encoder_flops": needed, "flops_of_step": needed / timings["step"].seconds}
     sizes = config.rows_of_a_batch, config.d_model, config.method.width, config.method.k
@@ -165,9 +167,8 @@ def peer_checks(
     """
     for package in packages:
         for dead in DEAD:
-            shapes = {"batch": shape.batch, "d_model": shape.d_model, "width": shape.width, "k": shape.k}
             run = functools.partial(_run_peer, shape, platform, package, dead, ours, memory)
-            shapes |= {"dtype": "float32", "dead_fraction": dead}
+            shapes = shapes_of(*shape.sizes, "float32") | {"dead_fraction": dead}
             yield Check(f"step {shape.name} {dead:.0%} dead, {package}", "steps", package, shapes, run)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxsae import interpreter
 from jaxsae.check.findings import FAILED, PASSED, SKIPPED, WRONG, Outcome
-from jaxsae.check.item import Check
+from jaxsae.check.item import Check, shapes_of
 from jaxsae.faults.trial import bits
 from jaxsae.store import Plan, StoreWriter
 from jaxsae.store.schema import numpy_dtype
@@ -49,7 +49,7 @@ ON_HOST = Run(64, 256, 2**15, 1024, 8, 1024, 60, 20, "float32")
 def checks(platform: str) -> list[Check]:
     """The one check that there is."""
     run = ON_HOST if platform == "cpu" else ON_DEVICE
-    shapes = {"batch": run.batch, "d_model": run.d_model, "width": run.width, "k": run.k, "dtype": run.dtype}
+    shapes = shapes_of(run.batch, run.d_model, run.width, run.k, run.dtype)
     return [Check("run killed and resumed", "training", "jaxsae", shapes, lambda rng: _run(run, rng))]
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsae.check.findings import Outcome
-from jaxsae.check.item import Check, judged, repeats
+from jaxsae.check.item import Check, judged, repeats, shapes_of
 from jaxsae.check.judge import ULP, Verdict, compare
 from jaxsae.check.pair_sums import draw_pairs, on_one, spread
 from jaxsae.check.poisoned import Poisoned, bits
@@ -26,7 +26,7 @@ WAYS = {"whole": (False, False), "by blocks": (True, False), "by blocks, from pa
 
 def checks(device: jax.Device) -> Iterator[Check]:
     """Adam on whole arrays, block by block, and block by block from pairs, with moments of both types; each also left out."""
-    shapes = {"batch": BATCH, "d_model": D, "width": WIDTH, "k": K, "dtype": "float32"}
+    shapes = shapes_of(BATCH, D, WIDTH, K, "float32")
     for optimizer in ("adam", "adam_bf16"):
         for way in WAYS:
             run = functools.partial(_run, way, optimizer, device)

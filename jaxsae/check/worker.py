@@ -5,21 +5,17 @@ to be run again), `pipe` (a file descriptor). It says there, in lines of JSON, w
 how each came out.
 """
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import Any
 
+from jaxsae import interpreter
 from jaxsae.check.child import UNUSABLE
 from jaxsae.check.findings import FAILED, Finding, Outcome, printable
 from jaxsae.check.item import Check
-
-PR_SET_PDEATHSIG = 1
 
 
 def checks_of(spec: dict[str, Any]) -> Iterator[Check]:
@@ -96,16 +92,10 @@ def answers(group: str) -> bool:
         return False
 
 
-def _end_with_parent() -> None:
-    """On Linux a parent that is killed takes this process along: a hung kernel would hold its device for ever."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def main(text: str) -> int:
     """Runs the checks; the exit status."""
     spec = json.loads(text)
-    _end_with_parent()
+    interpreter.end_with_parent()
     with os.fdopen(spec["pipe"], "w", encoding="utf-8") as pipe:
 
         def tell(**message: Any) -> None:

@@ -11,12 +11,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from typing import Any
 
 from tqdm import tqdm
 
+from jaxsae import interpreter
 from jaxsae.config import from_dict, to_dict
 from jaxsae.errors import InputError
 from jaxsae.plan.config import PlanConfig
@@ -32,13 +32,15 @@ def compile_step(config: PlanConfig) -> dict[str, Any]:
       RuntimeError: the compiler failed otherwise; the message ends with its last lines.
     """
     with tempfile.TemporaryDirectory(prefix="jaxsae-plan-") as folder:
-        environment = os.environ | {
-            "JAX_PLATFORMS": "cpu",
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            # The dump brings the account of memory.
-            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={folder}/dump",
-        }
-        command = [sys.executable, "-m", "jaxsae.plan.compiled", json.dumps(to_dict(config)), f"{folder}/result.json"]
+        environment = interpreter.environment(
+            {
+                "JAX_PLATFORMS": "cpu",
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+                # The dump brings the account of memory.
+                "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={folder}/dump",
+            }
+        )
+        command = interpreter.command("jaxsae.plan.compiled", json.dumps(to_dict(config)), f"{folder}/result.json")
         with open(f"{folder}/errors", "w+", encoding="utf-8") as errors:
             child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
             _wait(child, f"compiling for {config.topology}")
@@ -145,16 +147,9 @@ def _read(folder: str, pattern: str) -> str:
         return file.read()
 
 
-def _end_with(parent: int) -> None:
-    """Ends this process once its parent is gone, however that ended: a compiler listens to nobody for minutes."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
 if __name__ == "__main__":
     target = sys.argv[2]
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    interpreter.end_with_parent()
     try:
         outcome = _main(from_dict(PlanConfig, json.loads(sys.argv[1])), os.path.dirname(target))
     except InputError as error:

@@ -2,12 +2,12 @@
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from jaxsae import interpreter
 from jaxsae.config import to_flag_lines
 from jaxsae.errors import InputError, Preempted
 from jaxsae.preemption import AGAIN, StopRequest
@@ -33,8 +33,8 @@ def run_local(config: SweepConfig, path: Path, members: Sequence[Member]) -> Non
     with ExitStack() as open_files, StopRequest() as request:
         children = [
             subprocess.Popen(
-                [sys.executable, "-m", "jaxsae", "sweep", *_flags(config)],
-                env=os.environ | _devices(number, config.workers),
+                interpreter.command("jaxsae", "sweep", *_flags(config)),
+                env=interpreter.environment(_devices(number, config.workers)),
                 stdout=subprocess.DEVNULL,
                 stderr=open_files.enter_context(log.open("w", encoding="utf-8")),
             )

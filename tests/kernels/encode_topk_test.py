@@ -7,14 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxsae.check.interpreted import INTERPRETED
 from jaxsae.errors import InputError
-from jaxsae.kernels.encode_topk import chunked, cpu, encode_topk, hopper, tpu, xla
+from jaxsae.kernels.encode_topk import chunked, cpu, encode_topk, xla
 from jaxsae.kernels.encode_topk.api import IMPLEMENTATIONS
-
-try:
-    from jax.experimental.pallas.mosaic_gpu import InterpretGPUParams
-except ImportError:  # jax 0.10
-    from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
 
 TILINGS = {
     "xla-small": (xla, xla.Tiling(rows=16, latents=64, bucket=8)),
@@ -57,9 +53,7 @@ def run_hopper(x, w, b, k):
     if len(w) < 256:
         pytest.skip("fewer latents than a tile of the kernel")
     x, w = (jnp.pad(jnp.asarray(a, jnp.bfloat16), ((0, 0), (0, -a.shape[1] % 64))) for a in (x, w))
-    size, keep = (64, 4) if k <= 40 else (32, 8)
-    buckets = hopper.Buckets(size, keep, rows=128, cluster=1)
-    return jax.jit(lambda *a: hopper.encode_topk(*a, k, buckets, InterpretGPUParams()))(x, w, b)
+    return jax.jit(INTERPRETED["mosaic_gpu"](k))(x, w, b)
 
 
 def run_tpu(x, w, b, k):
@@ -67,8 +61,7 @@ def run_tpu(x, w, b, k):
     if len(w) < 256:
         pytest.skip("fewer latents than a tile of the kernel")
     x, w = (jnp.pad(jnp.asarray(a), ((0, 0), (0, -a.shape[1] % 128))) for a in (x, w))
-    blocks = tpu.Blocks(rows=16, latents=256, part=128, bins=128, keep=4 if k <= 64 else 8)
-    return jax.jit(lambda *a: tpu.encode_topk(*a, k, blocks, True))(x, w, b)
+    return jax.jit(INTERPRETED["pallas_tpu"](k))(x, w, b)
 
 
 def integers(seed, batch, d, n, spread):
