@@ -21,7 +21,7 @@ def make_run(tmp_path):
 
     def make(architecture: str) -> str:
         rows = np.random.default_rng(0).normal(size=(WIDTH, D)).astype(np.float32)
-        params = Params(rows, np.zeros(WIDTH, np.float32), rows, np.zeros(D, np.float32))
+        params = Params.of(rows, np.zeros(WIDTH, np.float32), rows, np.zeros(D, np.float32))
         config = MethodConfig(width=WIDTH, architecture=architecture, k=3)
         save_dictionary(tmp_path / "run", Dictionary(params, config, {"site": "resid_post.1"}, threshold=1.25))
         return str(tmp_path / "run")

@@ -173,7 +173,7 @@ def _with_dead(state: TrainState, share: float) -> TrainState:
     def put(state: TrainState) -> TrainState:
         w_enc = state.params.W_enc * jnp.where(dead, DEAD_LENGTH, 1)[:, None]
         since_fired = jnp.where(dead, SINCE_LIMIT, state.since_fired)
-        return state.replace(params=state.params.replace(W_enc=w_enc), since_fired=since_fired)
+        return state.replace(params=state.params.put(W_enc=w_enc), since_fired=since_fired)
 
     return put(state)
 

@@ -65,7 +65,7 @@ def _weights(rng: np.random.Generator, dtype) -> Weights:
     normal = lambda *shape: rng.standard_normal(shape, np.float32)
     rows = normal(WIDTH, D)
     w_dec = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    params = Params(normal(WIDTH, D), normal(WIDTH), w_dec, normal(D))
+    params = Params.of(normal(WIDTH, D), normal(WIDTH), w_dec, normal(D))
     like = lambda scale: jax.tree.map(lambda p: scale * normal(*p.shape), params)
     # Second moments well above 0: what divides by them must not magnify the rounding of what they are made of.
     moments = like(0.1), jax.tree.map(lambda a: 0.1 + a**2, like(0.3))
@@ -85,8 +85,8 @@ def _dense_gradient(pairs: PairList, rng: np.random.Generator) -> tuple[Params, 
     values = spread(pairs.values, pairs.indices, WIDTH).T
     x, dy = pairs.x.astype(np.float64), pairs.dy.astype(np.float64)
     b_dec = rng.standard_normal(D, np.float32)
-    sums = Params(slopes @ x, slopes.sum(1), values @ dy, b_dec)
-    squares = Params(slopes**2 @ x**2, (slopes**2).sum(1), values**2 @ dy**2, np.zeros(D))
+    sums = Params.of(slopes @ x, slopes.sum(1), values @ dy, b_dec)
+    squares = Params.of(slopes**2 @ x**2, (slopes**2).sum(1), values**2 @ dy**2, np.zeros(D))
     return jax.tree.map(lambda a: a.astype(np.float32), sums), jax.tree.map(np.sqrt, squares)
 
 

@@ -4,7 +4,16 @@ from jaxsae.dictionary.base import Batch, Method, Report
 from jaxsae.dictionary.config import MethodConfig
 from jaxsae.dictionary.dictionary import Dictionary
 from jaxsae.dictionary.methods import METHODS, make_method
-from jaxsae.dictionary.parameters import SPECS, Latents, Normalization, Params, fold, fold_row_lengths, unfold
+from jaxsae.dictionary.parameters import (
+    SPECS,
+    Latents,
+    Normalization,
+    Params,
+    fold,
+    fold_row_lengths,
+    is_by_latent,
+    unfold,
+)
 
 __all__ = [
     "METHODS",
@@ -19,6 +28,7 @@ __all__ = [
     "Report",
     "fold",
     "fold_row_lengths",
+    "is_by_latent",
     "make_method",
     "unfold",
 ]

@@ -17,19 +17,55 @@ from jaxsae.parallel import MODEL
 
 @flax.struct.dataclass
 class Params:
-    """One class for parameters, their PartitionSpecs, gradients, moments and checkpoint templates.
+    """Parameters by where they stand: what has a row for each latent is split over the mesh, the rest is everywhere.
+
+    One class for parameters, their PartitionSpecs, gradients, moments and checkpoint templates. A method adds arrays of
+    its own to either part, and sharding, update, checkpoints and averages follow from the part.
 
     Attributes:
-      W_enc: [n, d]. b_enc: [n]. W_dec: [n, d]. b_dec: [d].
+      latent: name -> [n, ...]: W_enc [n, d_in], b_enc [n], W_dec [n, d_out], a method's own.
+      shared: name -> any shape: b_dec [d_out], a method's own.
     """
 
-    W_enc: jax.Array
-    b_enc: jax.Array
-    W_dec: jax.Array
-    b_dec: jax.Array
+    latent: dict[str, jax.Array]
+    shared: dict[str, jax.Array]
+
+    @classmethod
+    def of(cls, W_enc, b_enc, W_dec, b_dec, **latent) -> "Params":
+        """Those of a dictionary with one bias of its output, and arrays `latent` that a method adds."""
+        return cls({"W_enc": W_enc, "b_enc": b_enc, "W_dec": W_dec, **latent}, {"b_dec": b_dec})
+
+    @property
+    def W_enc(self) -> jax.Array:
+        return self.latent["W_enc"]
+
+    @property
+    def b_enc(self) -> jax.Array:
+        return self.latent["b_enc"]
+
+    @property
+    def W_dec(self) -> jax.Array:
+        return self.latent["W_dec"]
+
+    @property
+    def b_dec(self) -> jax.Array:
+        return self.shared["b_dec"]
+
+    def put(self, **arrays) -> "Params":
+        """These parameters with some arrays replaced, where they stand."""
+        for name in arrays:
+            if name not in self.latent and name not in self.shared:
+                raise KeyError(f"no parameter {name}: there are {', '.join([*self.latent, *self.shared])}")
+        within = lambda part: {name: arrays.get(name, array) for name, array in part.items()}
+        return Params(within(self.latent), within(self.shared))
 
 
-SPECS = Params(W_enc=P(MODEL, None), b_enc=P(MODEL), W_dec=P(MODEL, None), b_dec=P())
+SPECS = Params(latent=P(MODEL), shared=P())  # a prefix of every tree of parameters, whatever arrays a method adds
+
+
+def is_by_latent(path: tuple) -> bool:
+    """Whether the leaf at a tree path has a row for each latent; moments and averages mirror the parameters."""
+    return any(getattr(key, "name", "") == "latent" for key in path)
 
 
 @flax.struct.dataclass
@@ -70,7 +106,7 @@ def tied_init(key: jax.Array, width: int, d_model: int, norm: float = 1.0) -> Pa
     """Decoder rows of length `norm` in random directions, the encoder their transpose, biases 0."""
     rows = jax.random.normal(key, (width, d_model))
     rows = norm * rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)
-    return Params(W_enc=rows, b_enc=jnp.zeros(width), W_dec=rows, b_dec=jnp.zeros(d_model))
+    return Params.of(W_enc=rows, b_enc=jnp.zeros(width), W_dec=rows, b_dec=jnp.zeros(d_model))
 
 
 def fold(params: Params, normalization: Normalization, pre_bias: bool) -> Params:
@@ -83,7 +119,7 @@ def fold(params: Params, normalization: Normalization, pre_bias: bool) -> Params
     b_enc = params.b_enc / scale
     if not pre_bias:
         b_enc = b_enc - params.W_enc @ mean
-    return params.replace(b_enc=b_enc, b_dec=params.b_dec / scale + mean)
+    return params.put(b_enc=b_enc, b_dec=params.b_dec / scale + mean)
 
 
 def fold_row_lengths(params: Params) -> Params:
@@ -94,11 +130,11 @@ def fold_row_lengths(params: Params) -> Params:
     """
     norms = jnp.linalg.norm(params.W_dec, axis=-1)
     W_dec = params.W_dec / jnp.where(norms > 0, norms, 1)[:, None]
-    return params.replace(W_enc=params.W_enc * norms[:, None], b_enc=params.b_enc * norms, W_dec=W_dec)
+    return params.put(W_enc=params.W_enc * norms[:, None], b_enc=params.b_enc * norms, W_dec=W_dec)
 
 
 def unfold(params: Params, normalization: Normalization, pre_bias: bool) -> Params:
     """The inverse of `fold`: weights in activation units -> the trainer's units."""
     mean, scale = normalization.mean, normalization.scale
     b_enc = params.b_enc if pre_bias else params.b_enc + params.W_enc @ mean
-    return params.replace(b_enc=b_enc * scale, b_dec=(params.b_dec - mean) * scale)
+    return params.put(b_enc=b_enc * scale, b_dec=(params.b_dec - mean) * scale)

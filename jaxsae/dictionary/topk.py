@@ -101,8 +101,8 @@ class TopK(MethodBase):
 
     def project_gradient(self, params: Params, gradient: Params) -> Params:
         along = row_dots(gradient.W_dec, params.W_dec)
-        return gradient.replace(W_dec=gradient.W_dec - along * params.W_dec)
+        return gradient.put(W_dec=gradient.W_dec - along * params.W_dec)
 
     def after_step(self, params: Params) -> Params:
         norm = jnp.linalg.norm(params.W_dec, axis=-1, keepdims=True)
-        return params.replace(W_dec=params.W_dec / jnp.maximum(norm, 1e-30))  # an imported row may be all zeros
+        return params.put(W_dec=params.W_dec / jnp.maximum(norm, 1e-30))  # an imported row may be all zeros

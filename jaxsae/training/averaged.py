@@ -61,5 +61,5 @@ def _device_smallest(
 ) -> jax.Array:
     """The weights are factor times `average`, a copy that is not made: W_enc and b_enc scale all activations alike."""
     batch = Batch(x=in_trainer_units(x, mean, scale, dtype), dead=jnp.zeros(average.b_enc.shape, bool), rows=rows)
-    scaled = average.replace(b_dec=factor * average.b_dec)
+    scaled = average.put(b_dec=factor * average.b_dec)
     return factor * method.loss(scaled, batch, use_aux=False)[1].smallest

@@ -21,10 +21,10 @@ from orbax.checkpoint import v1 as ocp
 from jaxsae import processes
 from jaxsae.errors import InputError, reraise_if_disk_full
 from jaxsae.training import orbax_errors
+from jaxsae.training.layouts import FORMAT, READABLE, as_used, as_written
 from jaxsae.training.state import TrainState
 from jaxsae.training.sums import sums_of_bits
 
-FORMAT = 2
 LOOK_EVERY = 0.5  # seconds between two looks at how much of a save is written
 _IN_DICTIONARY = ("step", "params", "skipped", "average", "threshold", "mean", "scale")
 _IN_TRAINING = ("moments", "since_fired")
@@ -142,7 +142,7 @@ class Checkpoints:
                 f"{self.directory}/{step}: trained on activations of d_model {metadata['d_model']}, and the store has "
                 f"d_model {len(abstract.mean)} now. Give the --store of this run, or another --workdir."
             )
-        parts = _load(self._saver, self.directory, step, _split(abstract), metadata["sums"])
+        parts = _load(self._saver, self.directory, step, _split(abstract), metadata)
         return dataclasses.replace(abstract, **parts["dictionary"], **parts["training"])
 
 
@@ -168,8 +168,8 @@ def read_metadata(directory: Path, step: int | None = None) -> tuple[int, dict[s
 def read_dictionary(directory: Path, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
     """The `dictionary` part of a checkpoint, on the shardings of `abstract`."""
     with _open(directory.absolute()) as reader:
-        sums = _metadata(reader, directory, step)["sums"]
-        return _load(reader, directory, step, {"dictionary": abstract}, sums)["dictionary"]
+        metadata = _metadata(reader, directory, step)
+        return _load(reader, directory, step, {"dictionary": abstract}, metadata)["dictionary"]
 
 
 def _sealed(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -198,25 +198,26 @@ def _metadata(reader: ocp.training.Checkpointer, directory: Path, step: int) -> 
         metadata = reader.checkpointables_metadata(step).custom_metadata or {}
     except Exception as error:
         raise _damaged(directory, step, error) from error
+    if (layout := metadata.get("format", FORMAT)) not in READABLE:
+        raise InputError(
+            f"{directory}/{step}: a checkpoint of format {layout}, and this jaxsae reads formats "
+            f"{' and '.join(map(str, READABLE))}. Read it with the version that wrote it."
+        )
     if _sealed(metadata) != metadata:
-        if metadata.get("format", FORMAT) != FORMAT:
-            raise InputError(
-                f"{directory}/{step}: a checkpoint of format {metadata['format']}, and this jaxsae reads format {FORMAT}. "
-                "Read it with the version that wrote it."
-            )
         raise _damaged(directory, step, ValueError("its metadata do not have the checksum they were written with"))
     return metadata
 
 
-def _load(reader, directory: Path, step: int, abstract: dict[str, Any], sums: dict[str, int]) -> dict[str, Any]:
+def _load(reader, directory: Path, step: int, abstract: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any]:
+    layout, sums = metadata["format"], metadata["sums"]
     try:
-        loaded = reader.load_checkpointables(step, abstract)
+        loaded = reader.load_checkpointables(step, as_written(abstract, layout))
         found = sums_of_bits(loaded)
     except Exception as error:
         raise _damaged(directory, step, error) from error
     if changed := [path for path in found if found[path] != sums.get(path)]:
         raise _damaged(directory, step, ValueError(f"other bits than were saved in {', '.join(changed)}"))
-    return loaded
+    return as_used(loaded, layout)
 
 
 def _damaged(directory: Path, step: int, error: Exception) -> InputError:

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxsae.dictionary import Params
+from jaxsae.dictionary import Params, is_by_latent
 from jaxsae.training.config import OptimizerConfig
-from jaxsae.training.update import is_by_latent
 
 BYTES_PER_PARAMETER = {"adam": 8, "adam_bf16": 4, "adam_factored": 4, "sign": 0}  # of W_enc and W_dec
 
@@ -83,7 +82,7 @@ def make_optimizer(config: OptimizerConfig, seed: int, unit_decoder: bool = True
 
     def update(gradient: Params, state, params=None, **rows):
         direction, state = chosen.update(gradient, state, params, **rows)
-        return direction.replace(W_dec=factor * direction.W_dec), state
+        return direction.put(W_dec=factor * direction.W_dec), state
 
     return optax.GradientTransformationExtraArgs(chosen.init, update)
 

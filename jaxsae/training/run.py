@@ -14,7 +14,6 @@ from jaxsae import processes
 from jaxsae.config import from_dict, read_flag_file, to_dict, write_flag_file
 from jaxsae.dictionary import (
     METHODS,
-    SPECS,
     Dictionary,
     MethodConfig,
     Normalization,
@@ -31,7 +30,7 @@ from jaxsae.progress import is_first_process, say
 from jaxsae.store import same_place
 from jaxsae.training.checkpoint import Checkpoints, read_dictionary, read_metadata
 from jaxsae.training.config import FREE_ON_RESUME, TrainConfig
-from jaxsae.training.state import TrainState, trained_params
+from jaxsae.training.state import TrainState, abstract_params, trained_params
 
 ROUNDING = 1e-5  # of lengths in float32
 FLAGS = "config.flags"
@@ -123,7 +122,7 @@ def load(run: str | Path, mesh: Mesh | None = None) -> Dictionary:
     named = Path(run).name if directory.absolute() == Path(run).absolute().parent else ""
     step, metadata = read_metadata(directory, int(named) if named.isdigit() else None)
     method = from_dict(MethodConfig, metadata["method"])
-    part = read_dictionary(directory, step, _abstract_dictionary(method.width, metadata, mesh))
+    part = read_dictionary(directory, step, _abstract_dictionary(method, metadata, mesh))
     params = part["params"]
     if "average" in part:
         state = TrainState(moments=None, since_fired=None, **part)
@@ -143,16 +142,10 @@ def _threshold(part: dict[str, Any], metadata: dict[str, Any], checkpoint: Path)
     return part["threshold"]
 
 
-def _abstract_dictionary(width: int, metadata: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
+def _abstract_dictionary(config: MethodConfig, metadata: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
     d_model = metadata["d_model"]
     leaf = lambda shape, spec, dtype="f4": jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
-    matrix, vector = (width, d_model), (width,)
-    params = Params(
-        W_enc=leaf(matrix, SPECS.W_enc),
-        b_enc=leaf(vector, SPECS.b_enc),
-        W_dec=leaf(matrix, SPECS.W_dec),
-        b_dec=leaf((d_model,), SPECS.b_dec),
-    )
+    params = abstract_params(make_method(config), d_model, mesh)
     count = leaf((), P(), "i4")
     number = leaf((), P())
     out = {"step": count, "skipped": count, "threshold": number, "scale": number}

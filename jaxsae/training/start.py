@@ -116,4 +116,4 @@ def started(params: Params, scale: jax.Array, mean: jax.Array, pre_bias: bool) -
     """
     W_enc = params.W_enc * scale
     b_enc = params.b_enc if pre_bias else params.b_enc - (W_enc * mean).sum(-1)
-    return params.replace(W_enc=W_enc, b_enc=b_enc, b_dec=params.b_dec + mean)
+    return params.put(W_enc=W_enc, b_enc=b_enc, b_dec=params.b_dec + mean)

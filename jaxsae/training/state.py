@@ -4,12 +4,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxsae.dictionary import Method, Normalization, Params
+from jaxsae.dictionary import Method, Normalization, Params, is_by_latent
 from jaxsae.parallel import MODEL, shardings
-from jaxsae.training.update import is_by_latent
 
 
 @flax.struct.dataclass
@@ -40,7 +39,7 @@ class TrainState:
 def state_specs(abstract: TrainState) -> TrainState:
     """PartitionSpecs of a state: whatever is by latent lies on `model`, the rest everywhere.
 
-    Moments mirror the parameters, so a leaf's place is told by the parameter's name in its path.
+    Moments mirror the parameters, so a leaf's place is told by its path.
     """
 
     def spec(path, leaf) -> P:
@@ -76,6 +75,15 @@ def abstract_state(init, d_model: int, mesh: Mesh) -> TrainState:
     state = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)), shape((d_model,), "f4"), shape((), "f4"))
     places = shardings(mesh, state_specs(state))
     return jax.tree.map(lambda leaf, place: shape(leaf.shape, leaf.dtype, sharding=place), state, places)
+
+
+def abstract_params(method: Method, d_model: int, mesh: Mesh) -> Params:
+    """Shapes, types and shardings of a method's parameters."""
+    params = jax.eval_shape(lambda: method.init(jax.random.key(0), d_model))
+    place = lambda path, leaf: NamedSharding(mesh, P(MODEL) if is_by_latent(path) else P())
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place(path, leaf)), params
+    )
 
 
 def create_state(init, seed: int, normalization: Normalization, mesh: Mesh) -> TrainState:

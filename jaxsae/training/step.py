@@ -182,7 +182,7 @@ def loss_and_gradient(
         return jax.value_and_grad(lambda p: method.loss(p, batch, use_aux=use_aux), has_aux=True)(params)
 
     def loss(b_dec: jax.Array, taps: Taps):
-        return method.loss(params.replace(b_dec=b_dec), batch.replace(taps=taps), use_aux=use_aux)
+        return method.loss(params.put(b_dec=b_dec), batch.replace(taps=taps), use_aux=use_aux)
 
     taps = zero_taps(batch.x, width, method.requests(config.batch_size, d, use_aux))
     (value, report), (db_dec, slopes) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params.b_dec, taps)

@@ -14,7 +14,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jaxsae.dictionary import Method, Params
+from jaxsae.dictionary import Method, Params, is_by_latent
 from jaxsae.kernels import Grouped
 from jaxsae.parallel import MODEL
 from jaxsae.platform import target_platform
@@ -22,7 +22,6 @@ from jaxsae.platform import target_platform
 BLOCK_NUMBERS = 2**16  # of one array's block: a dozen of them fit a core's cache
 GROUPED_NUMBERS = 2**18  # where a block's gradient is summed too: fewer, fuller sums
 TPU_NUMBERS = 2**22  # 16 MiB: what starting a block costs is lost in the time that its bytes take
-BY_LATENT = ("W_enc", "b_enc", "W_dec")
 
 
 @flax.struct.dataclass
@@ -122,14 +121,9 @@ class UpdateRule:
 
 
 def global_norm(gradient: Params) -> jax.Array:
-    """Norm over all shards; `b_dec` is the same on each and counts once."""
-    local = sum(jnp.square(g).sum() for g in (gradient.W_enc, gradient.b_enc, gradient.W_dec))
-    return jnp.sqrt(jax.lax.psum(local, MODEL) + jnp.square(gradient.b_dec).sum())
-
-
-def is_by_latent(path: tuple) -> bool:
-    """Whether the leaf at a tree path has a row for each latent; moments carry the parameters' names."""
-    return any(getattr(key, "name", "") in BY_LATENT for key in path)
+    """Norm over all shards; what is shared is the same on each and counts once."""
+    squares = lambda tree: sum(jnp.square(g).sum() for g in jax.tree.leaves(tree))
+    return jnp.sqrt(jax.lax.psum(squares(gradient.latent), MODEL) + squares(gradient.shared))
 
 
 def _map_rows(function: Callable, tree, *rest):
@@ -147,7 +141,7 @@ def _block_gradient(gradient: Params | PairGradient, number, size: int, count: i
     """Of the `count` latents of block `number`; b_dec's is whole."""
     if isinstance(gradient, Params):
         return _cut(gradient, number * size, count)
-    return Params(*gradient.pairs.sums(number, count), gradient.b_dec)
+    return Params.of(*gradient.pairs.sums(number, count), gradient.b_dec)
 
 
 def _by_blocks(

@@ -91,7 +91,7 @@ def test_gradients_with_the_auxiliary_loss_equal_the_dense_ones(shape, count):
 @given(seed=st.integers(0, 2**31), shift=st.sampled_from([-30, -9, 0, 9]))
 def test_of_integers_everything_is_exact_with_ties_over_rows_and_shards(shape, seed, shift):
     params, x = gradients.integers(seed)
-    params, dead = params.replace(b_enc=params.b_enc + np.float32(shift)), gradients.dead_latents(0)
+    params, dead = params.put(b_enc=params.b_enc + np.float32(shift)), gradients.dead_latents(0)
     value, gradient, report = run(shape, False, params, x, dead)
     chosen, pre = selection(params, x)
     expected_value, expected = reference(params, x, dead, False, chosen)

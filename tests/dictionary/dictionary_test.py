@@ -27,7 +27,7 @@ both = pytest.mark.parametrize("architecture", ["topk", "relu"])
 def random_params(seed=0, b_enc=0.0):
     draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
     rng = np.random.default_rng(seed)
-    return Params(draw(WIDTH, D), 0.3 * draw(WIDTH) + np.float32(b_enc), 0.3 * draw(WIDTH, D), draw(D))
+    return Params.of(draw(WIDTH, D), 0.3 * draw(WIDTH) + np.float32(b_enc), 0.3 * draw(WIDTH, D), draw(D))
 
 
 def make(architecture, shape=(1, 1), params=None):
@@ -74,14 +74,14 @@ def test_latents_are_descending_and_distinct(architecture, shape):
 @on_meshes
 def test_ties_across_shards_fall_to_the_lowest_index(shape):
     params = random_params()
-    params = params.replace(W_enc=np.ones_like(params.W_enc), b_enc=np.full(WIDTH, 100, np.float32))
+    params = params.put(W_enc=np.ones_like(params.W_enc), b_enc=np.full(WIDTH, 100, np.float32))
     indices = make("topk", shape, params).encode(activations()).indices
     np.testing.assert_array_equal(np.asarray(indices), np.broadcast_to(np.arange(K), (20, K)))
 
 
 @on_meshes
 def test_a_row_with_fewer_than_k_active_latents_has_zeros(shape):
-    params = random_params().replace(b_enc=np.where(np.arange(WIDTH) % 32 == 3, np.float32(100), np.float32(-100)))
+    params = random_params().put(b_enc=np.where(np.arange(WIDTH) % 32 == 3, np.float32(100), np.float32(-100)))
     values = np.asarray(make("topk", shape, params).encode(activations()).values)
     assert ((values > 0).sum(1) == 2).all() and (values[:, 2:] == 0).all()
 

@@ -82,14 +82,14 @@ def reference(architecture, params, x, dead, use_aux, **kwargs):
 def floats(seed=0):
     draw = lambda rng, *shape: rng.normal(size=shape).astype(np.float32)
     rng = np.random.default_rng(seed)
-    params = Params(draw(rng, WIDTH, D), 0.3 * draw(rng, WIDTH), 0.3 * draw(rng, WIDTH, D), 0.3 * draw(rng, D))
+    params = Params.of(draw(rng, WIDTH, D), 0.3 * draw(rng, WIDTH), 0.3 * draw(rng, WIDTH, D), 0.3 * draw(rng, D))
     return params, draw(rng, BATCH, D)
 
 
 def integers(seed=0, spread=1):
     rng = np.random.default_rng(seed)
     draw = lambda *shape: rng.integers(-spread, spread + 1, shape).astype(np.float32)
-    return Params(draw(WIDTH, D), draw(WIDTH), draw(WIDTH, D), draw(D)), draw(BATCH, D)
+    return Params.of(draw(WIDTH, D), draw(WIDTH), draw(WIDTH, D), draw(D)), draw(BATCH, D)
 
 
 def check(found, expected, rtol=1e-5):
@@ -142,7 +142,7 @@ def test_topk_of_integers_is_exact_with_ties_across_shards(shape):
 @on_meshes
 def test_where_all_latents_are_equal_the_lowest_indices_win(shape):
     params, x = integers(3)
-    params = params.replace(W_enc=np.ones_like(params.W_enc), b_enc=np.full(WIDTH, 40, np.float32))
+    params = params.put(W_enc=np.ones_like(params.W_enc), b_enc=np.full(WIDTH, 40, np.float32))
     dead = dead_latents(0)
     _, gradient, report = compiled("topk", shape, False)(params, x, dead)
     jax.tree.map(np.testing.assert_array_equal, gradient, reference("topk", params, x, dead, False)[1])
@@ -154,7 +154,7 @@ def test_where_all_latents_are_equal_the_lowest_indices_win(shape):
 def test_the_auxiliary_gradient_reaches_the_encoder_of_dead_latents_and_of_no_others(shape):
     params, x = floats(2)
     dead = dead_latents(9)
-    params = params.replace(b_enc=np.where(dead, np.float32(-2), params.b_enc + 20))  # dead ones are never chosen
+    params = params.put(b_enc=np.where(dead, np.float32(-2), params.b_enc + 20))  # dead ones are never chosen
     with_aux, without = (compiled("topk", shape, aux)(params, x, dead)[1] for aux in (True, False))
     aux = np.abs(np.asarray(with_aux.W_enc) - np.asarray(without.W_enc)).max(1)
     assert np.abs(np.asarray(without.W_enc))[dead].max() == 0
@@ -177,7 +177,7 @@ def test_results_do_not_depend_on_the_room_for_pairs(shape, capacity, monkeypatc
     """1 overflows on every shard, 90 on none, 30 on some; small sizes have room for all by default."""
     monkeypatch.setattr(pairs, "capacity_of", lambda batch, k: capacity)
     params, x = integers(7)
-    params = params.replace(b_enc=params.b_enc + np.arange(WIDTH) // 16)  # shards with many pairs and with few
+    params = params.put(b_enc=params.b_enc + np.arange(WIDTH) // 16)  # shards with many pairs and with few
     dead = dead_latents(40)
     check(build("topk", shape, True)(params, x, dead), reference("topk", params, x, dead, True))
 
@@ -192,7 +192,7 @@ def test_results_do_not_depend_on_the_room_for_pairs(shape, capacity, monkeypatc
 )
 def test_any_integers_on_any_mesh(shape, seed, spread, count, shift):
     params, x = integers(seed, spread)
-    params = params.replace(b_enc=params.b_enc + np.float32(shift))
+    params = params.put(b_enc=params.b_enc + np.float32(shift))
     dead = np.random.default_rng(seed).permutation(WIDTH) < count
     x[:, 0] += 1  # never a batch of zeros
     check(compiled("topk", shape, True)(params, x, dead), reference("topk", params, x, dead, True))

@@ -50,7 +50,7 @@ def make_dictionary():
     def make(architecture: str = "topk", seed: int = 0, d_model: int = D, width: int = WIDTH, **metadata) -> Dictionary:
         rng = np.random.default_rng(seed)
         params = tied_init(jax.random.key(seed), width, d_model)
-        params = Params(
+        params = Params.of(
             W_enc=params.W_enc + 0.1 * rng.standard_normal((width, d_model), np.float32),
             b_enc=0.1 * rng.standard_normal(width).astype(np.float32) - (1.0 if architecture == "relu" else 0.0),
             W_dec=0.7 * params.W_dec,

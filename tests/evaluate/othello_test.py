@@ -111,7 +111,7 @@ def test_a_dictionary_that_holds_the_board_finds_it():
     games = play.held_out_games(40, 0, play.BOARD)
     labels = boards(games)
     identity = np.eye(192, dtype=np.float32)
-    params = Params(*map(jnp.asarray, (identity, np.full(192, -0.4, np.float32), identity, np.zeros(192, np.float32))))
+    params = Params.of(*map(jnp.asarray, (identity, np.full(192, -0.4, np.float32), identity, np.zeros(192, np.float32))))
     x = labels + 0.1 * rng.standard_normal(labels.shape)
     dictionary = Dictionary(params, MethodConfig(width=192, architecture="relu"))
     found = suite.dictionary_figures(dictionary, x.astype(np.float32), labels, len(labels) // 2, 256)
@@ -119,7 +119,7 @@ def test_a_dictionary_that_holds_the_board_finds_it():
     assert found["above_0.9"]["total"] == targets > 150
     assert found["mean_best_auroc"] > 0.999 and found["coverage"] > 0.99 and found["board_f1"] > 0.95
     assert found["held_out_total"] > 0.9 * targets
-    silent = Dictionary(params.replace(b_enc=jnp.full(192, -9.0)), dictionary.config)
+    silent = Dictionary(params.put(b_enc=jnp.full(192, -9.0)), dictionary.config)
     found = suite.dictionary_figures(silent, x.astype(np.float32), labels, len(labels) // 2, 256)
     assert found["above_0.9"]["total"] == 0 and found["mean_best_auroc"] == 0.5 and found["alive"] == 0
 

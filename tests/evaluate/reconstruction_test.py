@@ -121,7 +121,7 @@ def test_an_exact_dictionary_has_no_error_and_a_dead_one_is_the_mean(tmp_path, w
     url, identity = write_store(x), np.concatenate([np.eye(D), -np.eye(D)]).astype(np.float32)
     method = MethodConfig(width=2 * D, architecture="relu")
     metadata = dict(store=url, site=SITE, holdout_rows=HELD_OUT)
-    exact = Params(*map(jnp.asarray, (identity, np.zeros(2 * D), identity, np.zeros(D))))
+    exact = Params.of(*map(jnp.asarray, (identity, np.zeros(2 * D), identity, np.zeros(D))))
     found = run(tmp_path, Dictionary(exact, method, metadata))
     assert found["fvu"] == pytest.approx(0, abs=1e-9) and found["gamma"] == pytest.approx(1)
     assert found["cosine"] == pytest.approx(1) and found["l0"] == D
@@ -140,7 +140,7 @@ def test_shrinkage_is_seen_about_the_mean_alone(tmp_path, write_store, x):
     x = x + 100
     url, identity = write_store(x), np.concatenate([np.eye(D), -np.eye(D)]).astype(np.float32)
     mean = x[-HELD_OUT:].mean(0, dtype=np.float64).astype(np.float32)
-    params = Params(*map(jnp.asarray, (identity, -identity @ mean, 0.5 * identity, mean)))
+    params = Params.of(*map(jnp.asarray, (identity, -identity @ mean, 0.5 * identity, mean)))
     dictionary = Dictionary(
         params, MethodConfig(width=2 * D, architecture="relu"), dict(store=url, site=SITE, holdout_rows=300)
     )

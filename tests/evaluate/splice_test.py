@@ -94,7 +94,7 @@ def test_agrees_with_the_cross_entropy_of_training(splice, model, make_dictionar
 def test_an_exact_dictionary_costs_nothing_and_a_dead_one_is_mean_ablation(splice, store):
     identity = np.concatenate([np.eye(D), -np.eye(D)]).astype(np.float32)
     method = MethodConfig(width=2 * D, architecture="relu")
-    exact = Params(*map(jnp.asarray, (identity, np.zeros(2 * D), identity, np.zeros(D))))
+    exact = Params.of(*map(jnp.asarray, (identity, np.zeros(2 * D), identity, np.zeros(D))))
     found = splice(Dictionary(exact, method))
     assert found["delta_ce"] == pytest.approx(0, abs=1e-6) and found["kl"] == pytest.approx(0, abs=1e-6)
     assert found["loss_recovered"] == pytest.approx(1, abs=1e-5)
@@ -102,7 +102,7 @@ def test_an_exact_dictionary_costs_nothing_and_a_dead_one_is_mean_ablation(splic
     low, high = found["delta_ce_interval"]
     assert low <= found["delta_ce"] <= high
 
-    dead = exact.replace(b_enc=jnp.full(2 * D, -1e6), b_dec=jnp.asarray(open_store(store).statistics(SITE).mean))
+    dead = exact.put(b_enc=jnp.full(2 * D, -1e6), b_dec=jnp.asarray(open_store(store).statistics(SITE).mean))
     found = splice(Dictionary(dead, method))
     assert found["ce_spliced"] == pytest.approx(found["ce_mean"], rel=1e-6)
 

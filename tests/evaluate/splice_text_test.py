@@ -179,7 +179,7 @@ def test_an_exact_dictionary_costs_nothing(prepared, splice):
     identity = np.concatenate([np.eye(D), -np.eye(D)]).astype(np.float32)
     from jaxsae.dictionary import Dictionary, MethodConfig, Params
 
-    params = Params(identity, np.zeros(2 * D, np.float32), identity, np.zeros(D, np.float32))
+    params = Params.of(identity, np.zeros(2 * D, np.float32), identity, np.zeros(D, np.float32))
     found = splice(Dictionary(params, MethodConfig(width=2 * D, architecture="relu"), dictionary.metadata))
     assert found["delta_ce"] == pytest.approx(0, abs=1e-6) and found["kl"] == pytest.approx(0, abs=1e-6)
     assert found["next_token_agreement"]["spliced"] == 1 and found["loss_recovered"] in (

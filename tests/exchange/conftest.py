@@ -39,7 +39,7 @@ def random_dictionary(architecture: str, seed: int = 0) -> Dictionary:
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((N, D)).astype(np.float32)
     norms = rng.uniform(0.3, 3.0, (N, 1)).astype(np.float32) if architecture == "relu" else 1.0
-    params = Params(
+    params = Params.of(
         W_enc=(rows + 0.3 * rng.standard_normal((N, D))).astype(np.float32) / 7,
         b_enc=(0.3 * rng.standard_normal(N)).astype(np.float32),
         W_dec=norms * rows / np.linalg.norm(rows, axis=1, keepdims=True),

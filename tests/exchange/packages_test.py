@@ -77,7 +77,7 @@ def test_a_decoder_row_of_zeros_never_fires(make_dictionary, x, load_dictionary,
     dictionary = make_dictionary("relu")
     W_dec = np.array(dictionary.params.W_dec)
     W_dec[3] = 0
-    dictionary = type(dictionary)(dictionary.params.replace(W_dec=W_dec), dictionary.config)
+    dictionary = type(dictionary)(dictionary.params.put(W_dec=W_dec), dictionary.config)
     dictionary_learning.write(dictionary, tmp_path)
     sae, _ = load_dictionary(tmp_path)
     check_same(dictionary, sae, x, norm_factor(dictionary))

@@ -63,7 +63,7 @@ def test_weights_that_are_not_finite_are_refused(file_format, name, make_diction
     dictionary = make_dictionary("topk")
     bad = np.array(getattr(dictionary.params, name))
     bad.flat[0] = np.nan
-    dictionary = type(dictionary)(dictionary.params.replace(**{name: bad}), dictionary.config)
+    dictionary = type(dictionary)(dictionary.params.put(**{name: bad}), dictionary.config)
     with pytest.raises(InputError, match=f"1 values of {name} are NaN"):
         file_format.write(dictionary, tmp_path)
 

@@ -16,7 +16,7 @@ def random_dictionary(**metadata) -> Dictionary:
     """Random directions; activations of the shipped model make some of them fire."""
     rows = np.random.default_rng(0).standard_normal((N, D)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    params = Params(W_enc=rows, b_enc=np.zeros(N, np.float32), W_dec=rows, b_dec=np.zeros(D, np.float32))
+    params = Params.of(W_enc=rows, b_enc=np.zeros(N, np.float32), W_dec=rows, b_dec=np.zeros(D, np.float32))
     about = {"model": "shipped", "site": "resid_post.2", "tokenizer": "othello", "context": 59}
     return Dictionary(params, MethodConfig(width=N, k=K), about | metadata)
 

@@ -35,7 +35,7 @@ def store(tmp_path):
 def coordinates(store) -> Dictionary:
     eye, zero = np.eye(WIDTH, dtype=np.float32), np.zeros(WIDTH, np.float32)
     about = {"site": "s", "store": store.url, "holdout_rows": ROWS}
-    return Dictionary(Params(eye, zero, eye, zero), MethodConfig(width=WIDTH, k=2), about)
+    return Dictionary(Params.of(eye, zero, eye, zero), MethodConfig(width=WIDTH, k=2), about)
 
 
 def test_the_strongest_places_one_of_a_sequence(store, coordinates):

@@ -88,11 +88,11 @@ def jaxsae(setup: Setup, rate: float) -> Params:
     params = train(setup.config).params
     shift, scale = setup.normalization.mean, setup.normalization.scale
     weights = np.asarray(params.W_enc), np.asarray(params.b_enc) * scale, np.asarray(params.W_dec)
-    return Params(*weights, (np.asarray(params.b_dec) - shift) * scale)
+    return Params.of(*weights, (np.asarray(params.b_dec) - shift) * scale)
 
 
 def _params(*weights) -> Params:
-    return Params(*(np.ascontiguousarray(w.detach().numpy()) for w in weights))
+    return Params.of(*(np.ascontiguousarray(w.detach().numpy()) for w in weights))
 
 
 def judge(setup: Setup, params: Params, features: np.ndarray | None) -> dict[str, float]:

@@ -42,7 +42,7 @@ def test_a_step_of_rate_0_keeps_what_latents_add(
     if lengths == "different":
         length = np.linspace(1, 3, D, dtype=np.float32)[:, None]
     method = MethodConfig(width=D, k=K, architecture=architecture)
-    params = Params(
+    params = Params.of(
         *map(jnp.asarray, (basis / length, np.zeros(D, np.float32), basis * length, np.zeros(D, np.float32)))
     )
     imported = Dictionary(params, method, threshold=0.1)
@@ -65,7 +65,7 @@ def test_a_latent_whose_row_is_zeros_still_adds_nothing(basis, own_store, activa
     W_dec = np.concatenate([2 * basis, np.zeros((1, D), np.float32)])
     W_enc = np.concatenate([basis / 2, 0.01 * basis[:1]])  # it is active, and adds nothing
     method = MethodConfig(width=D + 1, k=K + 1, aux_k=2)
-    params = Params(*map(jnp.asarray, (W_enc, np.zeros(D + 1, np.float32), W_dec, np.zeros(D, np.float32))))
+    params = Params.of(*map(jnp.asarray, (W_enc, np.zeros(D + 1, np.float32), W_dec, np.zeros(D, np.float32))))
     save_dictionary(tmp_path / "imported", Dictionary(params, method))
     config = configure(
         "on", steps=1, store=own_store(activations), mesh=(1, 1), learning_rate=1e-9, ema_decay=0.0,

@@ -23,7 +23,7 @@ on_meshes = pytest.mark.parametrize("shape", MESHES)
 def gradients(steps=5):
     rng = np.random.default_rng(0)
     draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
-    return [Params(draw(N, D), draw(N), draw(N, D), draw(D)) for _ in range(steps)]
+    return [Params.of(draw(N, D), draw(N), draw(N, D), draw(D)) for _ in range(steps)]
 
 
 def on_mesh(function, shape, in_specs, out_specs):
@@ -102,7 +102,7 @@ def rounded(x, shape=(1, 1), seed=3, step=7):
     """`x` as the W_enc of a tree that is rounded on a mesh."""
 
     def device(x):
-        tree = Params(W_enc=x, b_enc=x[:, 0], W_dec=x, b_dec=x[0])
+        tree = Params.of(W_enc=x, b_enc=x[:, 0], W_dec=x, b_dec=x[0])
         return round_randomly(tree, seed, jnp.int32(step), jax.lax.axis_index(MODEL) * len(x)).W_enc
 
     return np.asarray(on_mesh(device, shape, P(MODEL, None), P(MODEL, None))(x).astype(jnp.float32))
