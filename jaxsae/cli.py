@@ -16,11 +16,12 @@ from typing import Any
 from absl import flags
 
 import jaxsae
-from jaxsae import flag_files, processes
+from jaxsae import flag_files
 from jaxsae.commands import COMMANDS
 from jaxsae.config import define_flags, from_flags
 from jaxsae.errors import CheckFailed, InputError, MembersFailed, Preempted
-from jaxsae.joining import JoinConfig
+from jaxsae.hosts import processes
+from jaxsae.hosts.joining import JoinConfig
 
 USAGE = "usage: jaxsae <command> [--flagfile=FILE] [--flag=value ...]"
 WRAP = 100

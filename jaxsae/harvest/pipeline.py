@@ -7,13 +7,13 @@ from typing import Protocol
 import jax
 import numpy as np
 
-from jaxsae import processes
 from jaxsae.errors import InputError, Preempted
 from jaxsae.harvest.arrays import ArraysSource
 from jaxsae.harvest.config import HarvestConfig
 from jaxsae.harvest.othello import OthelloSource
+from jaxsae.hosts import processes
+from jaxsae.hosts.preemption import AGAIN, StopRequest
 from jaxsae.paths import check_above, check_encoding
-from jaxsae.preemption import AGAIN, StopRequest
 from jaxsae.progress import Progress, prefetched, say
 from jaxsae.store import Plan, Store, StoreWriter, location, open_store
 from jaxsae.store.follow import wait_until

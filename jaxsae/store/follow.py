@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from jaxsae import processes
 from jaxsae.errors import InputError, Preempted
-from jaxsae.preemption import AGAIN
+from jaxsae.hosts import processes
+from jaxsae.hosts.preemption import AGAIN
 from jaxsae.progress import say
 from jaxsae.store.reader import Store
 from jaxsae.store.schema import site_path

@@ -10,7 +10,7 @@ from pathlib import Path
 from jaxsae import interpreter
 from jaxsae.config import to_flag_lines
 from jaxsae.errors import InputError, Preempted
-from jaxsae.preemption import AGAIN, StopRequest
+from jaxsae.hosts.preemption import AGAIN, StopRequest
 from jaxsae.progress import Progress, say
 from jaxsae.sweep.config import SweepConfig
 from jaxsae.sweep.directory import read_outcome

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from jaxsae import processes
 from jaxsae.errors import InputError, MembersFailed
 from jaxsae.files import check_writable
+from jaxsae.hosts import processes
+from jaxsae.hosts.preemption import StopAtStep
 from jaxsae.parallel import make_mesh
-from jaxsae.preemption import StopAtStep
 from jaxsae.progress import is_first_process, say
 from jaxsae.store import Store, open_store
 from jaxsae.sweep import cost, table

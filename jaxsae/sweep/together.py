@@ -10,8 +10,8 @@ from pathlib import Path
 
 import jax
 
-from jaxsae import processes
 from jaxsae.errors import DiskFullError, InputError
+from jaxsae.hosts import processes
 from jaxsae.progress import Progress, say
 from jaxsae.store import Store, iterate
 from jaxsae.sweep.grid import Member

@@ -9,11 +9,11 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxsae import processes
 from jaxsae.dictionary import MethodConfig
 from jaxsae.errors import InputError, Preempted
 from jaxsae.evaluate import EvaluateConfig, evaluate
-from jaxsae.preemption import AGAIN, StopAtStep
+from jaxsae.hosts import processes
+from jaxsae.hosts.preemption import AGAIN, StopAtStep
 from jaxsae.progress import Progress, is_first_process, say
 from jaxsae.store import Store
 from jaxsae.sweep.claims import Claims

@@ -18,8 +18,8 @@ from typing import Any
 
 from orbax.checkpoint import v1 as ocp
 
-from jaxsae import processes
 from jaxsae.errors import InputError, reraise_if_disk_full
+from jaxsae.hosts import processes
 from jaxsae.training import orbax_errors
 from jaxsae.training.layouts import FORMAT, READABLE, as_used, as_written
 from jaxsae.training.state import TrainState

@@ -13,8 +13,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxsae import processes
 from jaxsae.dictionary import SPECS, Batch, Method, Params
+from jaxsae.hosts import processes
 from jaxsae.parallel import DATA, MODEL, put_rows, rows_at_once, shardings
 from jaxsae.store import select
 from jaxsae.training.setup import Setup

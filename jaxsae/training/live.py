@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 import jaxsae
-from jaxsae import processes
 from jaxsae.errors import InputError
 from jaxsae.files import write_json
+from jaxsae.hosts import processes
 from jaxsae.progress import Progress, is_first_process, say
 from jaxsae.training.averaged import threshold_of_average
 from jaxsae.training.checkpoint import Checkpoints, read_metadata

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import jax
 
-from jaxsae import processes
 from jaxsae.config import to_dict
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError, Preempted, reraise_if_disk_full
-from jaxsae.preemption import AGAIN, StopAtStep
+from jaxsae.hosts import processes
+from jaxsae.hosts.preemption import AGAIN, StopAtStep
 from jaxsae.progress import Progress, say
 from jaxsae.store import iterate
 from jaxsae.training.checkpoint import Checkpoints, read_metadata

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import jax
 
-from jaxsae import processes
 from jaxsae.errors import InputError
+from jaxsae.hosts import processes
 from jaxsae.training.state import TrainState
 
 GIB = 2**30

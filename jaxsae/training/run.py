@@ -10,7 +10,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxsae import processes
 from jaxsae.config import from_dict, read_flag_file, to_dict, write_flag_file
 from jaxsae.dictionary import (
     METHODS,
@@ -24,6 +23,7 @@ from jaxsae.dictionary import (
     unfold,
 )
 from jaxsae.errors import InputError
+from jaxsae.hosts import processes
 from jaxsae.parallel import make_mesh
 from jaxsae.paths import check_above, check_encoding
 from jaxsae.progress import is_first_process, say

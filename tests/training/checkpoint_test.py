@@ -15,8 +15,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint._src.futures.future import CommitFuture
 
-from jaxsae import processes
 from jaxsae.errors import DiskFullError, InputError
+from jaxsae.hosts import processes
 from jaxsae.parallel import make_mesh
 from jaxsae.training import load, orbax_errors, train
 from jaxsae.training.checkpoint import Checkpoints, read_metadata

@@ -213,8 +213,8 @@ import json, sys
 from pathlib import Path
 import jax, numpy as np
 from jaxsae.parallel import batch_sharding, make_mesh
-from jaxsae.joining import JoinConfig
-from jaxsae.processes import joined
+from jaxsae.hosts.joining import JoinConfig
+from jaxsae.hosts.processes import joined
 from jaxsae.faults.children import Children
 from jaxsae.store import Batches, loader, local_batch, open_store
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
-from jaxsae.cluster import Place
 from jaxsae.errors import InputError
-from jaxsae.joining import JoinConfig, connect
-from jaxsae.watchdog import RESUME, Watchdog
+from jaxsae.hosts.cluster import Place
+from jaxsae.hosts.joining import JoinConfig, connect
+from jaxsae.hosts.watchdog import RESUME, Watchdog
 
 __all__ = [
     "RESUME",

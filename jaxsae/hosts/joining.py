@@ -8,9 +8,9 @@ import threading
 import time
 from typing import Any, Literal
 
-from jaxsae.cluster import Place, detect
 from jaxsae.config import check, check_positive, option
 from jaxsae.errors import InputError
+from jaxsae.hosts.cluster import Place, detect
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,11 +7,12 @@ import time
 import numpy as np
 import pytest
 
-from jaxsae import cli, processes
-from jaxsae.cluster import detect, refuse_half_a_cluster
+from jaxsae import cli
 from jaxsae.errors import InputError
 from jaxsae.faults.children import Children, free_port
-from jaxsae.joining import JoinConfig
+from jaxsae.hosts import processes
+from jaxsae.hosts.cluster import detect, refuse_half_a_cluster
+from jaxsae.hosts.joining import JoinConfig
 
 ALL = {"coordinator": "host:1234", "num_processes": 4, "process_id": 1}
 
@@ -154,8 +155,8 @@ def test_a_process_that_is_alone_agrees_with_itself():
 LEAVE = """
 import os, signal, sys, time
 import jax
-from jaxsae.joining import JoinConfig
-from jaxsae.processes import joined
+from jaxsae.hosts.joining import JoinConfig
+from jaxsae.hosts.processes import joined
 
 given = dict(f[2:].split("=") for f in sys.argv[1:])
 number = int(given["process_id"])

@@ -6,7 +6,7 @@ from types import FrameType
 
 from jax.experimental import multihost_utils
 
-from jaxsae import processes
+from jaxsae.hosts import processes
 from jaxsae.progress import say
 
 AGAIN = "Start the same command again to go on."
