@@ -14,7 +14,7 @@ from jaxsae.dictionary.methods import METHODS
 from jaxsae.dictionary.parameters import SPECS, Latents, Params
 from jaxsae.errors import InputError
 from jaxsae.kernels import encode_topk
-from jaxsae.kernels.encode_topk.stream import products
+from jaxsae.kernels.encode_topk.parts.stream import products
 from jaxsae.kernels.pairs import gather_sum
 from jaxsae.parallel import MODEL, make_mesh, shardings
 

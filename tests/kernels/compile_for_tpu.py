@@ -17,7 +17,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 
-from jaxsae.kernels.encode_topk import tpu, tpu_bins  # noqa: E402
+from jaxsae.kernels.encode_topk import tpu  # noqa: E402
+from jaxsae.kernels.encode_topk.parts import tpu_bins  # noqa: E402
 from jaxsae.parallel import make_mesh  # noqa: E402
 from jaxsae.plan.topology import Topology  # noqa: E402
 from jaxsae.platform import compiling_for  # noqa: E402

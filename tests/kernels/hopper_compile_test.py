@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsae.kernels import hopper_pairs
 from jaxsae.kernels.encode_topk import chunked, hopper
-from jaxsae.kernels.encode_topk.hopper_buckets import Buckets, bucket_best
+from jaxsae.kernels.encode_topk.parts.hopper_buckets import Buckets, bucket_best
 from jaxsae.platform import compiling_for
 
 pytest.importorskip("jax_plugins.xla_cuda13")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from jaxsae.errors import InputError
-from jaxsae.kernels.encode_topk import certificate, encode_topk, hopper, narrow, reference
-from jaxsae.kernels.encode_topk.certificate import overfull
-from jaxsae.kernels.encode_topk.hopper_buckets import bias_of_tiles, bucket_best, choose_sizes
+from jaxsae.kernels.encode_topk import encode_topk, hopper, reference
+from jaxsae.kernels.encode_topk.parts import bucket_topk, certificate
+from jaxsae.kernels.encode_topk.parts.certificate import overfull
+from jaxsae.kernels.encode_topk.parts.hopper_buckets import bias_of_tiles, bucket_best, choose_sizes
 from jaxsae.platform import Target
 
 interpreter = pytest.importorskip("jax._src.pallas.mosaic_gpu.interpret.gpu_callbacks")
@@ -95,7 +96,7 @@ def test_few_latents_left_in_need_no_repair(monkeypatch):
 @pytest.mark.parametrize("total", [40, 300, 1024, 4096])
 def test_narrowed_top_k_is_top_k(k, total):
     values = jnp.asarray(np.random.default_rng(k).integers(0, 50, (7, total)), jnp.float32)
-    for found, exact in zip(narrow.top_k(values, k), jax.lax.top_k(values, k), strict=True):
+    for found, exact in zip(bucket_topk.top_k(values, k), jax.lax.top_k(values, k), strict=True):
         np.testing.assert_array_equal(found, exact)
 
 

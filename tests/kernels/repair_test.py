@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxsae.kernels.encode_topk.parts.repair import repair
 from jaxsae.kernels.encode_topk.reference import encode_topk
-from jaxsae.kernels.encode_topk.repair import repair
 
 
 @pytest.mark.parametrize("bad", [0, 1, 7, 20])

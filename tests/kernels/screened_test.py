@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsae.kernels.encode_topk import keyed, reference, screened
-from jaxsae.kernels.encode_topk.certificate import certify
+from jaxsae.kernels.encode_topk import reference, screened
+from jaxsae.kernels.encode_topk.parts import largest_bounds
+from jaxsae.kernels.encode_topk.parts.certificate import certify
 
 
 def test_a_screening_that_cannot_tell_latents_apart_is_repaired():
@@ -67,8 +68,8 @@ def test_keyed_top_k_drops_nothing_above_its_bound(bucket, kind):
         table[rng.random(latents) < 0.995] = -np.inf  # some 10 are left
     if kind == "descending":
         table = np.sort(table, 0)[::-1].copy()
-    values, at = jax.jit(lambda t: keyed.top_k(t, k, bucket))(table)
-    bound = np.asarray(keyed.bound_on_dropped(values[:, -1]), np.float64)
+    values, at = jax.jit(lambda t: largest_bounds.top_k(t, k, bucket))(table)
+    bound = np.asarray(largest_bounds.bound_on_dropped(values[:, -1]), np.float64)
     assert (np.diff(values, axis=1) <= 0).all()
     for row in range(rows):
         column, kept = table[:, row].astype(np.float64), np.asarray(at[row])
@@ -85,7 +86,7 @@ def test_equals_in_a_bucket_are_each_kept():
     """Of equal members, masking the largest of a bucket would hide the others."""
     table = np.zeros((512, 2), np.float32)
     table[64:72] = 5.0  # a whole bucket of equals, which are the best 8
-    _, at = jax.jit(lambda t: keyed.top_k(t, 8, 8))(table)
+    _, at = jax.jit(lambda t: largest_bounds.top_k(t, 8, 8))(table)
     assert (np.sort(at, 1) == np.arange(64, 72)).all()
 
 

@@ -9,7 +9,8 @@ import pytest
 from jax.experimental.pallas import tpu as pltpu
 
 from jaxsae.errors import InputError
-from jaxsae.kernels.encode_topk import certificate, encode_topk, tpu, tpu_bins
+from jaxsae.kernels.encode_topk import encode_topk, tpu
+from jaxsae.kernels.encode_topk.parts import certificate, tpu_bins
 from jaxsae.kernels.encode_topk.reference import encode_topk as dense
 
 SMALL = tpu.Blocks(rows=16, latents=256, part=128, bins=128, keep=4)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.benchmark.clock import time_in_turn
-from jaxsae.kernels.encode_topk.stream import LANES
+from jaxsae.kernels.encode_topk.parts.stream import LANES
 
 BATCH, BUCKET, PAIRS = 2048, 64, 65_536
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxsae.benchmark.clock import time_in_turn
 from jaxsae.kernels.encode_topk import cpu, screened
-from jaxsae.kernels.encode_topk.certificate import certify
+from jaxsae.kernels.encode_topk.parts.certificate import certify
 
 SHAPES = ("64,16384,32,2048", "128,16384,32,2048", "384,16384,32,2048", "384,16384,128,2048", "768,32768,32,2048")
 SHAPES += ("2304,16384,32,1024", "4096,16384,32,512")

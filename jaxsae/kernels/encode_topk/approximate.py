@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.errors import InputError
-from jaxsae.kernels.encode_topk.stream import TopK, products, show_nan
+from jaxsae.kernels.encode_topk.parts.stream import TopK, products, show_nan
 from jaxsae.platform import target
 
 RECALL = 0.95  # of the k best, as a mean

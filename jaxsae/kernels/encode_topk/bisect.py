@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.kernels.counting import running_count
-from jaxsae.kernels.encode_topk.bits import kth_largest, ordered_bits
+from jaxsae.kernels.encode_topk.parts.ordered_bits import kth_largest, ordered_bits
 from jaxsae.parallel import MODEL
 
 

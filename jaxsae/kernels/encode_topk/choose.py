@@ -23,7 +23,7 @@ from jax.experimental import multihost_utils
 from jaxsae.files import write_json
 from jaxsae.kernels.avoid import avoided, first_left
 from jaxsae.kernels.encode_topk import chunked, hopper, screened, tpu
-from jaxsae.kernels.encode_topk.stream import TopK
+from jaxsae.kernels.encode_topk.parts.stream import TopK
 from jaxsae.platform import target
 from jaxsae.progress import is_first_process, say
 

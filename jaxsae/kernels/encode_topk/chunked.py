@@ -13,9 +13,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxsae.kernels.encode_topk import narrow
-from jaxsae.kernels.encode_topk.certificate import settle
-from jaxsae.kernels.encode_topk.stream import Tiling, TopK, encode_by_tiles, products, show_nan
+from jaxsae.kernels.encode_topk.parts import bucket_topk
+from jaxsae.kernels.encode_topk.parts.certificate import settle
+from jaxsae.kernels.encode_topk.parts.stream import Tiling, TopK, encode_by_tiles, products, show_nan
 from jaxsae.platform import target_platform
 
 ROWS = 8192
@@ -41,13 +41,13 @@ def encode_topk(
 
     Args:
       top_k: of values [B, chunk], ties in any order. Default: JAX's unstable one on GPUs where it has one, elsewhere
-        the stable one of `narrow.py`, which sorts less than `jax.lax.top_k`.
+        the stable one of `bucket_topk.py`, which sorts less than `jax.lax.top_k`.
     """
     tiling = tiling or choose_tiling(len(x), len(w_enc))
     width, b_enc = w_enc.shape[0], b_enc.astype(jnp.float32)
     stream = lambda k, top_k: encode_by_tiles(x, (w_enc, b_enc), k, tiling, partial(_top_k_of_chunk, top_k=top_k))
     if top_k is None and not (HAS_UNSTABLE and target_platform() == "gpu"):  # a stable one needs no certificate
-        return show_nan(stream(k, narrow.top_k), x, w_enc, b_enc)
+        return show_nan(stream(k, bucket_topk.top_k), x, w_enc, b_enc)
     values, indices = stream(min(k + 1, width), top_k or unstable_top_k)
     dropped = values[:, k] if k < width else jnp.full(len(x), -jnp.inf)
     return settle(_in_order(values[:, :k], indices[:, :k]), dropped, x, w_enc, b_enc)

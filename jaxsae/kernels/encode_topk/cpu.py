@@ -2,7 +2,7 @@
 
 A tile of pre-activations is W x^T, [latents, rows], not x W^T: matrix libraries pack their right-hand side
 anew for every product, and here that is a few rows of x, not all of W. Up to 32,768 latents its workspace fits the
-last cache. The selection narrows each row down by the argument of `narrow.py`, twice: the k best entries lie
+last cache. The selection narrows each row down by the argument of `bucket_topk.py`, twice: the k best entries lie
 in the k buckets with the largest maxima, and within those in the k sub-buckets with the largest maxima.
 Maxima run along memory; what is gathered across it are k maxima's sub-buckets and k sub-buckets.
 """
@@ -10,7 +10,8 @@ Maxima run along memory; what is gathered across it are k maxima's sub-buckets a
 import jax
 import jax.numpy as jnp
 
-from jaxsae.kernels.encode_topk.stream import LANES, Tiling, TopK, encode_by_tiles, show_nan
+from jaxsae.kernels.encode_topk.parts.bucket_topk import across, members_of
+from jaxsae.kernels.encode_topk.parts.stream import LANES, Tiling, TopK, encode_by_tiles, show_nan
 
 ROWS = 128
 TILE_NUMBERS = 2**24  # float32 numbers of a tile, 64 MiB at most: 16 at 32,768 latents
@@ -24,17 +25,6 @@ def choose_tiling(batch: int, width: int, k: int) -> Tiling:
     limit = min(width, max(TILE_NUMBERS // rows, k))
     bucket = next((b for b in BUCKETS if limit // b > 2 * k), 1)
     return Tiling(rows, limit // bucket * bucket, bucket)
-
-
-def across(table_TxR: jax.Array, at_RxC: jax.Array) -> jax.Array:
-    """[R, C]: entries at[r, c] of column r."""
-    return table_TxR[at_RxC, jnp.arange(at_RxC.shape[0])[:, None]]
-
-
-def members_of(buckets_RxC: jax.Array, size: int) -> jax.Array:
-    """[R, C * size]: what lies in buckets, in order."""
-    members = buckets_RxC[:, :, None] * size + jnp.arange(size)
-    return members.reshape(members.shape[0], -1)
 
 
 def _top_k_of_tile(x: jax.Array, latents: tuple[jax.Array, jax.Array], k: int, bucket: int) -> TopK:

@@ -1,7 +1,7 @@
 """Top-k on Hopper GPUs: bucket lists from the matrix product's epilogue, a selection among them, a certificate.
 
 `hopper_buckets.py` reduces each bucket of latents to its `keep` largest entries and the largest of the rest. The
-k best of these lists lie in the k buckets with the largest first entries (the argument of `narrow.py`); what the
+k best of these lists lie in the k buckets with the largest first entries (the argument of `bucket_topk.py`); what the
 lists do not hold is below the largest rest. A row whose largest rest is below its k-th value is exact, others are
 repaired, so the result is always exact; `keep` makes repairs rare. No number of pre-activations proportional
 to B x n stands in memory, and of their lists those of `Buckets.rows` rows at a time.
@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.errors import InputError
-from jaxsae.kernels.encode_topk import narrow, xla
-from jaxsae.kernels.encode_topk.certificate import settle
-from jaxsae.kernels.encode_topk.hopper_buckets import (
+from jaxsae.kernels.encode_topk import xla
+from jaxsae.kernels.encode_topk.parts import bucket_topk
+from jaxsae.kernels.encode_topk.parts.certificate import settle
+from jaxsae.kernels.encode_topk.parts.hopper_buckets import (
     DEPTH,
     ROWS,
     TILE,
@@ -23,7 +24,7 @@ from jaxsae.kernels.encode_topk.hopper_buckets import (
     choose_sizes,
     covered,
 )
-from jaxsae.kernels.encode_topk.stream import TopK, merge
+from jaxsae.kernels.encode_topk.parts.stream import TopK, merge
 from jaxsae.platform import target
 
 MAX_ROWS = 2048  # at d = 4096 their 16 MiB stay in the L2 cache, and W_enc is read from memory 2,048 / 2 flops a byte
@@ -117,11 +118,11 @@ def _best_of_lists(values, places, rest, k: int, buckets: Buckets, width: int):
     Candidates stand in the order of their latents wherever two are equal: buckets ascend, and so do a bucket's equals.
     """
     keep, count, rows = values.shape
-    _, best = narrow.top_k(values[0].T, min(k, count))
+    _, best = bucket_topk.top_k(values[0].T, min(k, count))
     best = jnp.sort(best, -1)  # [R, K]
     of_best = lambda lists: jnp.take_along_axis(lists, best.T[None], 1).transpose(2, 1, 0)  # [L, N, R] -> [R, K, L]
     candidates = of_best(values).reshape(rows, -1)
-    found, at = narrow.top_k(candidates, k)
+    found, at = bucket_topk.top_k(candidates, k)
     slot, number = at % keep, at // keep
     words = of_best(places).reshape(rows, -1)
     word = jnp.take_along_axis(words, number * places.shape[0] + slot // 4, 1)

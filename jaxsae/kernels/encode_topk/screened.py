@@ -6,7 +6,7 @@ With x~, W~ rounded to bfloat16 and dx = x~ - x, dW = W~ - W, the error of a scr
 
 and x~ . W~_n + b_n + e is an upper bound on the float32 pre-activation. Bias and error are products, too: with a few
 columns more, [b_n, |W~_n|, |dW_n|] beside W~_n and [1, |dx|, |x|] beside x~, the matmul gives the bound itself. A row's
-K > k largest bounds are found by `keyed.py`, and of those K the pre-activations are computed in float32.
+K > k largest bounds are found by `largest_bounds.py`, and of those K the pre-activations are computed in float32.
 
 A latent that is not among the K has a bound, hence a pre-activation, no larger than the K-th bound: where the k-th
 float32 value is above that, the row is exact (`certificate.py`); the others are repaired by `cpu.py`.
@@ -22,9 +22,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.kernels import pairs
-from jaxsae.kernels.encode_topk import cpu, keyed
-from jaxsae.kernels.encode_topk.certificate import settle
-from jaxsae.kernels.encode_topk.stream import LANES, TopK, encode_by_tiles
+from jaxsae.kernels.encode_topk import cpu
+from jaxsae.kernels.encode_topk.parts import largest_bounds
+from jaxsae.kernels.encode_topk.parts.certificate import settle
+from jaxsae.kernels.encode_topk.parts.stream import LANES, TopK, encode_by_tiles
 
 REPAIRED_ROWS = 16  # at a time: flags are rare, and a pass over W for so few is bound by memory
 COLUMNS = 8  # beside the d of x~ and W~, three of them 0
@@ -147,9 +148,9 @@ def _in_three(exact: jax.Array) -> list[jax.Array]:
 
 
 def bounds_of_tile(x: jax.Array, w: jax.Array, k: int, bucket: int) -> TopK:
-    """The k largest bounds [R, k] as `keyed.top_k` gives them: of x [R, d + COLUMNS], w [T, d + COLUMNS]."""
+    """The k largest bounds [R, k] as `largest_bounds.top_k` gives them: of x [R, d + COLUMNS], w [T, d + COLUMNS]."""
     w, x = (jax.lax.bitcast_convert_type(bits, jnp.bfloat16) for bits in (w, x))
-    return keyed.top_k(jax.lax.dot_general(w, x, LANES, preferred_element_type=jnp.float32), k, bucket)
+    return largest_bounds.top_k(jax.lax.dot_general(w, x, LANES, preferred_element_type=jnp.float32), k, bucket)
 
 
 def screen(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, kept: int) -> tuple[TopK, jax.Array, jax.Array]:
@@ -167,7 +168,7 @@ def screen(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, kept: int) 
     largest = jnp.where(jnp.isneginf(b_enc), 0, jnp.abs(b_enc))
     small = jnp.isfinite(right.length).all() & (largest < LARGEST).all()
     reliable = (left.length * right.length.max() < LARGEST) & small
-    dropped = jnp.where(reliable, keyed.bound_on_dropped(bounds[:, -1]), jnp.inf)
+    dropped = jnp.where(reliable, largest_bounds.bound_on_dropped(bounds[:, -1]), jnp.inf)
     return _in_order(values, at, k), dropped, reliable.all()
 
 

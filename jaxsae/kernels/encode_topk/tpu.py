@@ -12,9 +12,9 @@ from jax.experimental.pallas import tpu as pltpu
 
 from jaxsae.errors import InputError
 from jaxsae.kernels.encode_topk import xla
-from jaxsae.kernels.encode_topk.certificate import overfull, settle
-from jaxsae.kernels.encode_topk.stream import TopK, merge
-from jaxsae.kernels.encode_topk.tpu_bins import SUBLANES, VECTOR, Blocks, best_of_bins
+from jaxsae.kernels.encode_topk.parts.certificate import overfull, settle
+from jaxsae.kernels.encode_topk.parts.stream import TopK, merge
+from jaxsae.kernels.encode_topk.parts.tpu_bins import SUBLANES, VECTOR, Blocks, best_of_bins
 from jaxsae.platform import target
 
 ROWS = (1024, 512, 256, 128, 64)  # W_enc is read once for so many rows: more rows, less traffic

@@ -1,13 +1,13 @@
 """Streaming top-k of pre-activations in plain XLA: any device, workspace of one tile.
 
-A tile is `rows` x `latents` pre-activations, of which each row's best are found through buckets (`narrow.py`).
+A tile is `rows` x `latents` pre-activations, of which each row's best are found through buckets (`bucket_topk.py`).
 """
 
 import jax
 import jax.numpy as jnp
 
-from jaxsae.kernels.encode_topk import narrow
-from jaxsae.kernels.encode_topk.stream import Tiling, TopK, encode_by_tiles, products, show_nan
+from jaxsae.kernels.encode_topk.parts import bucket_topk
+from jaxsae.kernels.encode_topk.parts.stream import Tiling, TopK, encode_by_tiles, products, show_nan
 
 ROWS = 4096
 TILE_NUMBERS = 2**26  # float32 numbers of a tile: one that fills the matmul unit
@@ -27,7 +27,7 @@ def _top_k_of_tile(x: jax.Array, latents: tuple[jax.Array, jax.Array], k: int, b
     product = products(x, w)
     if len(w) % bucket or len(w) // bucket <= 2 * k:
         return jax.lax.top_k(product + bias, k)
-    return narrow.by_buckets(product, k, bucket, bias)
+    return bucket_topk.by_buckets(product, k, bucket, bias)
 
 
 def encode_topk(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, tiling: Tiling | None = None) -> TopK:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from jaxsae.kernels.encode_topk.stream import LANES
+from jaxsae.kernels.encode_topk.parts.stream import LANES
 
 NEVER = float("-inf")
 VECTOR = 128  # lanes of a vector register

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 
 from jaxsae.kernels.counting import places
-from jaxsae.kernels.encode_topk.stream import TopK
+from jaxsae.kernels.encode_topk.parts.stream import TopK
 
 
 def repair(best: TopK, flagged: jax.Array, x: jax.Array, exact: Callable[[jax.Array], TopK], rows: int) -> TopK:

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from jaxsae.kernels.counting import places
 from jaxsae.kernels.encode_topk import xla
-from jaxsae.kernels.encode_topk.repair import repair
-from jaxsae.kernels.encode_topk.stream import Tiling, TopK, has_nan
+from jaxsae.kernels.encode_topk.parts.repair import repair
+from jaxsae.kernels.encode_topk.parts.stream import Tiling, TopK, has_nan
 
 REPAIR = Tiling(rows=128, latents=16384, bucket=128)  # XLA copies a tile's rows of W_enc: keep them few
 

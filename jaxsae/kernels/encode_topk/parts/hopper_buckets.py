@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxsae.kernels.encode_topk.certificate import overfull
+from jaxsae.kernels.encode_topk.parts.certificate import overfull
 
 ROWS = 128  # of a tile: what one wgmma accumulator takes
 LATENTS = 128  # of a warpgroup's part of a tile

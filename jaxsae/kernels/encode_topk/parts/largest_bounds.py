@@ -1,6 +1,6 @@
 """The K largest bounds of a tile, fast, where any K that are largest up to a few last bits will do.
 
-The largest lie in the buckets with the largest maxima (`narrow.py`), and those are found among the maxima of larger
+The largest lie in the buckets with the largest maxima (`bucket_topk.py`), and those are found among the maxima of larger
 buckets. XLA's top-k on CPU keeps a heap and pays for every number that enters it: the first numbers are best the
 ones that stay. So of the members of the K buckets that were found, each bucket's largest come first, and then the
 others. To tell which is a bucket's largest, equals included, the last bits of a member carry its place in the bucket.
@@ -9,8 +9,8 @@ others. To tell which is a bucket's largest, equals included, the last bits of a
 import jax
 import jax.numpy as jnp
 
-from jaxsae.kernels.encode_topk import cpu
-from jaxsae.kernels.encode_topk.stream import TopK
+from jaxsae.kernels.encode_topk.parts.bucket_topk import across, members_of
+from jaxsae.kernels.encode_topk.parts.stream import TopK
 
 LOWEST = -3e38  # stands for -inf, whose last bits must not be touched
 SMALLEST = 1e-30  # numbers nearer to 0 become it: last bits of less would be lost where denormal numbers count as 0
@@ -47,7 +47,7 @@ def bound_on_dropped(last: jax.Array) -> jax.Array:
 def _top_k_of_members(table: jax.Array, buckets: jax.Array, size: int, k: int) -> TopK:
     """Of column r of table [T, R]: the k largest among the members of buckets[r], [R, k], which are of `size` entries."""
     rows, count = buckets.shape
-    values = _with_places(cpu.across(table, cpu.members_of(buckets, size)).reshape(rows, count, size))
+    values = _with_places(across(table, members_of(buckets, size)).reshape(rows, count, size))
     largest = values.max(-1)
     others = jnp.where(values == largest[:, :, None], -jnp.inf, values)
     best, at = jax.lax.top_k(jnp.concatenate([largest, others.reshape(rows, -1)], 1), k)

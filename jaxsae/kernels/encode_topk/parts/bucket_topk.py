@@ -9,7 +9,7 @@ or equal and in a bucket to the left of b, hence with a lower index: k entries c
 import jax
 import jax.numpy as jnp
 
-from jaxsae.kernels.encode_topk.stream import TopK
+from jaxsae.kernels.encode_topk.parts.stream import TopK
 
 
 def top_k(values: jax.Array, k: int) -> TopK:
@@ -38,3 +38,14 @@ def by_buckets(values: jax.Array, k: int, bucket: int, bias: jax.Array | None = 
     candidates = candidates if biases is None else candidates + biases[best]
     found, at = jax.lax.top_k(candidates.reshape(rows, k * bucket), k)
     return found, jnp.take_along_axis(best, at // bucket, 1) * bucket + at % bucket
+
+
+def across(table_TxR: jax.Array, at_RxC: jax.Array) -> jax.Array:
+    """[R, C]: entries at[r, c] of column r."""
+    return table_TxR[at_RxC, jnp.arange(at_RxC.shape[0])[:, None]]
+
+
+def members_of(buckets_RxC: jax.Array, size: int) -> jax.Array:
+    """[R, C * size]: what lies in buckets, in order."""
+    members = buckets_RxC[:, :, None] * size + jnp.arange(size)
+    return members.reshape(members.shape[0], -1)
