@@ -16,10 +16,10 @@ from jaxsae.report.config import ReportConfig
 from jaxsae.report.figures import Card, count, decimal, percent
 from jaxsae.report.page import output_file, page_template, style, write_page
 from jaxsae.report.sweep_read import SweepFiles, read_sweep
-from jaxsae.sweep.chosen import best_settings, read_members
 from jaxsae.sweep.directory import STATUSES
 from jaxsae.sweep.fits import fit_all
 from jaxsae.sweep.laws import COMPUTE
+from jaxsae.sweep.members import best_settings, read_members
 
 REFRESH = 60  # seconds after which a browser reads the page of an unfinished sweep again
 CURVE_POINTS = 150  # of a member's curve in a plot

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from jaxsae.sweep.bootstrap import Bootstrap
-from jaxsae.sweep.chosen import Member
+from jaxsae.sweep.members import Member
 
 SEARCH = 64.0  # widths are searched from 1/64 of the smallest to 64 times the largest
 _GRID = 600

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxsae.sweep.chosen import Member
+from jaxsae.sweep.members import Member
 
 UNDERTRAINED = 0.05  # share of the FVU that twice the tokens would take off
 CONVERGED = 0.05  # a curve has converged where it stays within this share of its end

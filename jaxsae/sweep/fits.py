@@ -15,8 +15,6 @@ import numpy as np
 from jaxsae.numbers import plain
 from jaxsae.sweep import answers, laws
 from jaxsae.sweep.bootstrap import LEVEL, RESAMPLES, Bootstrap, bootstrap
-from jaxsae.sweep.chosen import Member, best_settings, by_architecture, by_k, read_members
-from jaxsae.sweep.described import described
 from jaxsae.sweep.envelope import (
     CONVERGED,
     UNDERTRAINED,
@@ -27,6 +25,8 @@ from jaxsae.sweep.envelope import (
     tokens_to_converge,
 )
 from jaxsae.sweep.fit import fit, why_not
+from jaxsae.sweep.fits_json import described
+from jaxsae.sweep.members import Member, best_settings, by_architecture, by_k, read_members
 
 TARGETS = (0.01, 0.03, 0.1, 0.3)  # nats a token, those among them that members reach or nearly do
 _FEW_CLUSTERS = 3

@@ -17,7 +17,7 @@ from jaxsae.store import Store, iterate
 from jaxsae.sweep.grid import Member
 from jaxsae.sweep.stack import CompiledSteps, Stack
 from jaxsae.training.checkpoint import Checkpoints
-from jaxsae.training.live import LiveRun
+from jaxsae.training.live_run import LiveRun
 from jaxsae.training.run import CHECKPOINTS, open_run
 from jaxsae.training.setup import Setup
 

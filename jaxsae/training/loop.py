@@ -14,7 +14,7 @@ from jaxsae.progress import Progress, say
 from jaxsae.store import iterate
 from jaxsae.training.checkpoint import Checkpoints, read_metadata
 from jaxsae.training.config import TrainConfig
-from jaxsae.training.live import LiveRun
+from jaxsae.training.live_run import LiveRun
 from jaxsae.training.optimizer import BYTES_PER_PARAMETER
 from jaxsae.training.run import CHECKPOINTS, load, open_run
 from jaxsae.training.setup import Setup

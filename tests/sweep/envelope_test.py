@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from published_law import TIME, member
 
-from jaxsae.sweep.chosen import read_members
 from jaxsae.sweep.envelope import after_warm_up, envelope, gain_of_doubling, is_undertrained, smooth, tokens_to_converge
+from jaxsae.sweep.members import read_members
 
 
 def read(*given):

@@ -16,7 +16,7 @@ from jaxsae import cli
 from jaxsae.config import to_flag_lines
 from jaxsae.parallel import batch_sharding, make_mesh
 from jaxsae.store import Batches, local_batch, open_store
-from jaxsae.training import live, train
+from jaxsae.training import live_run, train
 from jaxsae.training.checkpoint import Checkpoints
 from jaxsae.training.setup import Setup
 
@@ -56,7 +56,7 @@ def test_a_killed_run_ends_bit_identical_to_one_left_alone(configure, newest_sta
 
 def interrupt(config, at, monkeypatch):
     """Trains until the line of step `at` is written."""
-    write = live.MetricsLog.write
+    write = live_run.MetricsLog.write
 
     def stop(log, figures):
         write(log, figures)
@@ -64,7 +64,7 @@ def interrupt(config, at, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(live.MetricsLog, "write", stop)
+        patch.setattr(live_run.MetricsLog, "write", stop)
         train(config)
 
 

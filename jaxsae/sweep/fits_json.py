@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxsae.sweep.bootstrap import Bootstrap
-from jaxsae.sweep.chosen import Member
+from jaxsae.sweep.members import Member
 
 
 def described(found: Bootstrap, members: Sequence[Member]) -> dict[str, Any]:
