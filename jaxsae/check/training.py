@@ -16,7 +16,7 @@ import numpy as np
 from jaxsae import interpreter
 from jaxsae.check.findings import FAILED, PASSED, SKIPPED, WRONG, Outcome
 from jaxsae.check.item import Check, shapes_of
-from jaxsae.faults.trial import bits
+from jaxsae.faults.undisturbed import bits
 from jaxsae.store import Plan, StoreWriter
 from jaxsae.store.schema import numpy_dtype
 from jaxsae.training.checkpoint import read_metadata

@@ -5,25 +5,19 @@ import re
 import shutil
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jaxsae.faults import damage
 from jaxsae.faults.children import Children
-from jaxsae.training.checkpoint import read_metadata
-
-if TYPE_CHECKING:
-    from jaxsae.faults.campaign import Campaign
-
-STEPS, EVERY = 40, 8  # of a run, and between its checkpoints
+from jaxsae.faults.undisturbed import EVERY, STEPS, Undisturbed, bits, files
 
 
 class Trial:
     """One seed's directory and random numbers."""
 
-    def __init__(self, campaign: "Campaign", place: Path, fault: str, count: int, rng: random.Random):
-        self.campaign, self.place, self.fault, self.count, self.rng = campaign, place, fault, count, rng
-        self.store = campaign.store
-        self.output = campaign.workdir / "output" / place.name
+    def __init__(self, undisturbed: Undisturbed, place: Path, fault: str, count: int, rng: random.Random):
+        self.undisturbed, self.place, self.fault, self.count, self.rng = undisturbed, place, fault, count, rng
+        self.store = undisturbed.store
+        self.output = undisturbed.workdir / "output" / place.name
 
     def run(self) -> tuple[str, int | None, str]:
         """(outcome, steps lost, detail)."""
@@ -31,9 +25,9 @@ class Trial:
             return self._harvest()
         if "store" in self.fault:
             self.store = self.place / "store"
-            shutil.copytree(self.campaign.store, self.store)
+            shutil.copytree(self.undisturbed.store, self.store)
         run = self.place / "run"
-        command = self.campaign.command("train", run, self.store)
+        command = self.undisturbed.command("train", run, self.store)
         ended = self._first(command, run)
         if ended:
             return ended
@@ -50,7 +44,7 @@ class Trial:
             return "HUNG", None, detail
         if status:
             return "CRASHED", None, said[-300:]
-        if bits(run) != self.campaign.expected_run:
+        if bits(run) != self.undisturbed.expected_run:
             return "CORRUPT", None, detail
         resumed = re.search(r"resuming .* at step (\d+)", said)
         lost = reached - (int(resumed.group(1)) if resumed else 0)
@@ -66,10 +60,10 @@ class Trial:
             if self.fault != "fill disk":
                 first = EVERY + 5 if words[0] in ("flip", "cut") else 1  # so that there is a checkpoint to damage
                 happened = damage.moment(kind, run, self.store, self.rng, STEPS, first)
-                children.until(happened, self.campaign.hang_seconds)
+                children.until(happened, self.undisturbed.hang_seconds)
                 which = "one" if "one" in words else "all"
                 damage.strike(children, which, signal.SIGTERM if words[0] == "stop" else signal.SIGKILL, self.rng)
-            found = children.wait(self.campaign.hang_seconds)
+            found = children.wait(self.undisturbed.hang_seconds)
             if None in found:
                 return "HUNG", None, f"after the fault: {found}"
             if self.fault == "fill disk":
@@ -97,41 +91,29 @@ class Trial:
             r"--store=(\S+): (\S+zarr.json) is damaged.*delete that file", said
         ):
             (Path(found.group(1)) / found.group(2)).unlink()
-            with Children(self.output, self.campaign.command("harvest", self.store)) as children:
-                return children.wait(self.campaign.hang_seconds) == [0]
+            with Children(self.output, self.undisturbed.command("harvest", self.store)) as children:
+                return children.wait(self.undisturbed.hang_seconds) == [0]
         return False
 
     def _again(self, command: list[str]) -> tuple[int | None, str]:
         """The same command by another number of processes: the first's status, None where it hung, and its words."""
         with Children(self.output, command, self.count, 4 // self.count if command[0] == "train" else 1) as children:
-            found = children.wait(self.campaign.hang_seconds)
+            found = children.wait(self.undisturbed.hang_seconds)
             status = None if None in found else found[0]
             said = children.output()
             return (1 if status == 2 and "Traceback" in said else status), said
 
     def _harvest(self) -> tuple[str, None, str]:
         store = self.place / "store"
-        command = self.campaign.command("harvest", store)
+        command = self.undisturbed.command("harvest", store)
         with Children(self.output, command, 2, 1, peer_timeout=5) as children:
-            children.until(damage.moment("harvest", self.place, store, self.rng, STEPS), self.campaign.hang_seconds)
+            children.until(damage.moment("harvest", self.place, store, self.rng, STEPS), self.undisturbed.hang_seconds)
             damage.strike(children, self.fault.split()[1], signal.SIGKILL, self.rng)
-            if None in children.wait(self.campaign.hang_seconds):
+            if None in children.wait(self.undisturbed.hang_seconds):
                 return "HUNG", None, "after the fault"
         there = len(list((store / "stats").glob("*.json")))
         status, said = self._again(command)
         if status is None or status:
             return "HUNG" if status is None else "CRASHED", None, said[-300:]
-        same = files(store) == self.campaign.expected_store
+        same = files(store) == self.undisturbed.expected_store
         return "resumed" if same else "CORRUPT", None, f"{there} of 8 shards were there"
-
-
-def bits(run: Path) -> tuple[int, dict[str, int]]:
-    """The newest step of a run, and the sums of the bits of all its arrays; both were checked when they were read."""
-    step, metadata = read_metadata(run / "checkpoints")
-    return step, metadata["sums"]
-
-
-def files(store: Path) -> dict[str, bytes]:
-    """Every file of a store; what a killed writer leaves beside them (a lock) does not count."""
-    found = {str(f.relative_to(store)): f.read_bytes() for f in sorted(store.rglob("*")) if f.is_file()}
-    return {name: content for name, content in found.items() if "__lock" not in name}

@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any, Literal
 
 import ml_dtypes
@@ -159,7 +160,8 @@ class TorchLM:
         """Where sites are, each once it has passed its trial."""
         new = {name: sites.find(self.model, name, flag) for name in names if name not in self._found}
         if new:
-            self._widths |= trial.check(self, new, flag)
+            watch = partial(self.watch, trial.tokens(self.vocabulary))
+            self._widths |= trial.check(self.model, self.name, watch, new, flag)
             self._found |= new
         return {name: self._found[name] for name in names}
 

@@ -5,9 +5,8 @@ multiplier may follow it. So the names are believed after a pass over a few toke
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,18 +14,17 @@ from jaxsae.errors import InputError
 from jaxsae.lm import sites
 from jaxsae.lm.sites import Place
 
-if TYPE_CHECKING:
-    from jaxsae.lm.torch_lm import TorchLM
-
 SHAPE = 2, 3  # sequences, tokens
 ROUNDINGS = 4  # of the largest term of a sum, entry by entry
 ADDED = ("attn_out", "mlp_out")
 
 
-def check(lm: "TorchLM", places: Mapping[str, Place], flag: str) -> dict[str, int]:
+def check(model: Any, name: str, watch: Callable[..., Any], places: Mapping[str, Place], flag: str) -> dict[str, int]:
     """d_model of each site.
 
     Args:
+      model: the torch module. name: it, in messages.
+      watch: `TorchLM.watch` of `tokens`.
       places: where the sites are, by their names.
       flag: that named them, for messages.
 
@@ -34,14 +32,13 @@ def check(lm: "TorchLM", places: Mapping[str, Place], flag: str) -> dict[str, in
       InputError: a site that no forward pass reaches or that one reaches several times, whose values are not
         [B, T, d_model], or that is named after what a block adds and is not that.
     """
-    blocks = {layer: _Block.of(lm.model, layer) for layer in map(_layer, places) if layer is not None}
+    blocks = {layer: _Block.of(model, layer) for layer in map(_layer, places) if layer is not None}
     taps = dict(places)
     for block in blocks.values():
         taps |= block.taps
-    watch = functools.partial(lm.watch, _tokens(lm.vocabulary))
     seen = watch(taps)
     for site, place in places.items():
-        _check_runs(lm, site, place, seen[site], flag)
+        _check_runs(name, site, place, seen[site], flag)
     for site in places:
         if (layer := _layer(site)) is not None and (reason := blocks[layer].why_not(site, seen, watch)):
             raise InputError(
@@ -51,7 +48,7 @@ def check(lm: "TorchLM", places: Mapping[str, Place], flag: str) -> dict[str, in
     return {site: seen[site][0].shape[-1] for site in places}
 
 
-def _tokens(vocabulary: int) -> np.ndarray:
+def tokens(vocabulary: int) -> np.ndarray:
     """int32 [2, 3], as different as they can be."""
     return np.linspace(vocabulary * 0.2, vocabulary * 0.9, SHAPE[0] * SHAPE[1]).astype(np.int32).reshape(SHAPE)
 
@@ -62,9 +59,9 @@ def _layer(site: str) -> int | None:
     return int(layer) if name in (*ADDED, "mlp_in") and layer.isdigit() else None
 
 
-def _check_runs(lm: "TorchLM", site: str, place: Place, runs: Sequence[Any], flag: str) -> None:
+def _check_runs(model: str, site: str, place: Place, runs: Sequence[Any], flag: str) -> None:
     if not runs:
-        raise InputError(f"--{flag}={site}: the forward pass of {lm.name} does not reach that module.")
+        raise InputError(f"--{flag}={site}: the forward pass of {model} does not reach that module.")
     if len(runs) > 1:
         raise InputError(
             f"--{flag}={site}: {place.path} is run {len(runs)} times in one forward pass, so its activations are not one "

@@ -20,8 +20,8 @@ def test_a_harvest_killed_and_a_checkpoint_damaged(tmp_path, capsys):
 
 
 def test_a_trial_that_ends_in_other_bits_is_a_failure(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(campaign.Campaign, "__init__", lambda self, workdir, seconds: None)
-    monkeypatch.setattr(campaign.Campaign, "trial", lambda self, seed: Outcome(seed, "flip store", "1", "CORRUPT"))
+    monkeypatch.setattr(campaign, "Undisturbed", lambda workdir, seconds: None)
+    monkeypatch.setattr(campaign, "run_trial", lambda undisturbed, seed: Outcome(seed, "flip store", "1", "CORRUPT"))
     with pytest.raises(InputError, match=r"1 of 1 trials failed \(seeds 7\)"):
         faults(FaultsConfig(workdir=str(tmp_path / "work"), seeds=1, first_seed=7))
 
