@@ -10,7 +10,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "jaxsae/__init__.py").read_text()).group(1)
+VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "jaxsae/version.py").read_text()).group(1)
 
 # The CPU builds of torch are large enough; a plain `torch` would bring gigabytes of CUDA besides.
 TORCH = "torch==2.13.0"

@@ -10,7 +10,7 @@ jaxsae.train(config)                    # what `jaxsae train` calls
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from jaxsae.version import __version__
 
 _HOMES = {
     "Dictionary": "jaxsae.dictionary",

@@ -13,6 +13,7 @@ from jaxsae.exchange import describe_export
 from jaxsae.progress import Progress
 from jaxsae.store import open_store
 from jaxsae.store.schema import COLUMNS
+from jaxsae.store.summary import summary
 from jaxsae.sweep import table
 from jaxsae.sweep.claims import Claims
 from jaxsae.sweep.directory import STATUSES, SWEEP, is_sweep, read_results
@@ -77,7 +78,7 @@ def _describe(path: str) -> str:
     if local.is_dir() and (found := describe_export(local)):
         return found
     try:
-        return open_store(path).summary()
+        return summary(open_store(path))
     except InputError as error:
         if not local.exists() and "://" not in path:
             raise InputError(f"{path}: nothing there. Name a store, a run, a sweep or an export.") from None

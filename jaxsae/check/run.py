@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import jaxsae
 from jaxsae.check import show
 from jaxsae.check.config import CheckConfig
 from jaxsae.check.findings import Findings
@@ -15,6 +14,7 @@ from jaxsae.config import to_dict
 from jaxsae.errors import CheckFailed, InputError
 from jaxsae.files import check_writable
 from jaxsae.kernels.avoid import check_names
+from jaxsae.version import __version__
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -31,7 +31,7 @@ def check(config: CheckConfig) -> dict[str, Any]:
         check_writable("json", config.json)
     check_names()
     config = config.seeded()
-    findings = Findings(config.json, {"jaxsae": jaxsae.__version__, "flags": to_dict(config)})
+    findings = Findings(config.json, {"jaxsae": __version__, "flags": to_dict(config)})
     session, ended = Session(config, findings), False
     try:
         with _signals_end_it():

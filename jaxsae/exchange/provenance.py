@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import jaxsae
+from jaxsae.version import __version__
 
 # Metadata that travels with an export; with the fingerprint, evaluation knows which rows of its store were held out.
 KEPT = ("model", "site", "context", "tokenizer", "tokens", "first_position", "last_position")
@@ -70,7 +70,7 @@ def context_size(metadata: Mapping[str, Any]) -> int | None:
 def own_record(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """What an export keeps under the key `jaxsae`, so that an import finds the metadata as it was."""
     kept = {name: metadata[name] for name in KEPT if isinstance(metadata.get(name), str | int)}
-    return {"version": jaxsae.__version__, **kept}
+    return {"version": __version__, **kept}
 
 
 def imported(settings: Mapping[str, Any], file_format: str, **found: Any) -> dict[str, Any]:

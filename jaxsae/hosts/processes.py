@@ -18,6 +18,7 @@ from jaxsae.errors import InputError
 from jaxsae.hosts.cluster import Place
 from jaxsae.hosts.joining import JoinConfig, connect
 from jaxsae.hosts.watchdog import RESUME, Watchdog
+from jaxsae.version import __version__
 
 __all__ = [
     "RESUME",
@@ -107,10 +108,8 @@ def _check_alike(place: Place) -> None:
     """Refuses processes of different versions or device counts, which would wait for each other for ever."""
     import jax
 
-    import jaxsae
-
     agree(
-        {"jaxsae": jaxsae.__version__, "jax": jax.__version__, "num_processes": place.count},
+        {"jaxsae": __version__, "jax": jax.__version__, "num_processes": place.count},
         "Install the same versions on every host, and give each process the same flags.",
     )
     clocks = [float(c) for c in gather("clock", str(time.time()))]

@@ -5,13 +5,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-import jaxsae
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError
 from jaxsae.report import boards, figures, latents, plots, sweep
 from jaxsae.report.config import ReportConfig
 from jaxsae.report.page import output_file, page_template, style, write_page
 from jaxsae.report.read import RunFiles, read_run
+from jaxsae.version import __version__
 
 # metric -> title, whether a logarithmic axis suits it
 CURVES = {
@@ -45,7 +45,7 @@ def report(config: ReportConfig) -> Path:
     page = page_template("page.html").render(
         name=run.path.resolve().name,
         run=run,
-        version=jaxsae.__version__,
+        version=__version__,
         chips=_chips(run, dictionary),
         cards=figures.cards(run, othello),
         groups=figures.key_figures(run, othello),

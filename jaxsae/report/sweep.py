@@ -6,7 +6,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-import jaxsae
 from jaxsae.errors import InputError
 from jaxsae.evaluate.scaling_curve import Curve, read_curve
 from jaxsae.numbers import is_positive
@@ -20,6 +19,7 @@ from jaxsae.sweep.directory import STATUSES
 from jaxsae.sweep.fits import fit_all
 from jaxsae.sweep.laws import COMPUTE
 from jaxsae.sweep.members import best_settings, read_members
+from jaxsae.version import __version__
 
 REFRESH = 60  # seconds after which a browser reads the page of an unfinished sweep again
 CURVE_POINTS = 150  # of a member's curve in a plot
@@ -43,7 +43,7 @@ def report(config: ReportConfig) -> Path:
     page = page_template("sweep.html").render(
         name=sweep.path.resolve().name,
         sweep=sweep,
-        version=jaxsae.__version__,
+        version=__version__,
         refresh=REFRESH if sweep.counts["running"] + sweep.counts["waiting"] else 0,
         chips=_chips(sweep),
         cards=_cards(sweep, fits),

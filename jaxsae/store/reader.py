@@ -15,7 +15,6 @@ from jaxsae.store.ranges import joined
 from jaxsae.store.rows import AGAIN, Rows, first_words
 from jaxsae.store.schema import COLUMNS
 from jaxsae.store.statistics import Statistics
-from jaxsae.store.summary import summary
 from jaxsae.store.writer import list_keys, merged_statistics, open_array
 
 
@@ -133,10 +132,6 @@ class Store:
     def stream(self, path: str, ranges: Sequence[tuple[int, int]]) -> Iterator[np.ndarray]:
         """The rows of each range of one array, one after the other; see `Rows.stream`."""
         return self._rows.stream(path, ranges)
-
-    def summary(self) -> str:
-        """What is in the store, in a screen."""
-        return summary(self)
 
     def _site(self, site: str) -> ts.TensorStore:
         if site not in self.sites:

@@ -1,17 +1,14 @@
 """What is in a store, in a screen."""
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxsae.store.reader import Store
 from jaxsae.store.statistics import Statistics
 
-if TYPE_CHECKING:
-    from jaxsae.store.reader import Store
 
-
-def summary(store: "Store") -> str:
+def summary(store: Store) -> str:
     """Rows, origin, shards, sites with their statistics, and settings."""
     attributes = store.metadata(store.sites[0])
     state = "complete" if store.complete else f"cut short, {store.rows:,} rows are there"

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jaxsae
 from jaxsae.config import to_flag_lines
 from jaxsae.errors import InputError
 from jaxsae.files import write_text
@@ -19,6 +18,7 @@ from jaxsae.sweep.claims import CLAIMS
 from jaxsae.sweep.config import SweepConfig
 from jaxsae.sweep.grid import MEMBERS, Member
 from jaxsae.training.config import FREE_ON_RESUME
+from jaxsae.version import __version__
 
 FLAGS, GRID, SWEEP, OUTCOME = "sweep.flags", "grid.json", "sweep.json", "member.json"
 STATUSES = ("finished", "running", "waiting", "failed")
@@ -175,5 +175,5 @@ def read_outcome(path: Path, name: str) -> dict[str, Any] | None:
 def write_outcome(path: Path, name: str, status: str, error: str | None = None, **about: Any) -> None:
     """Says how a member ended; whole or not at all."""
     (path / MEMBERS / name).mkdir(parents=True, exist_ok=True)
-    outcome = {"status": status, "error": error, "jaxsae": jaxsae.__version__, **about}
+    outcome = {"status": status, "error": error, "jaxsae": __version__, **about}
     write_text(path / MEMBERS / name / OUTCOME, json.dumps(outcome, indent=1) + "\n")

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-import jaxsae
 from jaxsae.files import write_text
 from jaxsae.numbers import plain
 from jaxsae.sweep.claims import Claims
@@ -18,6 +17,7 @@ from jaxsae.sweep.fits import fit_all
 from jaxsae.sweep.grid import held_out
 from jaxsae.training.metrics import read_metrics
 from jaxsae.training.run import METRICS
+from jaxsae.version import __version__
 
 POINTS = 64  # of a curve, at most
 _LAST = 0.05  # share of the steps whose mean is the loss of a member, and its FVU where it was not evaluated
@@ -54,7 +54,7 @@ class Results:
                 "store": self._grid["store"],
                 "rows": self._grid["rows"],
                 "evaluation": self._grid["evaluation"],
-                "jaxsae": jaxsae.__version__,
+                "jaxsae": __version__,
             }
             content = plain(content)  # a fit may hold NumPy's numbers, and NaN where there is no answer
             write_text(self._path / SWEEP, json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -8,7 +8,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-import jaxsae
 from jaxsae.errors import InputError
 from jaxsae.files import write_json
 from jaxsae.hosts import processes
@@ -22,6 +21,7 @@ from jaxsae.training.run import AVERAGE_THRESHOLD, CHECKPOINTS, START_FVU
 from jaxsae.training.setup import Setup
 from jaxsae.training.state import TrainState
 from jaxsae.training.step import StepMetrics
+from jaxsae.version import __version__
 
 
 class LiveRun:
@@ -227,7 +227,7 @@ def _write_summary(workdir: Path, setup: Setup, seconds: float, steps: int) -> N
     if not is_first_process():
         return
     summary = {
-        "jaxsae": jaxsae.__version__,
+        "jaxsae": __version__,
         "jax": jax.__version__,
         "devices": [str(d.device_kind) for d in setup.mesh.devices.flat],
         "mesh": list(setup.mesh.devices.shape),

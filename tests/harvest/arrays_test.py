@@ -10,6 +10,7 @@ from jaxsae.harvest import HarvestConfig, harvest
 from jaxsae.harvest.array_files import open_array
 from jaxsae.harvest.arrays import parse_input
 from jaxsae.store import open_store
+from jaxsae.store.summary import summary
 
 X = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
 
@@ -102,7 +103,7 @@ def test_one_huge_value_leaves_a_store_that_opens(tmp_path):
     flags = {"store": str(tmp_path / "s"), "source": "arrays", "input": (str(tmp_path / "a.npy"),)}
     store = harvest(HarvestConfig(**flags))
     statistics = store.statistics("activations")
-    assert "inf" not in store.summary()
+    assert "inf" not in summary(store)
     exact = rows.astype(np.float64).var(0)
     assert statistics.variance[1] == pytest.approx(exact[1], rel=1e-6) and exact[1] == pytest.approx(4.9e46, rel=0.01)
     np.testing.assert_allclose(open_store(str(tmp_path / "s")).statistics("activations").variance, exact, rtol=1e-6)

@@ -8,6 +8,7 @@ import pytest
 
 from jaxsae.errors import InputError
 from jaxsae.store import open_store
+from jaxsae.store.summary import summary
 
 
 def test_reads_rows_columns_and_metadata(write):
@@ -18,7 +19,7 @@ def test_reads_rows_columns_and_metadata(write):
     np.testing.assert_array_equal(store.column("position", 990, 1000), np.arange(990, 1000))
     assert store.metadata("embed")["site"] == "embed" and store.metadata("embed")["tokenizer"] == "othello"
     for word in ("1,000", "resid_post.1", "complete", "seed=0"):
-        assert word in store.summary()
+        assert word in summary(store)
 
 
 def test_cut_short_is_readable_and_says_so_once(write, capsys):
@@ -28,14 +29,14 @@ def test_cut_short_is_readable_and_says_so_once(write, capsys):
     assert store.missing == [(256, 512), (640, 896)] and not store.complete
     x = np.concatenate([store.read("embed", *r) for r in store.available]).astype(np.float64)
     np.testing.assert_allclose(store.statistics("embed").mean, x.mean(0), rtol=1e-6)
-    assert store.statistics("embed").rows == 488 and "cut short" in store.summary()
+    assert store.statistics("embed").rows == 488 and "cut short" in summary(store)
     with pytest.raises(InputError, match=r"rows 256:300 .* not written .*harvest"):
         store.read("embed", 200, 300)
 
 
 def test_a_store_without_rows_opens(write):
     store = open_store(write(shards=[]))
-    assert store.rows == 0 and store.summary()
+    assert store.rows == 0 and summary(store)
     with pytest.raises(InputError, match="no statistics yet"):
         store.statistics("embed")
 
