@@ -61,7 +61,9 @@ def to_dictionary(
       InputError: a weight is NaN or infinite.
     """
     check_finite(weights, source, "the file is damaged or its training diverged")
-    params = Params.of(**{f.name: jnp.asarray(getattr(weights, f.name), jnp.float32) for f in dataclasses.fields(weights)})
+    params = Params.of(
+        **{f.name: jnp.asarray(getattr(weights, f.name), jnp.float32) for f in dataclasses.fields(weights)}
+    )
     return Dictionary(params, config, metadata, threshold=threshold)
 
 

@@ -111,7 +111,9 @@ def test_a_dictionary_that_holds_the_board_finds_it():
     games = play.held_out_games(40, 0, play.BOARD)
     labels = boards(games)
     identity = np.eye(192, dtype=np.float32)
-    params = Params.of(*map(jnp.asarray, (identity, np.full(192, -0.4, np.float32), identity, np.zeros(192, np.float32))))
+    params = Params.of(
+        *map(jnp.asarray, (identity, np.full(192, -0.4, np.float32), identity, np.zeros(192, np.float32)))
+    )
     x = labels + 0.1 * rng.standard_normal(labels.shape)
     dictionary = Dictionary(params, MethodConfig(width=192, architecture="relu"))
     found = suite.dictionary_figures(dictionary, x.astype(np.float32), labels, len(labels) // 2, 256)
