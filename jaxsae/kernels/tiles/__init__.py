@@ -1,0 +1,29 @@
+"""Latents by matrix products: a chunk of rows and a tile of latents at a time.
+
+The route for many latents of a row, or few latents in all, where lists of (row, latent) pairs cost more: `ranked.py`
+keeps the largest pre-activations of a row among some latents (AuxK's dead ones, a small dictionary's all),
+`elementwise.py` takes each latent by itself (ReLU, JumpReLU, Gated).
+"""
+
+from jaxsae.kernels.tiles.cut import Cut, batch_cut, row_cut
+from jaxsae.kernels.tiles.elementwise import Counts, Given, TileFunction, forward, latent_gradient
+from jaxsae.kernels.tiles.products import decoded, pre_activations
+from jaxsae.kernels.tiles.ranked import Ranked, Tables, all_latents, gathered, ranked_pass
+
+__all__ = [
+    "Counts",
+    "Cut",
+    "Given",
+    "Ranked",
+    "Tables",
+    "TileFunction",
+    "all_latents",
+    "batch_cut",
+    "decoded",
+    "forward",
+    "gathered",
+    "latent_gradient",
+    "pre_activations",
+    "ranked_pass",
+    "row_cut",
+]

@@ -1,0 +1,188 @@
+"""Where a ranking is cut: the value above which the k largest of each row, or of a whole batch, lie.
+
+Pre-activations stand as tiles [J, C, T] of one chunk of rows. The cut is found by counting how many are at or above a
+guess: a step between what is known to be too low and too high, by interpolation of the logarithm of the counts, every
+third time by halving the ordered bits of float32. It ends as soon as k are above, mostly within 20 counts; 31 halvings
+would do for any floats. Whoever ranks again by the same cut gets the same latents, with no list of them.
+
+Only positive values are ranked, since ReLU follows: with fewer than k of them all are kept. Numbers below float32's
+smallest normal one, which devices may count as 0, are not kept.
+"""
+
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from jaxsae.kernels.counting import running_count
+from jaxsae.parallel import AXES, DATA, MODEL
+
+LANES = 64  # entries whose count fits a byte, summed before the rest: twice as fast on CPUs
+TINY = float(jnp.finfo(jnp.float32).tiny)
+NO_LIMIT = jnp.iinfo(jnp.int32).max
+
+
+@flax.struct.dataclass
+class Cut:
+    """What is kept of each row: everything above `value`, and what equals it up to place `last`.
+
+    Attributes:
+      value: float32 [C]. last: int32 [C], a place j T + t on this shard.
+    """
+
+    value: jax.Array
+    last: jax.Array
+
+    def keep(self, pre: jax.Array, first: jax.Array | int) -> jax.Array:
+        """`pre` [C, T] of the tile that begins at place `first`, 0 where it is not kept; NaN stays."""
+        value, place = self.value[:, None], first + jnp.arange(pre.shape[1])
+        surplus = (pre == value) & (place > self.last[:, None])
+        return jnp.where((pre < value) | surplus, 0, pre)
+
+
+def row_cut(pre: jax.Array, used: jax.Array | int, k: int) -> Cut:
+    """Of tiles pre [J, C, T], of which the first `used` hold latents: the k largest of each row over all shards.
+
+    Equals are kept by lowest place, then shard by shard: what is kept does not depend on the mesh.
+    """
+    count = lambda value: _over_model(_count(pre, used, value))
+    value, kept = _search(count, _over_model(_top(pre, used), jax.lax.pmax), k, _any_of(MODEL))
+    limits = lambda: _last_places(pre, used, value, k - _over_model(_above(pre, used, value)))
+    return Cut(value, jax.lax.cond(_any_of(MODEL)(kept > k), limits, lambda: jnp.full(value.shape, NO_LIMIT)))
+
+
+def batch_cut(pre: jax.Array, used: jax.Array | int, total: int, row_limit: int) -> tuple[jax.Array, Cut]:
+    """Of tiles pre [J, B, T] of a whole batch's rows on this device: the `total` largest over all devices.
+
+    A row keeps at most `row_limit`: as if its `row_limit` largest were all it had.
+
+    Returns:
+      pre, -inf where a row's limit excludes it, and the cut. Equals are kept by row, then place.
+    """
+    cut = _batch_cut(pre, used, total)
+    most = _over_model(_count(pre, used, cut.value)).max()
+
+    def limited() -> tuple[jax.Array, Cut]:
+        rows = row_cut(pre, used, row_limit)
+        first = jnp.arange(pre.shape[0]) * pre.shape[2]
+        shorter = jax.vmap(lambda tile, at: jnp.where(rows.keep(tile, at) == 0, -jnp.inf, tile))(pre, first)
+        return shorter, _batch_cut(shorter, used, total)
+
+    return jax.lax.cond(jax.lax.pmax(most, AXES) > row_limit, limited, lambda: (pre, cut))
+
+
+def _batch_cut(pre: jax.Array, used: jax.Array | int, total: int) -> Cut:
+    rows = pre.shape[1]
+    spread = lambda value: jnp.broadcast_to(value, (rows,))
+    # Sums of float32 would not tell 2^24 from its neighbour.
+    count = lambda value: jax.lax.psum(_count(pre, used, spread(value)).astype(jnp.int32).sum(), AXES)
+    top = jax.lax.pmax(_top(pre, used).max(), AXES)
+    value, kept = _search(count, top, total, lambda more: more)
+    value = spread(value)
+
+    def limits() -> jax.Array:
+        above = jax.lax.psum(_above(pre, used, value).sum(), AXES)
+        tied = _over_model(_ties(pre, used, value))
+        before = jnp.cumsum(tied) - tied
+        if jax.lax.psum(1, DATA) > 1:
+            on_data = jax.lax.all_gather(tied.sum(), DATA)
+            before += jnp.where(jnp.arange(len(on_data)) < jax.lax.axis_index(DATA), on_data, 0).sum()
+        return _last_places(pre, used, value, total - above - before)
+
+    return Cut(value, jax.lax.cond(kept > total, limits, lambda: jnp.full(value.shape, NO_LIMIT)))
+
+
+def _search(count: Callable, top: jax.Array, k: int, some: Callable) -> tuple[jax.Array, jax.Array]:
+    """The cut, of the shape of `top`, and how many are at or above it: k, more where several equal it, or fewer than k.
+
+    Args:
+      count: values -> how many entries are at or above each. top: the largest entries.
+      some: whether a condition holds for any of the searches that go on together.
+    """
+    bits = lambda value: jax.lax.bitcast_convert_type(jnp.asarray(value, jnp.float32), jnp.int32)
+    value = lambda number: jax.lax.bitcast_convert_type(number, jnp.float32)
+    low = jnp.full(top.shape, bits(TINY))
+    high = jnp.maximum(bits(jnp.where(jnp.isnan(top), jnp.inf, jnp.maximum(top, 0))) + 1, low + 1)
+    at_low = count(value(low))
+    state = low, high, at_low, jnp.zeros_like(at_low), jnp.int32(0)
+    goes_on = lambda s: (s[2] > k) & (s[1] - s[0] > 1)
+
+    def step(s):
+        low, high, at_low, at_high, turn = s
+        a, b = value(low), value(high)
+        log = lambda number: jnp.log(number.astype(jnp.float32) + 0.5)
+        share = (log(at_low) - jnp.log(k + 0.0)) / (log(at_low) - log(at_high))
+        between = jnp.where(turn % 3 == 2, low + (high - low) // 2, bits(a + (b - a) * share))
+        guess = jnp.where(goes_on(s), jnp.clip(between, low + 1, high - 1), low)
+        found = count(value(guess))
+        enough = found >= k
+        pick = lambda yes, no: jnp.where(enough, yes, no)
+        return pick(guess, low), pick(high, guess), pick(found, at_low), pick(at_high, found), turn + 1
+
+    low, _, at_low, *_ = jax.lax.while_loop(lambda s: some(goes_on(s).any()), step, state)
+    return value(low), at_low
+
+
+def _over_model(x: jax.Array, collective: Callable = jax.lax.psum) -> jax.Array:
+    return x if jax.lax.psum(1, MODEL) == 1 else collective(x, MODEL)
+
+
+def _any_of(axis: str) -> Callable[[jax.Array], jax.Array]:
+    """Whether a condition holds on any device, so that all of them count together: their sums meet within the loop."""
+    alone = jax.lax.psum(1, axis) == 1
+    return lambda more: more.any() if alone else jax.lax.psum(more.any().astype(jnp.int32), AXES) > 0
+
+
+def _over_tiles(pre: jax.Array, used: jax.Array | int, start: jax.Array, add: Callable) -> jax.Array:
+    """`add(sum, tile, first place)` over the first `used` tiles."""
+    if isinstance(used, int) and used == 1:
+        return add(start, pre[0], 0)
+    return jax.lax.fori_loop(0, used, lambda j, total: add(total, pre[j], j * pre.shape[2]), start)
+
+
+def counted(mask: jax.Array) -> jax.Array:
+    """int32 [C]: how many of bool [C, T]."""
+    rows, size = mask.shape
+    if size % LANES:
+        return mask.sum(1, dtype=jnp.int32)
+    parts = mask.astype(jnp.int8).reshape(rows, size // LANES, LANES).sum(1 if size <= 127 * LANES else 2, dtype=jnp.int8)
+    return parts.astype(jnp.float32).sum(1).astype(jnp.int32)
+
+
+def _count(pre: jax.Array, used, value: jax.Array) -> jax.Array:
+    zero = jnp.zeros(pre.shape[1], jnp.int32)
+    return _over_tiles(pre, used, zero, lambda n, tile, _: n + counted(tile >= value[:, None]))
+
+
+def _above(pre: jax.Array, used, value: jax.Array) -> jax.Array:
+    zero = jnp.zeros(pre.shape[1], jnp.int32)
+    return _over_tiles(pre, used, zero, lambda n, tile, _: n + counted(tile > value[:, None]))
+
+
+def _ties(pre: jax.Array, used, value: jax.Array) -> jax.Array:
+    zero = jnp.zeros(pre.shape[1], jnp.int32)
+    return _over_tiles(pre, used, zero, lambda n, tile, _: n + counted(tile == value[:, None]))
+
+
+def _top(pre: jax.Array, used) -> jax.Array:
+    start = jnp.full(pre.shape[1], -jnp.inf)
+    return _over_tiles(pre, used, start, lambda most, tile, _: jnp.maximum(most, tile.max(1)))
+
+
+def _last_places(pre: jax.Array, used, value: jax.Array, room: jax.Array) -> jax.Array:
+    """int32 [C]: the place of the last entry equal to `value` that has a place among the first `room`; -1: none."""
+    if jax.lax.psum(1, MODEL) > 1:
+        ties = jax.lax.all_gather(_ties(pre, used, value), MODEL)
+        earlier = jnp.arange(len(ties))[:, None] < jax.lax.axis_index(MODEL)
+        room = room - jnp.where(earlier, ties, 0).sum(0)
+
+    def add(state, tile, first):
+        seen, last = state
+        tied = tile == value[:, None]
+        kept = tied & (seen[:, None] + running_count(tied) <= room[:, None])
+        place = jnp.where(kept, first + jnp.arange(tile.shape[1]), -1).max(1)
+        return seen + counted(tied), jnp.maximum(last, place)
+
+    zero = jnp.zeros(pre.shape[1], jnp.int32)
+    return _over_tiles(pre, used, (zero, zero - 1), add)[1]

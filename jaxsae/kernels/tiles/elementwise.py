@@ -1,0 +1,104 @@
+"""Latents that are each a function of their own pre-activation: what they give, and their gradients, tile by tile.
+
+Forward, a chunk of rows meets a tile of latents after another. Backward, a block of latents meets all rows, chunk after
+chunk, and its pre-activations are made again: its gradient is complete where the update takes it, and neither B x n
+numbers nor a whole gradient ever stand.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from jaxsae.platform import target_platform
+
+CPU_TILE, TILE = (256, 1024), (4096, 4096)  # rows of a chunk and latents of a tile, at most
+
+
+@flax.struct.dataclass
+class Given:
+    """What a tile of latents gives for a chunk of rows.
+
+    Attributes:
+      parts: float32 [parts, C, d_out], its share of each reconstruction. sums: float32 [S], of what penalties weigh.
+    """
+
+    parts: jax.Array
+    sums: jax.Array
+
+
+@flax.struct.dataclass
+class Counts:
+    """Of latents: firings int32 [T], rows on which each is above the threshold; active int32 [], positive ones."""
+
+    firings: jax.Array
+    active: jax.Array
+
+
+# (arrays by latent of a tile, shared arrays, x [C, d_in]) -> (Given, Counts); differentiable in the first two.
+TileFunction = Callable[[dict[str, jax.Array], dict[str, jax.Array], jax.Array], tuple[Given, Counts]]
+
+
+def sizes() -> tuple[int, int]:
+    """Rows of a chunk and latents of a tile, at most."""
+    return CPU_TILE if target_platform() == "cpu" else TILE
+
+
+def rows_of_a_chunk(batch: int) -> int:
+    """The largest divisor of the batch within the limit."""
+    return next(size for size in range(min(batch, sizes()[0]), 0, -1) if batch % size == 0)
+
+
+def forward(
+    function: TileFunction, latent: dict[str, jax.Array], shared: dict[str, jax.Array], x: jax.Array
+) -> tuple[Given, Counts]:
+    """What all latents of this shard give for rows x [B, d_in]; parts are [parts, B, d_out]."""
+    n, chunk, tile = len(latent["b_enc"]), rows_of_a_chunk(len(x)), min(len(latent["b_enc"]), sizes()[1])
+    cut = lambda start, size: {k: jax.lax.dynamic_slice_in_dim(a, start, size) for k, a in latent.items()}
+
+    def of_rows(counts: Counts, xc: jax.Array):
+        def add(state, start, size):
+            given, counts = state
+            more, found = function(cut(start, size), shared, xc)
+            there = jax.lax.dynamic_slice_in_dim(counts.firings, start, size)
+            firings = jax.lax.dynamic_update_slice_in_dim(counts.firings, there + found.firings, start, 0)
+            return jax.tree.map(jnp.add, given, more), Counts(firings, counts.active + found.active)
+
+        shapes = jax.eval_shape(function, cut(0, tile), shared, xc)[0]
+        state = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), counts
+        state = jax.lax.fori_loop(0, n // tile, lambda j, s: add(s, j * tile, tile), state)
+        if n % tile:
+            state = add(state, n - n % tile, n % tile)
+        return state[1], state[0]
+
+    counts, given = jax.lax.scan(
+        of_rows, Counts(jnp.zeros(n, jnp.int32), jnp.zeros((), jnp.int32)), x.reshape(-1, chunk, x.shape[1])
+    )
+    parts = given.parts.transpose(1, 0, 2, 3)
+    return Given(parts.reshape(parts.shape[0], len(x), -1), given.sums.sum(0)), counts
+
+
+def latent_gradient(
+    function: TileFunction,
+    latent: dict[str, jax.Array],
+    shared: dict[str, jax.Array],
+    x: jax.Array,
+    slopes: Given,
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """Gradients of a block of latents, and its share of those of shared arrays, over rows x [B, d_in].
+
+    Args:
+      slopes: of the loss, by each part [parts, B, d_out] and each sum.
+    """
+    chunk = rows_of_a_chunk(len(x))
+    parts = slopes.parts.reshape(slopes.parts.shape[0], -1, chunk, slopes.parts.shape[2]).transpose(1, 0, 2, 3)
+
+    def of_rows(total: Any, rows):
+        xc, dparts = rows
+        _, pull = jax.vjp(lambda a, b: function(a, b, xc)[0], latent, shared)
+        return jax.tree.map(jnp.add, total, pull(Given(dparts, slopes.sums))), None
+
+    zero = jax.tree.map(jnp.zeros_like, (latent, shared))
+    return jax.lax.scan(of_rows, zero, (x.reshape(-1, chunk, x.shape[1]), parts))[0]

@@ -1,0 +1,208 @@
+"""A loss of the largest pre-activations among some latents, and its gradients, in one pass over the rows.
+
+    z = ReLU(TopK(W_enc x + b)),   y_g = sum_(i in part g) z_i W_dec,i,   L = sum over rows of objective(y)
+
+A chunk of rows meets all tiles of latents; its pre-activations stand until the chunk's gradients are added up, so that
+nothing is computed twice: five products of rows and latents in all. The number of tiles is known on the device alone:
+a step pays for the latents that are dead now, and is compiled once.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from jaxsae.kernels.counting import places
+from jaxsae.kernels.tiles.cut import Cut, counted
+from jaxsae.kernels.tiles.products import product
+from jaxsae.parallel import MODEL
+from jaxsae.platform import target_platform
+
+CPU_ROWS, ROWS = 256, 4096  # of a chunk, at most
+CPU_NUMBERS, NUMBERS = 2**22, 2**27  # pre-activations of a chunk, at most
+SMALLEST_TILE, LARGEST_TILE = 64, 512  # latents of a tile of gathered ones
+
+
+@flax.struct.dataclass
+class Tables:
+    """Latents that take part, in J tiles of T: the first `used` tiles hold some, and what is left of the last one is empty.
+
+    Attributes:
+      w_enc: [J, T, d_in]. bias: float32 [J, T], -inf where a place is empty. w_dec: [J, T, d_out].
+      used: tiles, a number or int32.
+      latents: int32 [J T], ascending; the number of latents where a place is empty. None: all in order.
+      part: int32 [J, T], the part of the reconstruction that a latent adds to; None: there is one.
+    """
+
+    w_enc: jax.Array
+    bias: jax.Array
+    w_dec: jax.Array
+    used: jax.Array | int
+    latents: jax.Array | None = None
+    part: jax.Array | None = None
+
+
+@flax.struct.dataclass
+class Ranked:
+    """What a pass gives; sums are over this device's rows.
+
+    Attributes:
+      loss: []. y: float32 [B, d_out], over all shards of the latents.
+      dw_enc [J, T, d_in], db [J, T], dw_dec [J, T, d_out]: gradients, by place. dshared: of `shared`.
+      firings: int32 [J, T], rows on which a latent is above the threshold. active: int32 [], positive latents of this
+      shard. smallest: the smallest of them, or inf. 0 and inf where nothing is counted.
+    """
+
+    loss: jax.Array
+    y: jax.Array
+    dw_enc: jax.Array
+    db: jax.Array
+    dw_dec: jax.Array
+    dshared: Any
+    firings: jax.Array
+    active: jax.Array
+    smallest: jax.Array
+
+
+def all_latents(w_enc: jax.Array, b_enc: jax.Array, w_dec: jax.Array, part: jax.Array | None = None) -> Tables:
+    """All latents of this shard, as one tile."""
+    return Tables(w_enc[None], b_enc[None], w_dec[None], 1, part=None if part is None else part[None])
+
+
+def gathered(
+    w_enc: jax.Array, b_enc: jax.Array, w_dec: jax.Array, mask: jax.Array, capacity: int, dtype: jnp.dtype
+) -> Tables:
+    """The latents of bool [n] `mask`, at most `capacity` of them; those beyond it are left out."""
+    n = len(mask)
+    size = tile_size(n)
+    tiles = -(-capacity // size)
+    at, there = places(mask, tiles * size)
+    at = jnp.where(there, at, n).astype(jnp.int32)
+    used = (jnp.minimum(mask.sum(), capacity) + size - 1) // size
+
+    def tile(j, tables):
+        place = jax.lax.dynamic_slice_in_dim(at, j * size, size)
+        rows = jnp.minimum(place, n - 1)
+        return tuple(a.at[j].set(t[rows].astype(a.dtype)) for a, t in zip(tables, (w_enc, w_dec), strict=True))
+
+    empty = tuple(jnp.zeros((tiles, size, w.shape[1]), dtype) for w in (w_enc, w_dec))
+    enc, dec = jax.lax.fori_loop(0, used, tile, empty)
+    bias = jnp.where(there, b_enc[jnp.minimum(at, n - 1)], -jnp.inf).reshape(tiles, size)
+    return Tables(enc, bias, dec, used, latents=at)
+
+
+def tile_size(n: int) -> int:
+    """Latents of a tile, where some of `n` are gathered."""
+    size = SMALLEST_TILE
+    while size < LARGEST_TILE and size * 64 < n:
+        size *= 2
+    return size
+
+
+def ranked_pass(
+    tables: Tables,
+    x: jax.Array,
+    rows: Any,
+    shared: Any,
+    cut: Callable[[jax.Array, jax.Array | int], tuple[jax.Array, Cut]],
+    objective: Callable[[jax.Array, Any, Any], jax.Array],
+    parts: int = 1,
+    firing: float | None = None,
+    whole: bool = False,
+) -> Ranked:
+    """The loss of `objective(y [parts, C, d_out], shared, rows)`, a sum over rows, and its gradients.
+
+    Args:
+      x: [B, d_in], what W_enc is multiplied with. rows: a tree of [B, ...], handed to the objective.
+      cut: (pre [J, C, T], used) -> (pre, Cut). whole: it needs all rows at once.
+      firing: a latent fires above it; None: nothing is counted.
+    """
+    J, T, _ = tables.w_enc.shape
+    size = len(x) if whole else rows_of_a_chunk(len(x), J * T)
+    take = lambda tree, number: jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, number * size, size), tree)
+    loop = len(x) > size
+    zero = lambda *shape: jnp.zeros(shape, jnp.float32)
+    sums = {
+        "loss": zero(),
+        "dw_enc": zero(*tables.w_enc.shape),
+        "db": zero(J, T),
+        "dw_dec": zero(*tables.w_dec.shape),
+        "dshared": jax.tree.map(jnp.zeros_like, shared),
+        "firings": jnp.zeros((J, T), jnp.int32),
+        "active": jnp.zeros((), jnp.int32),
+        "smallest": jnp.float32(jnp.inf),
+    }
+    d_out = tables.w_dec.shape[2]
+
+    def chunk(number, state):
+        sums, pre, y = state
+        xc, rc = (take(x, number), take(rows, number)) if loop else (x, rows)
+        pre = _pre_activations(tables, xc, pre)
+        pre, at = cut(pre, tables.used)
+        reconstruct = lambda j, total: total + _decoded(tables, at.keep(pre[j], j * T), j, parts)
+        yc = _over(tables.used, reconstruct, zero(parts, size, d_out))
+        yc = yc if jax.lax.psum(1, MODEL) == 1 else jax.lax.psum(yc, MODEL)
+        loss, (dy, dshared) = jax.value_and_grad(objective, (0, 1))(yc, shared, rc)
+        sums = sums | {"loss": sums["loss"] + loss, "dshared": jax.tree.map(jnp.add, sums["dshared"], dshared)}
+        sums = _over(tables.used, lambda j, s: _add_gradients(s, tables, xc, dy, at.keep(pre[j], j * T), j, firing), sums)
+        y = jax.lax.dynamic_update_slice_in_dim(y, yc.sum(0), number * size, 0) if loop else yc.sum(0)
+        return sums, pre, y
+
+    start = sums, zero(J, size, T), zero(len(x), d_out)
+    sums, _, y = jax.lax.fori_loop(0, len(x) // size, chunk, start) if loop else chunk(0, start)
+    return Ranked(y=y, **sums)
+
+
+def rows_of_a_chunk(batch: int, latents: int) -> int:
+    """A divisor of the batch within the limits, as large as they allow."""
+    on_cpu = target_platform() == "cpu"
+    most = min(batch, *((CPU_ROWS, CPU_NUMBERS // latents) if on_cpu else (ROWS, NUMBERS // latents)))
+    return next(size for size in range(max(most, 1), 0, -1) if batch % size == 0)
+
+
+def _over(used: jax.Array | int, body: Callable, start: Any) -> Any:
+    """`body` for each tile in use; without a loop where that is one."""
+    return body(0, start) if isinstance(used, int) and used == 1 else jax.lax.fori_loop(0, used, body, start)
+
+
+def _pre_activations(tables: Tables, x: jax.Array, pre: jax.Array) -> jax.Array:
+    def tile(j, pre):
+        return pre.at[j].set(product(x, tables.w_enc[j], 1, 1) + tables.bias[j])
+
+    return _over(tables.used, tile, pre)
+
+
+def _decoded(tables: Tables, z: jax.Array, j: jax.Array | int, parts: int) -> jax.Array:
+    """float32 [parts, C, d_out]: what a tile's latents add to each part."""
+    w = tables.w_dec[j]
+    if parts == 1:
+        return product(z.astype(w.dtype), w, 1, 0)[None]
+    here = [jnp.where(tables.part[j] == g, z, 0).astype(w.dtype) for g in range(parts)]
+    return jnp.stack([product(one, w, 1, 0) for one in here])
+
+
+def _add_gradients(sums: dict, tables: Tables, x: jax.Array, dy: jax.Array, z: jax.Array, j, firing: float | None) -> dict:
+    """Adds a tile's gradients, for latents z [C, T] and dL/dy [parts, C, d_out]."""
+    w, parts, positive = tables.w_dec[j], len(dy), ~(z <= 0)
+    mine = lambda g: True if parts == 1 else tables.part[j] == g
+    dz, dw_dec = jnp.zeros_like(z), jnp.zeros(w.shape, jnp.float32)
+    for g in range(parts):
+        one = jnp.where(mine(g), z, 0).astype(w.dtype)
+        slope = product(dy[g].astype(w.dtype), w, 1, 1)
+        dz = slope if parts == 1 else jnp.where(mine(g), slope, dz)
+        dw_dec = dw_dec + product(one, dy[g].astype(w.dtype), 0, 0)
+    dz = jnp.where(positive, dz, 0)
+    add = lambda name, value: sums[name].at[j].add(value)
+    if firing is not None:
+        sums = sums | {
+            "firings": add("firings", (z > firing).sum(0, dtype=jnp.int32)),
+            "active": sums["active"] + counted(z > 0).sum(),
+            "smallest": jnp.minimum(sums["smallest"], jnp.where(z > 0, z, jnp.inf).min()),
+        }
+    return sums | {
+        "dw_enc": add("dw_enc", product(dz.astype(x.dtype), x, 0, 0)),
+        "db": add("db", dz.sum(0)),
+        "dw_dec": add("dw_dec", dw_dec),
+    }
