@@ -5,7 +5,6 @@ from typing import Literal
 
 from jaxsae.config import check, check_positive, group, option
 from jaxsae.dictionary import MethodConfig
-from jaxsae.errors import InputError
 from jaxsae.lm.torch_lm import TorchConfig
 from jaxsae.training.config import OptimizerConfig
 
@@ -58,8 +57,6 @@ class BenchmarkConfig:
         check(0 <= self.dead_fraction < 1, "dead_fraction", self.dead_fraction, "must be 0 or above, and below 1")
         unknown = [p for p in self.compare if p not in PEERS]
         check(not unknown, "compare", ",".join(self.compare), f"choose from {', '.join(PEERS)}")
-        if self.method.architecture != "topk":
-            raise InputError(f"--architecture={self.method.architecture}: only topk has a fused step to time")
 
     @property
     def rows_of_a_batch(self) -> int:

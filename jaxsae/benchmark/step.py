@@ -14,21 +14,14 @@ from jaxsae.benchmark.config import BenchmarkConfig
 from jaxsae.benchmark.dead import DEAD_LENGTH, dead_latents
 from jaxsae.dictionary import SPECS, Batch, Normalization, make_method
 from jaxsae.errors import InputError
-from jaxsae.kernels import Selected, decode, encode
+from jaxsae.kernels import Selected, decode
 from jaxsae.parallel import AXES, DATA, MODEL, batch_sharding, shardings
 from jaxsae.platform import compiling_for
 from jaxsae.training.memory import GIB, MemoryPlan, available_bytes, check_fits, plan_memory
 from jaxsae.training.optimizer import make_optimizer, schedule
 from jaxsae.training.state import TrainState, abstract_state, create_state, make_init
-from jaxsae.training.step import (
-    SINCE_LIMIT,
-    Pace,
-    StepConfig,
-    goes_in_pairs,
-    loss_and_gradient,
-    make_step,
-    make_update,
-)
+from jaxsae.training.routes import capacity_for_dead, forms_gradient, loss_and_gradient, route_of, select
+from jaxsae.training.step import SINCE_LIMIT, Pace, StepConfig, make_step, make_update
 
 FRESH_BATCHES = 4
 NEVER_DEAD = 2**29  # rows: dead-latent accounting and AuxK are compiled in, and no latent dies while it is timed
@@ -48,7 +41,7 @@ class TimedStep:
     def __init__(self, config: BenchmarkConfig, mesh: Mesh):
         self.config, self.mesh = config, mesh
         self.method = make_method(config.method)
-        optimizer = make_optimizer(config.optimization, config.seed, self.method.unit_decoder)
+        optimizer = make_optimizer(config.optimization, config.seed, self.method.unit_decoder, self.method.rates.b1)
         init = make_init(self.method, optimizer, config.d_model, ema=False)
         abstract = abstract_state(init, config.d_model, mesh)
         steps = 10**6
@@ -72,8 +65,7 @@ class TimedStep:
         data, model = self.mesh.devices.shape
         sizes = self.config.method.width // model, self.config.d_model, data
         with compiling_for(self.mesh):
-            attempts = (False, True) if self.config.dead_fraction else (False,)
-            forms = not all(goes_in_pairs(self.method, self.step_config, self.update, *sizes, aux) for aux in attempts)
+            forms = forms_gradient(self.method, self.config.rows_of_a_batch, self.update, *sizes)
         return plan_memory(abstract, _bytes_of_rows(self.config, self.mesh), forms)
 
     def _check_compiled(self, available: int | None) -> None:
@@ -101,45 +93,70 @@ class TimedStep:
         return {"peak_memory_bytes": peak, "temp_bytes": analysis.temp_size_in_bytes}
 
     def calls(self) -> dict[str, Callable[[int], Any]]:
-        """Name -> call, for `time_in_turn`."""
-        dtype, request, dead = self.config.compute_dtype, self.method.request(self.config.rows_of_a_batch), self.dead
+        """Name -> call, for `time_in_turn`; `encode` and `decode` where latents go by lists of pairs."""
+        dtype, rows, dead = self.config.compute_dtype, P(DATA, None), self.dead
         sharded = partial(jax.shard_map, mesh=self.mesh, check_vma=False)
-        rows, lists = P(DATA, None), P(DATA, MODEL)
+        method, of_batch, batch_size = self.method, lambda n: self.batches[n % FRESH_BATCHES], self.config.rows_of_a_batch
 
         @jax.jit
-        @partial(sharded, in_specs=(SPECS, rows), out_specs=lists)
+        @partial(sharded, in_specs=(SPECS, rows), out_specs=P(DATA, MODEL))
         def floor(p, x):
             y = x.astype(dtype)
             w = p.W_enc[: len(p.W_enc) // self.floor_parts].astype(dtype)
             return jnp.einsum("bd,nd->bn", y, w, preferred_element_type=jnp.float32)
 
         @jax.jit
+        @partial(sharded, in_specs=(SPECS, rows, P(MODEL)), out_specs=P(AXES))
+        def gradients(p, x, since_fired):
+            batch = Batch(x=x.astype(dtype), dead=since_fired > NEVER_DEAD, rows=batch_size)
+            loss, _, gradient = loss_and_gradient(method, self.update, p, batch, self.dead_route if dead else None)
+            return jax.tree.map(lambda a: a[None], (loss, gradient))  # a row for each device
+
+        calls = {
+            "floor": lambda number: floor(self.state.params, of_batch(number)),
+            "step": self._step,
+            "gradients": lambda number: gradients(self.state.params, of_batch(number), self.state.since_fired),
+        }
+        return calls | (self._calls_of_pairs(sharded) if self.route == "pairs" else {})
+
+    def _calls_of_pairs(self, sharded: Callable) -> dict[str, Callable[[int], Any]]:
+        rows, lists = P(DATA, None), P(DATA, MODEL)
+
+        @jax.jit
         @partial(sharded, in_specs=(SPECS, rows), out_specs=(lists, lists))
         def encoded(p, x):
-            (best,) = encode(x.astype(dtype), p.b_dec, p.W_enc, p.b_enc, (None,), (request,))
+            x = x.astype(self.config.compute_dtype)
+            batch = Batch(x=x, dead=jnp.zeros(len(p.b_enc), bool), rows=self.config.rows_of_a_batch)
+            (best,) = select(self.method, p, batch, aux=False)
             return best.values, best.indices
 
         @jax.jit
         @partial(sharded, in_specs=(SPECS, lists, lists), out_specs=rows)
         def decoded(p, values, indices):
-            return decode((Selected(values, indices),), p.W_dec)[0]
-
-        @jax.jit
-        @partial(sharded, in_specs=(SPECS, rows, P(MODEL)), out_specs=P(AXES))
-        def gradients(p, x, since_fired):
-            batch = Batch(x=x.astype(dtype), dead=since_fired > NEVER_DEAD, rows=self.config.rows_of_a_batch)
-            (loss, _), gradient = loss_and_gradient(self.method, self.step_config, self.update, p, batch, dead > 0)
-            return jax.tree.map(lambda a: a[None], (loss, gradient))  # a row for each device
+            return decode((Selected(values, indices),), p.W_dec)[0][0]
 
         lists_of = encoded(self.state.params, self.batches[0])
-        batch = lambda number: self.batches[number % FRESH_BATCHES]
         return {
-            "floor": lambda number: floor(self.state.params, batch(number)),
-            "step": self._step,
-            "encode": lambda number: encoded(self.state.params, batch(number)),
+            "encode": lambda number: encoded(self.state.params, self.batches[number % FRESH_BATCHES]),
             "decode": lambda number: decoded(self.state.params, *lists_of),
-            "gradients": lambda number: gradients(self.state.params, batch(number), self.state.since_fired),
         }
+
+    @property
+    def route(self) -> str:
+        """How the latents that reconstruct are found on a device."""
+        data, model = self.mesh.devices.shape
+        sizes = self.config.rows_of_a_batch // data, self.config.method.width // model, self.config.d_model
+        with compiling_for(self.mesh):
+            return route_of(self.method, *sizes)
+
+    @property
+    def dead_route(self) -> str | None:
+        """How dead latents go: by products, by pairs where there are more than there is room for."""
+        if not self.method.has_aux:
+            return None
+        width, model = self.config.method.width, self.mesh.shape[MODEL]
+        dead = np.asarray(dead_latents(width, self.dead)).reshape(model, -1).sum(1).max()
+        return "tiles" if dead <= capacity_for_dead(width // model) else "pairs"
 
     def _step(self, number: int):
         self.state, self.metrics = self.compiled(self.state, self.batches[number % FRESH_BATCHES], self.pace)

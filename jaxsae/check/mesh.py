@@ -48,7 +48,7 @@ def _together(devices: list[jax.Device], dtype: str, rng: np.random.Generator) -
     def run(x, w_enc, b_enc, w_dec):
         zero = np.zeros(D, np.float32)
         selected = encode(x, zero, w_enc, b_enc, (None,), (Request(K),))
-        (y,), one = decode(selected, w_dec), selected[0]
+        ((y,),), one = decode(selected, w_dec), selected[0]
         return one.values, one.indices + jax.lax.axis_index(MODEL) * WIDTH_OF_ONE, y
 
     specs = dict(in_specs=(P(), by_latent, P(MODEL), by_latent), out_specs=(P(None, MODEL), P(None, MODEL), P()))

@@ -177,7 +177,7 @@ def _gradients(device, sizes, dtype: str, rng) -> Outcome:
     def gradients(x, b_pre, w_enc, b_enc, w_dec, among, *dys):
         def loss(b_pre, w_enc, b_enc, w_dec):
             selected = encode(x, b_pre, w_enc, b_enc, (None, among), requests)
-            return sum((y * dy).sum() for y, dy in zip(decode(selected, w_dec), dys, strict=True)), selected
+            return sum((y[0] * dy).sum() for y, dy in zip(decode(selected, w_dec), dys, strict=True)), selected
 
         grads, selected = jax.grad(loss, (0, 1, 2, 3), has_aux=True)(b_pre, w_enc, b_enc, w_dec)
         return grads, tuple((s.values, s.indices) for s in selected)
@@ -223,7 +223,7 @@ def _block_sums(device, sizes, dtype: str, rng) -> Outcome:
     blocks, rest = divmod(width, size)
 
     def sums(indices, values, slopes, x, dy):
-        grouped = group([PairList(indices, values, slopes, x, dy)], width, size)
+        grouped = group([PairList(indices, values, slopes, x, dy[None])], width, size)
         whole = jax.lax.map(lambda number: grouped.sums(number, size), jnp.arange(blocks))
         last = grouped.sums(blocks, rest)
         return tuple(jnp.concatenate([a.reshape(-1, *a.shape[2:]), b]) for a, b in zip(whole, last, strict=True))

@@ -16,7 +16,8 @@ from jaxsae.dictionary import MethodConfig, Params, make_method
 from jaxsae.kernels import PairList, group
 from jaxsae.training.config import OptimizerConfig
 from jaxsae.training.optimizer import UNIT_DECODER_RATE, Moments, make_optimizer
-from jaxsae.training.update import PairGradient, UpdateRule, Weights
+from jaxsae.training.gradients import PairGradient
+from jaxsae.training.update import UpdateRule, Weights
 
 BATCH, D, WIDTH, K = 300, 96, 5003, 32
 RATE, COUNT = 1e-3, 7  # of a step; steps whose moments stand
@@ -36,7 +37,7 @@ def checks(device: jax.Device) -> Iterator[Check]:
 def _run(way: str, optimizer: str, device: jax.Device, rng: np.random.Generator) -> Outcome:
     blocked, from_pairs = WAYS[way]
     method = make_method(MethodConfig(width=WIDTH, k=K))
-    config = OptimizerConfig(optimizer=optimizer)
+    config = OptimizerConfig(optimizer=optimizer, b1=0.9)
     rule = UpdateRule(method, make_optimizer(config, 0), blocked=blocked)
     old, pairs = _weights(rng, jnp.bfloat16 if optimizer == "adam_bf16" else jnp.float32), _pairs(rng)
     gradient, reach = _dense_gradient(pairs, rng)
@@ -44,7 +45,7 @@ def _run(way: str, optimizer: str, device: jax.Device, rng: np.random.Generator)
     def update(old: Weights, pairs: PairList, gradient: Params, finite: jax.Array) -> Weights:
         if from_pairs:
             grouped = group([pairs], WIDTH, rule.block_of(WIDTH, D, True))
-            return rule(old, PairGradient(grouped, gradient.b_dec), jnp.float32(RATE), finite)
+            return rule(old, PairGradient(grouped, gradient.shared), jnp.float32(RATE), finite)
         return rule(old, gradient, jnp.float32(RATE), finite)
 
     arguments = old, pairs, gradient
@@ -76,14 +77,14 @@ def _weights(rng: np.random.Generator, dtype) -> Weights:
 def _pairs(rng: np.random.Generator) -> PairList:
     values, indices = draw_pairs(rng, BATCH, WIDTH, K)
     normal = lambda *shape: rng.standard_normal(shape, np.float32)
-    return PairList(indices, values, normal(BATCH, K), 0.1 * normal(BATCH, D), 0.1 * normal(BATCH, D))
+    return PairList(indices, values, normal(BATCH, K), 0.1 * normal(BATCH, D), 0.1 * normal(1, BATCH, D))
 
 
 def _dense_gradient(pairs: PairList, rng: np.random.Generator) -> tuple[Params, Params]:
     """The sums of pairs, made on the host; and the roots of their terms' squares, which rounding goes by."""
     slopes = spread(np.where(pairs.values > 0, pairs.slopes, 0), pairs.indices, WIDTH).T
     values = spread(pairs.values, pairs.indices, WIDTH).T
-    x, dy = pairs.x.astype(np.float64), pairs.dy.astype(np.float64)
+    x, dy = pairs.x.astype(np.float64), pairs.dy[0].astype(np.float64)
     b_dec = rng.standard_normal(D, np.float32)
     sums = Params.of(slopes @ x, slopes.sum(1), values @ dy, b_dec)
     squares = Params.of(slopes**2 @ x**2, (slopes**2).sum(1), values**2 @ dy**2, np.zeros(D))

@@ -1,9 +1,10 @@
 """What a sparse autoencoder is: parameters, methods, and the trained dictionary itself."""
 
-from jaxsae.dictionary.base import Batch, Method, Report
-from jaxsae.dictionary.config import MethodConfig
+from jaxsae.dictionary.architectures import ARCHITECTURES, make_method
+from jaxsae.dictionary.base import Batch, Report
+from jaxsae.dictionary.config import SWITCHES, MethodConfig, check_switches
 from jaxsae.dictionary.dictionary import Dictionary
-from jaxsae.dictionary.methods import METHODS, make_method
+from jaxsae.dictionary.method import Method
 from jaxsae.dictionary.parameters import (
     SPECS,
     Latents,
@@ -16,8 +17,9 @@ from jaxsae.dictionary.parameters import (
 )
 
 __all__ = [
-    "METHODS",
+    "ARCHITECTURES",
     "SPECS",
+    "SWITCHES",
     "Batch",
     "Dictionary",
     "Latents",
@@ -26,6 +28,7 @@ __all__ = [
     "Normalization",
     "Params",
     "Report",
+    "check_switches",
     "fold",
     "fold_row_lengths",
     "is_by_latent",

@@ -1,7 +1,7 @@
 """A trained dictionary: takes activations as the model has them, gives latents and reconstructions."""
 
 import dataclasses
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +9,14 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from jaxsae.dictionary.architectures import make_method
 from jaxsae.dictionary.config import MethodConfig
-from jaxsae.dictionary.methods import METHODS
+from jaxsae.dictionary.method import Method
 from jaxsae.dictionary.parameters import SPECS, Latents, Params
 from jaxsae.errors import InputError
 from jaxsae.kernels import encode_topk
 from jaxsae.kernels.encode_topk.parts.stream import products
-from jaxsae.kernels.pairs import gather_sum
+from jaxsae.kernels.pairs import all_dots, gather_sum
 from jaxsae.parallel import MODEL, make_mesh, shardings
 
 
@@ -24,11 +25,11 @@ class Dictionary:
     """A sparse autoencoder in units of the activations: centring and scaling are folded into its weights.
 
     Attributes:
-      params: W_enc [n, d], b_enc [n], W_dec [n, d], b_dec [d], sharded over `mesh`.
+      params: W_enc [n, d], b_enc [n], W_dec [n, d], b_dec [d] and the method's own, sharded over `mesh`.
       config: the method and its settings.
       metadata: where it comes from: `model`, `site`, `context`, ... as the store and the run say.
       mesh: the devices that hold it; the latents are split over `model`.
-      threshold: batchtopk: a latent is active above it, in units of the activations.
+      threshold: batchtopk, matryoshka: a latent is active above it, in units of the activations.
     """
 
     params: Params
@@ -50,7 +51,12 @@ class Dictionary:
     @property
     def pre_bias(self) -> bool:
         """Whether `b_dec` is subtracted from the input."""
-        return METHODS[self.config.architecture].pre_bias
+        return self.method.pre_bias
+
+    @cached_property
+    def method(self) -> Method:
+        """What the dictionary is, as it was trained."""
+        return make_method(self.config)
 
     def encode(self, x: jax.Array | np.ndarray) -> Latents:
         """Active latents of activations.
@@ -59,9 +65,8 @@ class Dictionary:
           x: [B, d].
 
         Returns:
-          `Latents` with values and indices [B, k], values descending. `topk` has the k of its configuration;
-          `relu` and `batchtopk` have the largest number of active latents of any row of `x`, rounded up to a
-          power of two.
+          `Latents` with values and indices [B, k], values descending. `topk` has the k of its configuration; all
+          others have the largest number of active latents of any row of `x`, rounded up to a power of two.
 
         Raises:
           InputError: `x` is not [B, d_model].
@@ -69,10 +74,12 @@ class Dictionary:
         x = self._checked(x)
         if self.config.architecture == "topk":
             return Latents(*self._encoder(self.config.k)(self.params, x))
-        floor = self.threshold if self.config.architecture == "batchtopk" else 0.0
+        floor = self.threshold if self.config.has_threshold else 0.0
         most = int(self._count(self.params, x, jnp.float32(floor)).max())
         values, indices = self._encoder(min(self.width, 1 << max(most - 1, 0).bit_length()))(self.params, x)
-        return Latents(jnp.where(values <= floor, 0, values), indices)  # NaN stays
+        if self.method.ranks:
+            return Latents(jnp.where(values <= floor, 0, values), indices)  # NaN stays
+        return Latents(*_descending(values, indices))
 
     def decode(self, latents: Latents) -> jax.Array:
         """Reconstructions float32 [B, d] of `latents`."""
@@ -89,11 +96,11 @@ class Dictionary:
         return jnp.asarray(x, jnp.float32)
 
     def _encoder(self, k: int):
-        return _on_mesh(self.mesh, _encode, 1, (P(), P()), k=k, pre_bias=self.pre_bias)
+        return _on_mesh(self.mesh, _encode, 1, (P(), P()), k=k, method=self.method)
 
     @property
     def _count(self):
-        return _on_mesh(self.mesh, _count_active, 2, P(), pre_bias=self.pre_bias)
+        return _on_mesh(self.mesh, _count_active, 2, P(), method=self.method)
 
     @property
     def _decoder(self):
@@ -113,28 +120,52 @@ def _on_mesh(mesh: Mesh, function, extra_inputs: int, out_specs, **settings):
     return jax.jit(sharded, in_shardings=(shardings(mesh, SPECS), *[None] * extra_inputs))
 
 
-def _input(params: Params, x: jax.Array, pre_bias: bool) -> jax.Array:
-    return x - params.b_dec if pre_bias else x
+def _input(params: Params, x: jax.Array, method: Method) -> jax.Array:
+    bias = method.input_bias(params.shared)
+    return x if bias is None else x - bias
 
 
-def _encode(params: Params, x: jax.Array, k: int, pre_bias: bool) -> tuple[jax.Array, jax.Array]:
+def _gate_bias(params: Params, method: Method) -> jax.Array:
+    """[n_local]: with it pre-activations are above 0, or above the one threshold, where a latent is active."""
+    return params.b_enc if method.ranks else method.selection.gate_bias(params.latent)
+
+
+def _encode(params: Params, x: jax.Array, k: int, method: Method) -> tuple[jax.Array, jax.Array]:
     """This shard's best, then the best of all shards; shards hold ascending latents, so ties fall to the lowest."""
-    local = params.W_enc.shape[0]
-    values, indices = encode_topk(_input(params, x, pre_bias), params.W_enc, params.b_enc, min(k, local))
+    local, x = params.W_enc.shape[0], _input(params, x, method)
+    bias = _gate_bias(params, method)
+    values, indices = encode_topk(x, params.W_enc, bias, min(k, local))
+    sizes = values if method.ranks else _sizes(params, x, values, indices, method)
     indices = indices + jax.lax.axis_index(MODEL) * local
-    values = jax.lax.all_gather(values, MODEL, axis=1, tiled=True)
-    indices = jax.lax.all_gather(indices, MODEL, axis=1, tiled=True)
-    best, at = jax.lax.top_k(values, k)
+    whole = lambda a: jax.lax.all_gather(a, MODEL, axis=1, tiled=True)
+    values, sizes, indices = map(whole, (values, sizes, indices))
+    _, at = jax.lax.top_k(values, k)
+    best = jnp.take_along_axis(sizes, at, 1)
     best = jnp.where(jnp.isnan(values).any(1, keepdims=True), jnp.nan, best)
     return jnp.maximum(best, 0), jnp.take_along_axis(indices, at, 1)
 
 
-def _count_active(params: Params, x: jax.Array, floor: jax.Array, pre_bias: bool) -> jax.Array:
-    """int32 [B]: pre-activations of each row above `floor`, tile by tile of latents."""
-    x, (n, d) = _input(params, x, pre_bias), params.W_enc.shape
+def _sizes(params: Params, x: jax.Array, gates: jax.Array, indices: jax.Array, method: Method) -> jax.Array:
+    """[B, k]: the sizes of the latents that were found by their gates; 0 where one is closed, NaN stays."""
+    latent = {name: array[indices] for name, array in params.latent.items() if array.ndim == 1}
+    # Not from the gate, which another bias may have rounded.
+    pre = all_dots(x, indices, params.W_enc) + latent["b_enc"]
+    return jnp.where(gates <= 0, 0, jnp.where(jnp.isnan(gates), gates, method.selection.value(latent, pre)))
+
+
+def _descending(values: jax.Array, indices: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Lists by size: gates need not have its order."""
+    order = jnp.argsort(-values, axis=1, stable=True)
+    return jnp.take_along_axis(values, order, 1), jnp.take_along_axis(indices, order, 1)
+
+
+def _count_active(params: Params, x: jax.Array, floor: jax.Array, method: Method) -> jax.Array:
+    """int32 [B]: latents of each row that are active, tile by tile."""
+    x, (n, d) = _input(params, x, method), params.W_enc.shape
     tile = next(t for t in range(min(n, 4096), 0, -1) if n % t == 0)
     count = lambda part: ((products(x, part[0]) + part[1]) > floor).sum(1)
-    counts = jax.lax.map(count, (params.W_enc.reshape(-1, tile, d), params.b_enc.reshape(-1, tile)))
+    bias = _gate_bias(params, method)
+    counts = jax.lax.map(count, (params.W_enc.reshape(-1, tile, d), bias.reshape(-1, tile)))
     return jax.lax.psum(counts.sum(0), MODEL)
 
 

@@ -109,32 +109,41 @@ def tied_init(key: jax.Array, width: int, d_model: int, norm: float = 1.0) -> Pa
     return Params.of(W_enc=rows, b_enc=jnp.zeros(width), W_dec=rows, b_dec=jnp.zeros(d_model))
 
 
-def fold(params: Params, normalization: Normalization, pre_bias: bool) -> Params:
+def fold(params: Params, normalization: Normalization, pre_bias: bool, own: tuple[str, ...] = ()) -> Params:
     """Weights that take x and give x_hat, in units of the activations; decoder rows keep their length.
 
     With latents z' = z / scale:  W_enc' = W_enc, W_dec' = W_dec, b_dec' = b_dec / scale + mean, and
     b_enc' = b_enc / scale where `b_dec` is subtracted from the input (`pre_bias`), else also - W_enc mean.
+
+    Args:
+      own: arrays by latent of a method's own that are in the units of latents, and become them over scale.
     """
     mean, scale = normalization.mean, normalization.scale
     b_enc = params.b_enc / scale
     if not pre_bias:
         b_enc = b_enc - params.W_enc @ mean
-    return params.put(b_enc=b_enc, b_dec=params.b_dec / scale + mean)
+    scaled = {name: params.latent[name] / scale for name in own}
+    return params.put(b_enc=b_enc, b_dec=params.b_dec / scale + mean, **scaled)
 
 
-def fold_row_lengths(params: Params) -> Params:
+def fold_row_lengths(params: Params, own: tuple[str, ...] = ()) -> Params:
     """Decoder rows of length 1, each latent multiplied by the length that its row had.
 
     What a latent adds to a reconstruction stays; one whose row is all zeros is never active then.
     A top-k chooses by the size of latents: it chooses the same where all lengths are equal.
+
+    Args:
+      own: as for `fold`.
     """
     norms = jnp.linalg.norm(params.W_dec, axis=-1)
     W_dec = params.W_dec / jnp.where(norms > 0, norms, 1)[:, None]
-    return params.put(W_enc=params.W_enc * norms[:, None], b_enc=params.b_enc * norms, W_dec=W_dec)
+    scaled = {name: params.latent[name] * norms for name in ("b_enc", *own)}
+    return params.put(W_enc=params.W_enc * norms[:, None], W_dec=W_dec, **scaled)
 
 
-def unfold(params: Params, normalization: Normalization, pre_bias: bool) -> Params:
+def unfold(params: Params, normalization: Normalization, pre_bias: bool, own: tuple[str, ...] = ()) -> Params:
     """The inverse of `fold`: weights in activation units -> the trainer's units."""
     mean, scale = normalization.mean, normalization.scale
     b_enc = params.b_enc if pre_bias else params.b_enc + params.W_enc @ mean
-    return params.put(b_enc=b_enc * scale, b_dec=(params.b_dec - mean) * scale)
+    scaled = {name: params.latent[name] * scale for name in own}
+    return params.put(b_enc=b_enc * scale, b_dec=(params.b_dec - mean) * scale, **scaled)

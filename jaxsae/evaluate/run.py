@@ -64,8 +64,8 @@ def origin(context: Context) -> dict[str, Any]:
     return {
         "architecture": config.architecture,
         "width": dictionary.width,
-        "k": None if config.architecture == "relu" else config.k,
-        "threshold": dictionary.threshold if config.architecture == "batchtopk" else None,
+        "k": config.k if config.takes("k") else None,
+        "threshold": dictionary.threshold if config.has_threshold else None,
         "site": context.site,
         "trained_tokens": dictionary.metadata.get("tokens"),
     }

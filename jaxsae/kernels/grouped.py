@@ -21,7 +21,9 @@ class PairList:
 
     Attributes:
       indices: int32 [B, k], latents of this shard. values: float32 [B, k], z; pairs with 0 are left out.
-      slopes: float32 [B, k], dL/dz. x: [B, d], the encoder's (centred) input. dy: [B, d], the gradient of the output.
+      slopes: float32 [B, k], dL/dz. x: [B, d_in], the encoder's (centred) input.
+      dy: [parts, B, d_out], the gradient of each part of the output. part: int32 [B, k], the part that a pair adds to;
+        None: there is one.
     """
 
     indices: jax.Array
@@ -29,6 +31,7 @@ class PairList:
     slopes: jax.Array
     x: jax.Array
     dy: jax.Array
+    part: jax.Array | None = None
 
 
 @flax.struct.dataclass
@@ -37,8 +40,8 @@ class Grouped:
 
     Attributes:
       order: int32 [P + CHUNK], numbers of pairs, block after block. starts: int32 [blocks + 1], where each begins.
-      latents: int32 [P]. values, slopes: float32 [P]. x: [B, d]. dy: [L B, d].
-      size: latents of a block. ks: pairs of a row in each of the L lists.
+      latents: int32 [P]. values, slopes: float32 [P]. x: [B, d_in]. dy: [L B, d_out], of L parts of all lists.
+      rows: int32 [P], of dy; modulo B those of x. size: latents of a block.
     """
 
     order: jax.Array
@@ -48,20 +51,12 @@ class Grouped:
     slopes: jax.Array
     x: jax.Array
     dy: jax.Array
+    rows: jax.Array
     size: int = flax.struct.field(pytree_node=False)
-    ks: tuple[int, ...] = flax.struct.field(pytree_node=False)
-
-    def rows(self, pair: jax.Array) -> jax.Array:
-        """Rows of dy that pairs belong to; modulo B, those of x."""
-        batch, first, row = self.x.shape[0], 0, jnp.zeros_like(pair)
-        for number, k in enumerate(self.ks):
-            row = jnp.where(pair >= first, number * batch + (pair - first) // k, row)
-            first += batch * k
-        return row
 
     def sums(self, block: jax.Array | int, count: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Gradients of W_enc [count, d], b_enc [count], W_dec [count, d] for the block's `count` latents."""
-        batch, d = self.x.shape
+        """Gradients of W_enc [count, d_in], b_enc [count], W_dec [count, d_out] for the block's `count` latents."""
+        batch = len(self.x)
         start, stop = self.starts[block], self.starts[block + 1]
 
         def chunk(state):
@@ -69,15 +64,15 @@ class Grouped:
             pair = jax.lax.dynamic_slice_in_dim(self.order, at, CHUNK)
             live = at + jnp.arange(CHUNK) < stop
             latent = jnp.where(live, self.latents[pair] - block * self.size, 0)
-            row = self.rows(pair)
+            row = self.rows[pair]
             slope, value = (jnp.where(live, a[pair], 0) for a in (self.slopes, self.values))
             dw_enc = dw_enc.at[latent].add(slope[:, None] * self.x[row % batch], mode="promise_in_bounds")
             dw_dec = dw_dec.at[latent].add(value[:, None] * self.dy[row], mode="promise_in_bounds")
             db_enc = db_enc.at[latent].add(slope, mode="promise_in_bounds")
             return at + CHUNK, dw_enc, db_enc, dw_dec
 
-        zero = jnp.zeros((count, d), jnp.float32)
-        state = (start, zero, jnp.zeros(count, jnp.float32), zero)
+        zero = lambda *shape: jnp.zeros((count, *shape), jnp.float32)
+        state = (start, zero(self.x.shape[1]), zero(), zero(self.dy.shape[1]))
         return jax.lax.while_loop(lambda s: s[0] < stop, chunk, state)[1:]
 
 
@@ -86,9 +81,19 @@ def group(lists: Sequence[PairList], width: int, size: int) -> Grouped:
     flat = lambda name: jnp.concatenate([getattr(one, name).reshape(-1) for one in lists])
     latents, values, blocks = flat("indices"), flat("values"), -(-width // size)
     order, starts = in_order(jnp.where(values > 0, latents // size, blocks), blocks)
-    x, dy = lists[0].x.astype(jnp.float32), jnp.concatenate([one.dy for one in lists])
-    ks = tuple(one.indices.shape[1] for one in lists)
-    return Grouped(jnp.pad(order, (0, CHUNK)), starts, latents, values, flat("slopes"), x, dy, size, ks)
+    x, dy = lists[0].x.astype(jnp.float32), jnp.concatenate([part for one in lists for part in one.dy])
+    return Grouped(jnp.pad(order, (0, CHUNK)), starts, latents, values, flat("slopes"), x, dy, _rows_of(lists), size)
+
+
+def _rows_of(lists: Sequence[PairList]) -> jax.Array:
+    """int32 [P]: the row of all parts of all lists, one after another, that each pair belongs to."""
+    rows, first = [], 0
+    for one in lists:
+        batch, k = one.indices.shape
+        row = jnp.broadcast_to(first + jnp.arange(batch, dtype=jnp.int32)[:, None], (batch, k))
+        rows.append((row if one.part is None else row + batch * one.part).reshape(-1))
+        first += batch * len(one.dy)
+    return jnp.concatenate(rows)
 
 
 def in_order(block: jax.Array, blocks: int) -> tuple[jax.Array, jax.Array]:

@@ -105,6 +105,44 @@ def segment_outer(total: jax.Array, values: jax.Array, indices: jax.Array, rows:
     return _in_cheaper_layout(values, indices, flat, whole)
 
 
+def parts_sum(values: jax.Array, indices: jax.Array, part: jax.Array, parts: int, table: jax.Array) -> jax.Array:
+    """As `gather_sum`, each pair added to the part of the sum that it belongs to: float32 [parts, B, d].
+
+    Args:
+      part: int32 [B, k], from 0 to parts - 1.
+    """
+    (batch, k), d = values.shape, table.shape[1]
+    if hopper_pairs.runs_here(d):
+        return jnp.stack([gather_sum(jnp.where(part == g, values, 0), indices, table) for g in range(parts)])
+    size = _rows_of_a_chunk(batch, k * d)
+
+    def chunk(rows):
+        v, i, g = rows
+        weights = jnp.where(g[:, None] == jnp.arange(parts)[:, None], v[:, None], 0)  # [C, parts, k]
+        return jnp.einsum("bgk,bkd->bgd", weights.astype(table.dtype), table[i], **_float32(table))
+
+    sums = jax.lax.map(chunk, _split(size, values, indices, part))
+    return sums.reshape(batch, parts, d).transpose(1, 0, 2)
+
+
+def parts_dot(
+    y: jax.Array, values: jax.Array, indices: jax.Array, part: jax.Array, table: jax.Array
+) -> jax.Array:
+    """As `gather_dot`, each pair with the part of y [parts, B, d] that it belongs to: float32 [B, k]."""
+    (batch, k), d = indices.shape, table.shape[1]
+    if hopper_pairs.runs_here(d):
+        dots = [gather_dot(one, jnp.where(part == g, values, 0), indices, table) for g, one in enumerate(y)]
+        return sum(jnp.where(part == g, dot, 0) for g, dot in enumerate(dots))
+    size = _rows_of_a_chunk(batch, k * d)
+
+    def chunk(rows):
+        yy, i, g = rows
+        own = jnp.take_along_axis(yy, g[:, :, None], 1)  # [C, k, d]
+        return (own.astype(table.dtype) * table[i]).sum(-1, dtype=jnp.float32)
+
+    return jax.lax.map(chunk, _split(size, y.transpose(1, 0, 2), indices, part)).reshape(batch, k)
+
+
 def row_dots(a: jax.Array, b: jax.Array) -> jax.Array:
     """<a[i], b[i]>: [n, d], [n, d] -> [n, 1].
 

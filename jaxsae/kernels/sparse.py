@@ -50,10 +50,32 @@ class Selected:
       values: float32 [B, min(k, n_local)], 0 where the entry is not among the best or is negative, NaN where
         the row's pre-activations hold a NaN.
       indices: int32, local latents, of the same shape.
+      part: int32, of the same shape, the part of the reconstruction that an entry adds to; None: there is one.
+      parts: how many there are.
     """
 
     values: jax.Array
     indices: jax.Array
+    part: jax.Array | None = None
+    parts: int = flax.struct.field(pytree_node=False, default=1)
+
+    def decoded(self, w_dec: jax.Array) -> jax.Array:
+        """float32 [parts, B, d_out]: what this shard's latents give."""
+        if self.part is None:
+            return pairs.gather_sum(self.values, self.indices, w_dec)[None]
+        return pairs.parts_sum(self.values, self.indices, self.part, self.parts, w_dec)
+
+    def products(self, dy: jax.Array, w_dec: jax.Array) -> jax.Array:
+        """float32 [B, k]: <dy, W_dec,i> of each entry, for dy [parts, B, d_out]."""
+        if self.part is None:
+            return pairs.gather_dot(dy[0], self.values, self.indices, w_dec)
+        return pairs.parts_dot(dy, self.values, self.indices, self.part, w_dec)
+
+    def by_part(self, dy: jax.Array) -> list[tuple[jax.Array, jax.Array, jax.Array]]:
+        """(values, indices, dy) of each part, for sums over pairs."""
+        if self.part is None:
+            return [(self.values, self.indices, dy[0])]
+        return [(jnp.where(self.part == g, self.values, 0), self.indices, one) for g, one in enumerate(dy)]
 
 
 def latent_sum(values: jax.Array, indices: jax.Array, width: int) -> jax.Array:
@@ -64,13 +86,13 @@ def latent_sum(values: jax.Array, indices: jax.Array, width: int) -> jax.Array:
 
 def firings(selected: Selected, width: int, threshold: float) -> jax.Array:
     """int32 [width]: rows of the whole batch in which each of this shard's latents is above `threshold`."""
-    above, (indices,) = selected.values > threshold, _of_whole_batch(selected.indices)
-    (above,) = _of_whole_batch(above)
+    above, (indices,) = selected.values > threshold, of_whole_batch(selected.indices)
+    (above,) = of_whole_batch(above)
     zero = jnp.zeros(width, jnp.int32)
     return zero.at[indices.reshape(-1)].add(above.reshape(-1), mode="promise_in_bounds")
 
 
-def _of_whole_batch(*arrays: jax.Array) -> list[jax.Array]:
+def of_whole_batch(*arrays: jax.Array) -> list[jax.Array]:
     """Arrays by row, the rows of all `data` shards joined."""
     if jax.lax.psum(1, DATA) == 1:
         return list(arrays)
@@ -87,7 +109,7 @@ def _weight_gradient(parts: list[tuple[jax.Array, jax.Array, jax.Array]], width:
     d, shards = parts[0][2].shape[1], jax.lax.psum(1, DATA)
     exchange_rows = rows_travel([v.shape for v, _, _ in parts], width, d, shards)
     if exchange_rows:
-        parts = [_of_whole_batch(*part) for part in parts]
+        parts = [of_whole_batch(*part) for part in parts]
     if hopper_pairs.runs_here(d):
         total, sums = hopper_pairs.outer_sums(parts, width)
     else:
@@ -149,16 +171,18 @@ encode.defvjp(_encode_forward, _encode_backward)
 
 @jax.custom_vjp
 def decode(selected: tuple[Selected, ...], w_dec: jax.Array) -> tuple[jax.Array, ...]:
-    """sum_i z_i W_dec,i for each selection, over all shards: float32 [B, d] each. w_dec: [n_local, d]."""
-    return tuple(jax.lax.psum(pairs.gather_sum(s.values, s.indices, w_dec), MODEL) for s in selected)
+    """sum_i z_i W_dec,i for each selection, over all shards: float32 [parts, B, d_out] each. w_dec: [n_local, d_out]."""
+    return tuple(jax.lax.psum(s.decoded(w_dec), MODEL) for s in selected)
 
 
 def _decode_backward(saved, dys):
     selected, w_dec = saved
-    dz = [pairs.gather_dot(dy, s.values, s.indices, w_dec) for dy, s in zip(dys, selected, strict=True)]
-    parts = [(s.values, s.indices, dy) for dy, s in zip(dys, selected, strict=True)]
-    no_gradient = lambda s: jnp.zeros(s.indices.shape, jax.dtypes.float0)
-    cotangents = tuple(Selected(z, no_gradient(s)) for z, s in zip(dz, selected, strict=True))
+    dz = [s.products(dy, w_dec) for dy, s in zip(dys, selected, strict=True)]
+    parts = [part for dy, s in zip(dys, selected, strict=True) for part in s.by_part(dy)]
+    none = lambda a: None if a is None else jnp.zeros(a.shape, jax.dtypes.float0)
+    cotangents = tuple(
+        s.replace(values=z, indices=none(s.indices), part=none(s.part)) for z, s in zip(dz, selected, strict=True)
+    )
     return cotangents, _weight_gradient(parts, w_dec.shape[0])[0]
 
 
@@ -173,17 +197,17 @@ class Taps:
     (`grouped.group`); those of the weights, of no use then, are left out of the compiled program.
 
     Attributes:
-      values: [B, k] for each selection. rows: [B, d] for each.
+      values: [B, k] for each selection. rows: [parts, B, d_out] for each.
     """
 
     values: tuple[jax.Array, ...]
     rows: tuple[jax.Array, ...]
 
 
-def zero_taps(x: jax.Array, width: int, requests: tuple[Request, ...]) -> Taps:
-    """Taps for rows x [B, d] and `width` latents on this shard."""
-    lists = tuple(jnp.zeros((x.shape[0], min(r.k, width)), jnp.float32) for r in requests)
-    return Taps(lists, tuple(jnp.zeros(x.shape, jnp.float32) for _ in requests))
+def zero_taps(rows: int, d_out: int, width: int, requests: tuple[Request, ...], parts: tuple[int, ...]) -> Taps:
+    """Taps for so many rows and `width` latents on this shard; `parts` of each selection's reconstruction."""
+    lists = tuple(jnp.zeros((rows, min(r.k, width)), jnp.float32) for r in requests)
+    return Taps(lists, tuple(jnp.zeros((count, rows, d_out), jnp.float32) for count in parts))
 
 
 def tap(selected: tuple[Selected, ...], taps: Taps | None) -> tuple[Selected, ...]:
@@ -203,5 +227,8 @@ def pair_lists(selected: tuple[Selected, ...], slopes: Taps, x: jax.Array) -> li
     lists = []
     for one, slope, dy in zip(selected, slopes.values, slopes.rows, strict=True):
         slope = jnp.where(one.values > 0, slope, 0)
-        lists.append(PairList(*_of_whole_batch(one.indices, one.values, slope, x, dy)))
+        indices, values, slope, rows = of_whole_batch(one.indices, one.values, slope, x)
+        dy = jnp.stack([of_whole_batch(part)[0] for part in dy])
+        part = None if one.part is None else of_whole_batch(one.part)[0]
+        lists.append(PairList(indices, values, slope, rows, dy, part))
     return lists

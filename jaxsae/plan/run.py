@@ -114,7 +114,7 @@ def figures_of(config: PlanConfig, topology: Topology, compiled: dict[str, Any])
     if method.has_aux:
         extra = sum(with_aux.values()) - sum(moved.values())
         part = auxiliary(
-            dataclasses.replace(sizes, fused=_fused(compiled, 1)), method.aux_k(config.d_model), max(0.0, extra), model
+            dataclasses.replace(sizes, fused=_fused(compiled, 1)), method.aux.k_of(config.d_model), max(0.0, extra), model
         )
         figures["auxiliary_seconds"], figures["auxiliary_bound_by"] = part.bound(
             chip, config.compute_dtype, data * model
@@ -130,7 +130,7 @@ def _fused(compiled: dict[str, Any], number: int) -> bool:
 def _sizes(config: PlanConfig, compiled: dict[str, Any]) -> Sizes:
     data, model = compiled["mesh"]
     rows, memory = config.batch_size // data, compiled["memory"]
-    dense = make_method(config.method).requests(config.batch_size, config.d_model, False) is None
+    dense = not make_method(config.method).ranks
     return Sizes(
         rows=rows,
         batch=config.batch_size,

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from jaxsae.dictionary import Dictionary
+from jaxsae.dictionary import SWITCHES, Dictionary
 from jaxsae.errors import InputError
 from jaxsae.report import boards, figures, latents, plots, sweep
 from jaxsae.report.config import ReportConfig
@@ -81,8 +81,8 @@ def _chips(run: RunFiles, dictionary: Dictionary | None) -> dict[str, str]:
         "architecture": architecture,
         "latents": figures.count(int(width)) if width else None,
         "d_model": dictionary.d_model if dictionary else None,
-        "k": k if architecture != "relu" else None,
-        "threshold": f"{dictionary.threshold:.4g}" if dictionary and architecture == "batchtopk" else None,
+        "k": k if "k" in SWITCHES.get(architecture, ("k",)) else None,
+        "threshold": f"{dictionary.threshold:.4g}" if dictionary and dictionary.config.has_threshold else None,
         "site": metadata.get("site") or evaluated.get("site") or run.flags.get("site"),
         "model": metadata.get("model"),
         "trained on": f"{figures.count(tokens)} tokens" if tokens else None,

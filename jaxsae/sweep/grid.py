@@ -12,18 +12,16 @@ from absl import flags
 
 from jaxsae.config import from_flag_lines, to_dict
 from jaxsae.errors import InputError
+from jaxsae.dictionary import SWITCHES
 from jaxsae.progress import say
 from jaxsae.sweep.config import SweepConfig
 from jaxsae.sweep.rules import number, rate_at, tokens_at
 from jaxsae.training.config import TrainConfig
 
 MEMBERS = "members"  # of a sweep's directory: the members' runs
-# Flags that a method does not look at: members that differ in nothing else are one.
-IDLE = {
-    "topk": ("row_k_max", "l1_coefficient", "l1_warmup"),
-    "batchtopk": ("l1_coefficient", "l1_warmup"),
-    "relu": ("k", "row_k_max", "aux_k", "aux_coefficient", "encoder"),
-}
+# Switches that an architecture does not take: members that differ in nothing else are one.
+_ALL = {switch for switches in SWITCHES.values() for switch in switches}
+IDLE = {name: tuple(sorted(_ALL - set(switches))) for name, switches in SWITCHES.items()}
 _MOST = 10_000
 _ONLY = "member"  # the name of one that nothing sets apart
 
@@ -104,7 +102,7 @@ def _points(config: SweepConfig, lists: Mapping[str, list[str]]) -> list[dict[st
 def _member(config: SweepConfig, point: Mapping[str, str], varied: list[str]) -> Member:
     idle = IDLE.get(point["architecture"], ())
     name = "_".join(f"{n}{_plain(point[n])}" for n in varied if n in point and n not in idle) or _ONLY
-    values = dict(point)
+    values = {name: value for name, value in point.items() if name not in idle}
     width, batch = (number(n, values[n], int) for n in ("width", "batch_size"))
     if config.tokens_exponent:
         tokens = number("tokens", values["tokens"], int)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsae.dictionary import SWITCHES
 from jaxsae.files import write_text
 from jaxsae.numbers import plain
 from jaxsae.sweep.claims import Claims
@@ -106,7 +107,7 @@ def figures(run: Path, flags: dict[str, Any], d_model: int) -> dict[str, Any]:
     `fvu`, `l0`, `dead_fraction` and `rows` are of held-out rows once the member was evaluated, before that of its
     last batches. `loss` is the mean of the training loss over the last 5% of its steps so far.
     """
-    k = None if flags["architecture"] == "relu" else flags["k"]
+    k = flags["k"] if "k" in SWITCHES[flags["architecture"]] else None
     steps = flags["tokens"] // flags["batch_size"]
     cost = training_flops(d_model, flags["width"], k, 1)
     lines = read_metrics(run / METRICS)

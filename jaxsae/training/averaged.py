@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsae.dictionary import SPECS, Batch, Method, Params
 from jaxsae.parallel import DATA, put_rows, shardings
+from jaxsae.training.routes import report_of
 from jaxsae.training.setup import Setup
 from jaxsae.training.state import TrainState, average_factor
 from jaxsae.training.step import in_trainer_units
@@ -62,4 +63,4 @@ def _device_smallest(
     """The weights are factor times `average`, a copy that is not made: W_enc and b_enc scale all activations alike."""
     batch = Batch(x=in_trainer_units(x, mean, scale, dtype), dead=jnp.zeros(average.b_enc.shape, bool), rows=rows)
     scaled = average.put(b_dec=factor * average.b_dec)
-    return factor * method.loss(scaled, batch, use_aux=False)[1].smallest
+    return factor * report_of(method, scaled, batch).smallest

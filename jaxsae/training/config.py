@@ -32,7 +32,7 @@ class OptimizerConfig:
     )
     warmup_fraction: float = option(0.05, "share of the steps over which the rate rises from 0")
     decay_fraction: float = option(0.2, "share of the steps, at the end, over which the rate falls to 0")
-    b1: float = option(0.9, "decay of the first moment")
+    b1: float | None = option(None, "decay of the first moment; default: 0.9, of jumprelu and gated 0")
     b2: float = option(0.999, "decay of the second moment")
     epsilon: float = option(6.25e-10, "Adam's epsilon (2406.04093)")
     lazy_rows: bool = option(
@@ -47,7 +47,7 @@ class OptimizerConfig:
             check(0 <= value <= 1, name, value, "must be between 0 and 1")
         for name in ("b1", "b2"):  # 1: a moment that no gradient reaches, over a bias of 0
             value = getattr(self, name)
-            check(0 <= value < 1, name, value, "must be at least 0 and below 1")
+            check(value is None or 0 <= value < 1, name, value, "must be at least 0 and below 1")
         both = self.warmup_fraction + self.decay_fraction
         check(both <= 1, "decay_fraction", self.decay_fraction, f"with --warmup_fraction it covers {both:g} of the run")
 
@@ -144,7 +144,7 @@ class TrainConfig:
         """Rows without firing after which a latent counts as dead."""
         if self.dead_tokens is not None:
             return self.dead_tokens
-        if self.method.architecture == "relu":  # how many latents are active is not known, and nothing hangs on it
+        if not self.method.takes("k"):  # how many latents are active is not known, and nothing hangs on it
             return MOST_ROWS
         rows = min(FIRINGS * self.method.width // self.method.k, MOST_ROWS)
         return max(rows, FEWEST_BATCHES * self.batch_size)
@@ -152,7 +152,7 @@ class TrainConfig:
     @property
     def calibration_steps(self) -> int:
         """Steps before a checkpoint whose batches are read again for the threshold of the averaged weights."""
-        return 8 if self.ema_decay and self.method.architecture == "batchtopk" else 0
+        return 8 if self.ema_decay and self.method.has_threshold else 0
 
     @property
     def steps(self) -> int:

@@ -17,6 +17,7 @@ from jaxsae.dictionary import SPECS, Batch, Method, Params
 from jaxsae.hosts import processes
 from jaxsae.parallel import DATA, MODEL, put_rows, rows_at_once, shardings
 from jaxsae.store import select
+from jaxsae.training.routes import report_of
 from jaxsae.training.setup import Setup
 from jaxsae.training.state import TrainState, trained_params
 from jaxsae.training.step import in_trainer_units
@@ -121,7 +122,7 @@ def _judge(method: Method, rows: int, dtype: str, mesh: Mesh):
 def _device_judge(params: Params, counts, x, mean, scale, *, method: Method, rows: int, dtype: str):
     dead = jnp.zeros(counts.shape, bool)
     batch = Batch(x=in_trainer_units(x, mean, scale, dtype), dead=dead, rows=rows, step_fraction=1.0, firing=0.0)
-    report = method.loss(params, batch, use_aux=False)[1]
+    report = report_of(method, params, batch)
     return jnp.stack([report.squared_error, report.active.astype(jnp.float32)]), counts + report.firings
 
 

@@ -67,8 +67,10 @@ def decoder_rate(config: OptimizerConfig, unit_decoder: bool) -> float:
     return config.decoder_rate or (UNIT_DECODER_RATE if of_its_own else 1.0)
 
 
-def make_optimizer(config: OptimizerConfig, seed: int, unit_decoder: bool = True) -> optax.GradientTransformation:
-    """The gradient -> a direction to be multiplied by minus the rate; W_dec's is longer by the decoder's rate.
+def make_optimizer(
+    config: OptimizerConfig, seed: int, unit_decoder: bool = True, b1: float = 0.9
+) -> optax.GradientTransformation:
+    """The gradient -> a direction to be multiplied by minus the rate; W_dec's is longer by the decoder's rate. `b1` holds where no flag does.
 
     References: Kingma & Ba (1412.6980); Shazeer & Stern (1804.04235) for the factored second moment.
     """
@@ -77,7 +79,8 @@ def make_optimizer(config: OptimizerConfig, seed: int, unit_decoder: bool = True
         chosen = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), sign)
     else:
         dtype = jnp.bfloat16 if config.optimizer == "adam_bf16" else jnp.float32
-        chosen = _adam(config, dtype, config.optimizer == "adam_factored", seed)
+        b1 = b1 if config.b1 is None else config.b1
+        chosen = _adam(config, b1, dtype, config.optimizer == "adam_factored", seed)
     factor = decoder_rate(config, unit_decoder)
 
     def update(gradient: Params, state, params=None, **rows):
@@ -87,7 +90,7 @@ def make_optimizer(config: OptimizerConfig, seed: int, unit_decoder: bool = True
     return optax.GradientTransformationExtraArgs(chosen.init, update)
 
 
-def _adam(config: OptimizerConfig, dtype, factored: bool, seed: int) -> optax.GradientTransformation:
+def _adam(config: OptimizerConfig, b1: float, dtype, factored: bool, seed: int) -> optax.GradientTransformation:
     def second(g: jax.Array) -> jax.Array:
         return jnp.square(g).mean(-1, keepdims=True) if factored and g.ndim == 2 else jnp.square(g)
 
@@ -98,9 +101,9 @@ def _adam(config: OptimizerConfig, dtype, factored: bool, seed: int) -> optax.Gr
 
     def update(gradient: Params, state: Moments, params=None, *, first_row: int | jax.Array = 0):
         count = state.count + 1
-        mu = jax.tree.map(lambda m, g: config.b1 * m.astype(g.dtype) + (1 - config.b1) * g, state.mu, gradient)
+        mu = jax.tree.map(lambda m, g: b1 * m.astype(g.dtype) + (1 - b1) * g, state.mu, gradient)
         nu = jax.tree.map(lambda v, g: config.b2 * v.astype(g.dtype) + (1 - config.b2) * second(g), state.nu, gradient)
-        mu_scale, nu_scale = 1 / (1 - config.b1**count), 1 / (1 - config.b2**count)
+        mu_scale, nu_scale = 1 / (1 - b1**count), 1 / (1 - config.b2**count)
         direction = jax.tree.map(lambda m, v: m * mu_scale / (jnp.sqrt(v * nu_scale) + config.epsilon), mu, nu)
         if dtype == jnp.bfloat16:
             mu = round_randomly(mu, seed, 2 * count, first_row)

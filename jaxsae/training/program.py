@@ -17,8 +17,9 @@ from jaxsae.platform import compiling_for
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.memory import MemoryPlan, plan_memory
 from jaxsae.training.optimizer import Schedule, decoder_rate, make_optimizer, peak_rate, schedule
+from jaxsae.training.routes import forms_gradient, requests_of
 from jaxsae.training.state import TrainState, abstract_state, make_init
-from jaxsae.training.step import SINCE_LIMIT, Pace, StepConfig, goes_in_pairs, make_step, make_update
+from jaxsae.training.step import SINCE_LIMIT, Pace, StepConfig, make_step, make_update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,9 @@ class Program:
     @cached_property
     def optimizer(self) -> optax.GradientTransformation:
         """The optimiser that the flags name."""
-        return make_optimizer(self.config.optimization, self.config.seed, self.method.unit_decoder)
+        return make_optimizer(
+            self.config.optimization, self.config.seed, self.method.unit_decoder, self.method.rates.b1
+        )
 
     @cached_property
     def init(self):
@@ -75,7 +78,7 @@ class Program:
     @property
     def peak_rate(self) -> float:
         """The learning rate between rise and fall."""
-        default = self.method.default_learning_rate(self.d_model, self.config.steps)
+        default = self.method.rates.peak(self.config.method.width, self.d_model, self.config.steps)
         return peak_rate(self.config.optimization, default, self.config.method.width)
 
     @property
@@ -115,13 +118,13 @@ class Program:
         update = make_update(self.method, self.optimizer, self.step_config)
         shapes = self.config.method.width // model, self.d_model, data
         with compiling_for(self.mesh):
-            attempts = {False, self.step_config.aux}
-            return not all(goes_in_pairs(self.method, self.step_config, update, *shapes, aux) for aux in attempts)
+            return forms_gradient(self.method, self.config.batch_size, update, *shapes)
 
     def encoders(self) -> list[tuple[int, str, str | None]]:
         """For each selection of a step its k, the kernel that makes it, and why it is not the one made for the device."""
         data, model = self.mesh.shape[DATA], self.mesh.shape[MODEL]
-        requests = self.method.requests(self.config.batch_size, self.d_model, self.step_config.aux) or ()
+        method = self.method
+        requests = requests_of(method, self.config.batch_size, self.d_model, aux=False) if method.ranks else ()
         width, dtype = self.config.method.width // model, jnp.dtype(self.config.compute_dtype)
         x = jax.ShapeDtypeStruct((self.config.batch_size // data, self.d_model), dtype)
         w_enc = jax.ShapeDtypeStruct((width, self.d_model), dtype)

@@ -12,7 +12,6 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsae.config import from_dict, read_flag_file, to_dict, write_flag_file
 from jaxsae.dictionary import (
-    METHODS,
     Dictionary,
     MethodConfig,
     Normalization,
@@ -67,6 +66,7 @@ def _claim(workdir: Path, config: TrainConfig) -> None:
         before, now = (to_dict(c) for c in (read_flag_file(flags, TrainConfig), config))
         # A store may be moved, or be called otherwise; what a checkpoint says of it decides (`loop.py`).
         skipped = (*FREE_ON_RESUME, "workdir", *(["store"] if any((workdir / CHECKPOINTS).glob("*")) else []))
+        before["b1"] = None if before["b1"] == 0.9 and now["b1"] is None else before["b1"]  # which was the default
         differ = lambda n: not same_place(before[n], now[n]) if n == "store" else before[n] != now[n]
         shown = lambda value: "default" if value is None else value
         changes = [f"--{n}={shown(before[n])} (now {shown(now[n])})" for n in now if n not in skipped and differ(n)]
@@ -128,14 +128,15 @@ def load(run: str | Path, mesh: Mesh | None = None) -> Dictionary:
         state = TrainState(moments=None, since_fired=None, **part)
         params = trained_params(state, metadata["ema_decay"], make_method(method))
     normalization = Normalization(part["mean"], part["scale"])
-    params = fold(params, normalization, Dictionary(params, method).pre_bias)
+    made = make_method(method)
+    params = fold(params, normalization, made.pre_bias, made.selection.own)
     threshold = float(_threshold(part, metadata, directory / str(step)) / part["scale"])
     return Dictionary(params, method, {**metadata["dictionary"], "step": step}, mesh, threshold)
 
 
 def _threshold(part: dict[str, Any], metadata: dict[str, Any], checkpoint: Path) -> float | jax.Array:
     """BatchTopK's, of the weights that are used."""
-    if "average" in part and metadata["method"]["architecture"] == "batchtopk":
+    if "average" in part and from_dict(MethodConfig, metadata["method"]).has_threshold:
         if AVERAGE_THRESHOLD in metadata:
             return metadata[AVERAGE_THRESHOLD]
         say(f"{checkpoint}: an older jaxsae wrote it, with the threshold of its last weights, not of their average.")
@@ -198,12 +199,12 @@ def initial_params(run: str, config: TrainConfig, normalization: Normalization, 
         names = "architecture, width, d_model"
         raise InputError(f"--initialize_from={run}: it has ({names}) {found}, this run {wanted}. Give one that agrees.")
     params = other.params
-    if METHODS[config.method.architecture].unit_decoder:
-        params = _with_unit_rows(params, run)
-    return unfold(params, normalization, other.pre_bias)
+    if make_method(config.method).unit_decoder:
+        params = _with_unit_rows(params, run, other.method.selection.own)
+    return unfold(params, normalization, other.pre_bias, other.method.selection.own)
 
 
-def _with_unit_rows(params: Params, run: str) -> Params:
+def _with_unit_rows(params: Params, run: str, own: tuple[str, ...]) -> Params:
     """Decoder rows of length 1 and latents as large again; says where that is not the same dictionary.
 
     A step of this method makes rows that long in any case: without the fold their contributions would change.
@@ -218,4 +219,4 @@ def _with_unit_rows(params: Params, run: str) -> Params:
             "are 1: latents are multiplied by the length of their row. Each adds what it added, but a row's k largest "
             "may be others, so the first steps start from another FVU than `jaxsae evaluate` gives for it."
         )
-    return fold_row_lengths(params)
+    return fold_row_lengths(params, own)

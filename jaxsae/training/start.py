@@ -26,6 +26,7 @@ from jax.sharding import PartitionSpec as P
 from jaxsae.dictionary import SPECS, Batch, Method, Params
 from jaxsae.parallel import DATA, put_rows, rows_at_once, shardings, sum_over_data
 from jaxsae.store import Store, select
+from jaxsae.training.routes import reconstruction
 
 ROWS, PIECES = 4096, 16  # that the start is fitted to; stretches of the store that they come from
 FEWEST = 64  # rows below which they say too little
@@ -100,7 +101,7 @@ def _products(method: Method, rows: int, mesh: Mesh):
 
     def device(params: Params, x: jax.Array) -> jax.Array:
         batch = Batch(x=x, dead=jnp.zeros(params.b_enc.shape, bool), rows=rows)
-        y = method.reconstruct(params, batch)
+        y = reconstruction(method, params, batch)
         return sum_over_data(jnp.stack([(x * y).sum(), jnp.square(y).sum(), jnp.square(x).sum()]))
 
     specs = (SPECS, P(DATA, None))

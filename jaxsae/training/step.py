@@ -11,15 +11,16 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxsae.dictionary import Batch, Method, Params, Report
-from jaxsae.kernels import Taps, group, pair_lists, rows_travel, zero_taps
-from jaxsae.parallel import DATA, MODEL, shardings, sum_over_data
+from jaxsae.dictionary import Batch, Method, Report
+from jaxsae.parallel import AXES, DATA, MODEL, shardings, sum_over_data
 from jaxsae.training.optimizer import Schedule
 from jaxsae.training.state import TrainState, state_specs
-from jaxsae.training.update import PairGradient, UpdateRule, Weights
+from jaxsae.training.routes import capacity_for_dead, loss_and_gradient, needs_pairs_for_dead
+from jaxsae.training.update import UpdateRule, Weights
 
 SINCE_LIMIT = 2**30
-PLAIN_SCOPE, AUX_SCOPE = "plain_step", "aux_step"  # names in the compiled program; of the two one runs
+PLAIN_SCOPE, AUX_SCOPE = "plain_step", "aux_step"  # names in the compiled program; of these one runs
+FULL_SCOPE = "full_aux_step"  # where more latents are dead than there is room for
 
 
 @flax.struct.dataclass
@@ -114,16 +115,15 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
     batch = Batch(x=y, dead=dead, rows=config.batch_size, step_fraction=fraction)
     learning_rate = pace.schedule(state.step)
 
-    def attempt(use_aux: bool, weights: Weights) -> tuple[Outcome, Weights]:
-        (loss, report), gradient = loss_and_gradient(method, config, update, weights.params, batch, use_aux)
+    def attempt(dead_route, weights: Weights) -> tuple[Outcome, Weights]:
+        loss, report, gradient = loss_and_gradient(method, update, weights.params, batch, dead_route)
         loss = sum_over_data(loss)
         finite = jnp.isfinite(loss)
         # A batch that is not finite changes nothing but the count of steps: the state stays one that can be saved.
         return Outcome(loss, report, finite), update(weights, gradient, learning_rate, finite)
 
     weights = Weights(state.params, state.moments, state.average)
-    # The auxiliary loss is computed, and paid for, only while latents are dead.
-    outcome, weights = _one_of(dead_count > 0, attempt, weights) if config.aux else attempt(False, weights)
+    outcome, weights = _one_of(_ways(method, config, dead), attempt, weights)
     report, finite = outcome.report, outcome.finite
     since_fired = jnp.minimum(jnp.where(report.firings > 0, 0, state.since_fired + config.batch_size), SINCE_LIMIT)
     new = state.replace(
@@ -147,48 +147,36 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
     return new, metrics
 
 
-def _one_of(use_aux: jax.Array, attempt: Callable, weights: Weights) -> tuple[Outcome, Weights]:
-    """`attempt(use_aux, weights)` with a `use_aux` that is known on the device alone.
+def _ways(method: Method, config: StepConfig, dead: jax.Array) -> list[tuple[str, str | None, jax.Array | bool]]:
+    """The ways a step may go: (name, route of dead latents, whether it is this one), of which one is.
 
-    Two loops, of which one makes no turn and the other one: a conditional would copy the weights that it
-    hands through, a loop changes them in place.
+    The auxiliary loss is computed, and paid for, only while latents are dead; by pairs where more of them are dead than
+    there is room for on some device.
     """
-    nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(partial(attempt, False), weights)[0])
+    if not (config.aux and method.has_aux):
+        return [(PLAIN_SCOPE, None, True)]
+    some = jax.lax.psum(dead.sum(), MODEL) > 0
+    if not needs_pairs_for_dead(method, len(dead)):
+        return [(PLAIN_SCOPE, None, ~some), (AUX_SCOPE, "tiles", some)]
+    fits = jax.lax.pmax(dead.sum(), AXES) <= capacity_for_dead(len(dead))
+    return [(PLAIN_SCOPE, None, ~some), (AUX_SCOPE, "tiles", some & fits), (FULL_SCOPE, "pairs", ~fits)]
+
+
+def _one_of(ways: list, attempt: Callable, weights: Weights) -> tuple[Outcome, Weights]:
+    """`attempt(route of dead latents, weights)` by the way that is taken, which is known on the device alone.
+
+    Loops, of which one makes a turn and the others none: a conditional would copy the weights that it hands through,
+    a loop changes them in place.
+    """
+    if len(ways) == 1:
+        return attempt(ways[0][1], weights)
+    nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(partial(attempt, None), weights)[0])
     carry = nothing, weights
-    for with_aux, scope in ((False, PLAIN_SCOPE), (True, AUX_SCOPE)):
-        turns = (use_aux == with_aux).astype(jnp.int32)
+    for scope, route, taken in ways:
         with jax.named_scope(scope):
-            carry = jax.lax.fori_loop(0, turns, lambda _, c, with_aux=with_aux: attempt(with_aux, c[1]), carry)
+            once = lambda _, c, route=route: attempt(route, c[1])
+            carry = jax.lax.fori_loop(0, taken.astype(jnp.int32), once, carry)
     return carry
-
-
-def goes_in_pairs(
-    method: Method, config: StepConfig, update: UpdateRule, width: int, d: int, shards: int, use_aux: bool
-) -> bool:
-    """Whether no gradient of a shard's `width` latents is formed: `update` takes pairs, and exchanging them over
-    `shards` of the batch is the cheaper way."""
-    requests = method.requests(config.batch_size, d, use_aux)
-    if requests is None or not update.takes_pairs:
-        return False
-    return rows_travel([(config.batch_size // shards, min(r.k, width)) for r in requests], width, d, shards)
-
-
-def loss_and_gradient(
-    method: Method, config: StepConfig, update: UpdateRule, params: Params, batch: Batch, use_aux: bool
-) -> tuple[tuple[jax.Array, Report], Params | PairGradient]:
-    """((loss, Report), gradient): as pairs where the update takes them and exchanging them is the cheaper way."""
-    width, d = params.W_enc.shape
-    if not goes_in_pairs(method, config, update, width, d, jax.lax.psum(1, DATA), use_aux):
-        return jax.value_and_grad(lambda p: method.loss(p, batch, use_aux=use_aux), has_aux=True)(params)
-
-    def loss(b_dec: jax.Array, taps: Taps):
-        return method.loss(params.put(b_dec=b_dec), batch.replace(taps=taps), use_aux=use_aux)
-
-    taps = zero_taps(batch.x, width, method.requests(config.batch_size, d, use_aux))
-    (value, report), (db_dec, slopes) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params.b_dec, taps)
-    x = batch.x - params.b_dec.astype(batch.x.dtype) if method.pre_bias else batch.x
-    pairs = group(pair_lists(report.selected, slopes, x), width, update.block_of(width, d, True))
-    return (value, report.replace(selected=None)), PairGradient(pairs, db_dec)
 
 
 def _threshold(state: TrainState, smallest: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ from ever standing in memory: XLA copies a whole [n, d] gradient in and out of e
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +16,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.dictionary import Method, Params, is_by_latent
-from jaxsae.kernels import Grouped
 from jaxsae.parallel import MODEL
 from jaxsae.platform import target_platform
+from jaxsae.training.gradients import Gradient
 
 BLOCK_NUMBERS = 2**16  # of one array's block: a dozen of them fit a core's cache
-GROUPED_NUMBERS = 2**18  # where a block's gradient is summed too: fewer, fuller sums
+MADE_NUMBERS = 2**18  # where a block's gradient is summed too: fewer, fuller sums
 TPU_NUMBERS = 2**22  # 16 MiB: what starting a block costs is lost in the time that its bytes take
 
 
@@ -31,18 +32,6 @@ class Weights:
     params: Params
     moments: Any
     average: Params | None
-
-
-@flax.struct.dataclass
-class PairGradient:
-    """A gradient that is never formed: the whole batch's pairs, of which W_enc's, W_dec's and b_enc's are sums.
-
-    Attributes:
-      pairs: grouped by the blocks of `UpdateRule.block_of`. b_dec: [d], formed as usual.
-    """
-
-    pairs: Grouped
-    b_dec: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,19 +58,19 @@ class UpdateRule:
         return target_platform() in ("cpu", "tpu") if self.blocked is None else self.blocked
 
     @property
-    def takes_pairs(self) -> bool:
-        """Whether a `PairGradient` will do; the norm of the whole gradient needs all of it at once."""
+    def takes_blocks(self) -> bool:
+        """Whether a gradient will do that is made block by block; the norm of the whole gradient needs all of it at once."""
         return self.by_blocks and self.clip_norm is None
 
-    def block_of(self, width: int, d: int, pairs: bool) -> int:
-        """Latents of a block."""
+    def block_of(self, width: int, d: int, made: bool) -> int:
+        """Latents of a block; `made`: whose gradient is made there, too."""
         if target_platform() == "tpu":
             return max(1, min(width, TPU_NUMBERS // d))
-        numbers = GROUPED_NUMBERS if pairs else BLOCK_NUMBERS
+        numbers = MADE_NUMBERS if made else BLOCK_NUMBERS
         return max(1, min(width, numbers // d, 32 if self.lazy_rows else width))
 
     def __call__(
-        self, weights: Weights, gradient: Params | PairGradient, rate: jax.Array, finite: jax.Array
+        self, weights: Weights, gradient: Gradient, rate: jax.Array, finite: jax.Array
     ) -> Weights:
         """This device's weights after a step; as they were where `finite` is False."""
         shard = jax.lax.axis_index(MODEL) * weights.params.b_enc.shape[0]
@@ -91,8 +80,8 @@ class UpdateRule:
             return self._rows(part, g, shard + first_row, rate, scale)
 
         if self.by_blocks:
-            paired = isinstance(gradient, PairGradient)
-            size = gradient.pairs.size if paired else self.block_of(*weights.params.W_enc.shape, pairs=False)
+            formed = isinstance(gradient, Params)
+            size = self.block_of(*weights.params.W_dec.shape, made=False) if formed else gradient.size
             return _by_blocks(rows, weights, gradient, finite, size, self.lazy_rows)
         return jax.tree.map(lambda new, old: jnp.where(finite, new, old), rows(weights, gradient, 0), weights)
 
@@ -109,7 +98,7 @@ class UpdateRule:
             average = jax.tree.map(lambda a, p: a + (1 - self.ema_decay) * (p - a), average, params)
         new = Weights(params, moments, average)
         if self.lazy_rows:
-            touched = gradient.b_enc != 0
+            touched = _touched(gradient)
             new = _map_rows(lambda n, o: jnp.where(touched.reshape(-1, *[1] * (n.ndim - 1)), n, o), new, old)
         return new
 
@@ -137,15 +126,14 @@ def _cut(tree, start, count: int):
     return _map_rows(lambda a: jax.lax.dynamic_slice_in_dim(a, start, count), tree)
 
 
-def _block_gradient(gradient: Params | PairGradient, number, size: int, count: int) -> Params:
-    """Of the `count` latents of block `number`; b_dec's is whole."""
-    if isinstance(gradient, Params):
-        return _cut(gradient, number * size, count)
-    return Params.of(*gradient.pairs.sums(number, count), gradient.b_dec)
+def _touched(gradient: Params) -> jax.Array:
+    """bool [n]: latents that a gradient reaches."""
+    some = ((g != 0).any(tuple(range(1, g.ndim))) for g in gradient.latent.values())
+    return functools.reduce(jnp.logical_or, some)
 
 
 def _by_blocks(
-    rows: Callable, weights: Weights, gradient: Params | PairGradient, finite: jax.Array, size: int, lazy: bool
+    rows: Callable, weights: Weights, gradient: Gradient, finite: jax.Array, size: int, lazy: bool
 ) -> Weights:
     """`rows` over blocks of `size` latents in place, then once more, without any latents, for what is left.
 
@@ -158,16 +146,28 @@ def _by_blocks(
         put = lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, start, 0)
         return _map_rows(put, whole, part)
 
-    def block(whole: Weights, number, count: int) -> Weights:
-        start = number * size
-        part, g = _cut(whole, start, count), _block_gradient(gradient, number, size, count)
-        wanted = finite & (g.b_enc != 0).any() if lazy else finite
-        new = jax.lax.cond(wanted, lambda p, g: rows(p, g, start), lambda p, g: p, part, g)
-        return paste(whole, new, start)
+    formed = isinstance(gradient, Params)
 
-    whole = jax.lax.fori_loop(0, width // size, lambda i, w: block(w, i, size), weights)
+    def gradient_of(part: Params, number, count: int) -> tuple[dict, dict | None]:
+        if formed:
+            return _cut(gradient, number * size, count).latent, None
+        return gradient.block(part, number, count)
+
+    def block(state: tuple[Weights, Any], number, count: int) -> tuple[Weights, Any]:
+        (whole, more), start = state, number * size
+        part = _cut(whole, start, count)
+        latent, added = gradient_of(part.params, number, count)
+        g = Params(latent, weights.params.shared)  # of what is shared nothing is updated here
+        wanted = finite & _touched(g).any() if lazy else finite
+        new = jax.lax.cond(wanted, lambda p, g: rows(p, g, start), lambda p, g: p, part, g)
+        return paste(whole, new, start), jax.tree.map(jnp.add, more, added)
+
+    none = _cut(weights, 0, 0)
+    latent, more = gradient_of(none.params, 0, 0)
+    state = jax.lax.fori_loop(0, width // size, lambda i, s: block(s, i, size), (weights, more))
     if width % size:
-        whole = block(whole, width // size, width % size)
-    rest = rows(_cut(weights, 0, 0), _block_gradient(gradient, 0, size, 0), 0)
+        state = block(state, width // size, width % size)
+    whole, more = state
+    rest = rows(none, Params(latent, gradient.shared if formed else gradient.shared_with(more)), 0)
     keep = lambda path, done, new, old: done if is_by_latent(path) else jnp.where(finite, new, old)
     return jax.tree_util.tree_map_with_path(keep, whole, rest, weights)

@@ -1,0 +1,78 @@
+"""A method: a selection, an objective, penalties and a finish, and how its parameters begin.
+
+That is all a method says. How its losses and gradients are computed, sharded, saved and applied follows from these
+(`training/routes`).
+"""
+
+import dataclasses
+
+import jax
+
+from jaxsae.dictionary.config import MethodConfig
+from jaxsae.dictionary.finish import Finish
+from jaxsae.dictionary.objective import Objective
+from jaxsae.dictionary.parameters import Params, tied_init
+from jaxsae.dictionary.penalty import AuxK, Penalty
+from jaxsae.dictionary.selection import Elementwise, Ranking
+from jaxsae.dictionary.rates import Rates
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One row of the table of architectures, with the numbers of its configuration.
+
+    Attributes:
+      aux: the auxiliary loss of dead latents, or None; rankings alone have one. penalties: other terms; elementwise
+        selections alone have some.
+      pre_bias: whether b_dec is subtracted from the input.
+      start_norm: length of decoder rows before the first step. fits_start: whether the encoder starts at a length that is
+        fitted to rows, or as long as the decoder.
+      rates: learning rate and moments where no flag says them.
+    """
+
+    config: MethodConfig
+    selection: Ranking | Elementwise
+    objective: Objective
+    finish: Finish
+    rates: Rates
+    aux: AuxK | None = None
+    penalties: tuple[Penalty, ...] = ()
+    pre_bias: bool = True
+    start_norm: float = 1.0
+    fits_start: bool = True
+
+    @property
+    def name(self) -> str:
+        """As `--architecture` has it."""
+        return self.config.architecture
+
+    @property
+    def ranks(self) -> bool:
+        """Whether the selection ranks pre-activations, so that few of many latents are active."""
+        return hasattr(self.selection, "cut")
+
+    @property
+    def has_aux(self) -> bool:
+        """Whether the loss has an auxiliary term for dead latents."""
+        return self.aux is not None
+
+    @property
+    def unit_decoder(self) -> bool:
+        """Whether decoder rows have length 1 after a step."""
+        return self.finish.unit_decoder
+
+    def init(self, key: jax.Array, d_model: int) -> Params:
+        """Parameters before the first step, in the trainer's units."""
+        params = tied_init(key, self.config.width, d_model, self.start_norm)
+        own = {} if self.ranks else self.selection.init(self.config.width, d_model)
+        return Params(params.latent | own, params.shared)
+
+    def input_bias(self, shared: dict[str, jax.Array]) -> jax.Array | None:
+        """What is subtracted from the input, [d_in], of the shared parameters; None: nothing."""
+        return shared["b_dec"] if self.pre_bias else None
+
+    def project_gradient(self, params: Params, gradient: Params) -> Params:
+        return self.finish.project_gradient(params, gradient)
+
+    def after_step(self, params: Params) -> Params:
+        return self.finish.after_step(params)

@@ -1,0 +1,35 @@
+"""Nested prefixes (Bussmann et al., Matryoshka, 2503.17547).
+
+    1/|M| sum_(m in M) ||t - b_dec - sum_(i < m) z_i W_dec,i||^2
+
+The mean over the prefixes M, so that the auxiliary loss beside it weighs what it weighs beside a plain squared error.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from jaxsae.dictionary.objective.base import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class NestedPrefixes(Objective):
+    """Of the reconstructions by the first latents alone, for each of `prefixes`, ascending, the last of which is all."""
+
+    prefixes: tuple[int, ...]
+    per_number: ClassVar[bool] = True
+
+    @property
+    def parts(self) -> int:
+        return len(self.prefixes)
+
+    def part_of(self, latents: jax.Array) -> jax.Array:
+        return jnp.searchsorted(jnp.asarray(self.prefixes), latents, side="right").astype(jnp.int32)
+
+    def __call__(self, target: jax.Array, b_dec: jax.Array, y: jax.Array) -> jax.Array:
+        nested = jnp.cumsum(y, 0)
+        return jnp.square(target - b_dec - nested).sum() / self.parts
+
+

@@ -1,0 +1,36 @@
+"""L0, by the gradient that the selection gives to a latent's being active (Rajamanoharan et al., 2407.14435).
+
+    lambda E ||f||_0        or, aimed at an L0*:    lambda (E ||f||_0 / L0* - 1)^2        (their appendix, and SAEBench's)
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxsae.dictionary.penalty.base import Penalty, warmth
+from jaxsae.dictionary.selection import Codes, Latent
+
+
+@dataclasses.dataclass(frozen=True)
+class L0(Penalty):
+    """`coefficient` is lambda, which rises over a share `warmup` of the steps."""
+
+    coefficient: float
+    warmup: float
+
+    def amount(self, codes: Codes, latent: Latent) -> jax.Array:
+        return codes.active.sum()
+
+    def weigh(self, mean: jax.Array, step_fraction: jax.Array | float) -> jax.Array:
+        return self.coefficient * warmth(step_fraction, self.warmup) * mean
+
+
+@dataclasses.dataclass(frozen=True)
+class L0Target(L0):
+    """Nothing where the batch has `target` active latents a row."""
+
+    target: float = 0.0
+
+    def weigh(self, mean: jax.Array, step_fraction: jax.Array | float) -> jax.Array:
+        return self.coefficient * warmth(step_fraction, self.warmup) * jnp.square(mean / self.target - 1)

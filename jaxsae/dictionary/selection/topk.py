@@ -1,0 +1,26 @@
+"""TopK (Gao et al., 2406.04093).
+
+    z = ReLU(TopK(pre)):    the k largest pre-activations of each row, over all shards; equals by lowest index
+"""
+
+import dataclasses
+from typing import ClassVar
+
+from jaxsae.dictionary.selection.base import Ranking
+from jaxsae.kernels import Request
+from jaxsae.kernels.tiles import row_cut
+
+
+@dataclasses.dataclass(frozen=True)
+class TopK(Ranking):
+    """Exactly k latents of each row, or as many as are positive."""
+
+    k: int
+    encoder: str = "auto"
+    whole_batch: ClassVar[bool] = False
+
+    def request(self, rows: int) -> Request:
+        return Request(self.k, encoder=self.encoder)
+
+    def cut(self, rows: int):
+        return lambda pre, used: (pre, row_cut(pre, used, self.k))

@@ -1,0 +1,54 @@
+"""Latents that are each a function of their own pre-activation, by tiles: ReLU, JumpReLU, Gated."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxsae.dictionary import Batch, Method, Params, Report
+from jaxsae.kernels.tiles import Counts, Given, TileFunction, decoded, forward, pre_activations
+from jaxsae.parallel import AXES, DATA, MODEL, sum_over_data
+from jaxsae.training.gradients import TileGradient
+from jaxsae.training.routes.shares import error_of, report
+
+
+def tile_function(method: Method, firing: float) -> TileFunction:
+    """What a tile of latents gives: the method's equations, of the latents and rows that are there."""
+
+    def function(latent, shared, x) -> tuple[Given, Counts]:
+        pre = pre_activations(x, method.input_bias(shared), latent["W_enc"], latent["b_enc"])
+        codes = method.selection.codes(latent, pre)
+        second = [p.code(codes, latent) for p in method.penalties if p.has_code]
+        parts = [decoded(z, w_dec, x) for z, w_dec in [(codes.z, latent["W_dec"]), *second]]
+        sums = [p.amount(codes, latent) for p in method.penalties]
+        z = jax.lax.stop_gradient(codes.z)
+        counts = Counts((z > firing).sum(0, dtype=jnp.int32), (z > 0).sum(dtype=jnp.int32))
+        return Given(jnp.stack(parts), jnp.stack(sums)), counts
+
+    return function
+
+
+def loss(method: Method, params: Params, batch: Batch, size: int) -> tuple[jax.Array, Report, jax.Array, TileGradient]:
+    """Loss of this device's rows, report, residuals [B, d_out], and the gradient, to be made in blocks of `size` latents."""
+    function = tile_function(method, batch.firing)
+    given, counts = forward(function, params.latent, params.shared, batch.x)
+    parts = given.parts if jax.lax.psum(1, MODEL) == 1 else jax.lax.psum(given.parts, MODEL)
+    means = jax.lax.psum(given.sums, AXES) / batch.rows
+
+    def of_rows(parts: jax.Array, shared: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """The objective with the errors of second codes, and those alone."""
+        second = [p for p in method.penalties if p.has_code]
+        errors = [p.error(batch.wanted, shared["b_dec"], y) for p, y in zip(second, parts[1:], strict=True)]
+        extra = sum(errors, jnp.zeros(())) / batch.rows
+        return error_of(method, batch.rows, batch.wanted, shared["b_dec"], parts[:1]) + extra, extra
+
+    def weighed(means: jax.Array) -> jax.Array:
+        terms = zip(method.penalties, means, strict=True)
+        return sum((p.weigh(mean, batch.step_fraction) for p, mean in terms), jnp.zeros(()))
+
+    (value, extra), (dparts, dshared) = jax.value_and_grad(of_rows, (0, 1), has_aux=True)(parts, params.shared)
+    penalty, dmeans = jax.value_and_grad(weighed)(means)
+    penalty = penalty / jax.lax.psum(1, DATA)  # of the whole batch: each data shard has an even share
+    residual = batch.wanted - params.b_dec - parts[0]
+    said = report(batch, residual, counts.active, penalty + extra, sum_over_data(counts.firings), jnp.float32(jnp.inf))
+    slopes = Given(dparts, dmeans / batch.rows)
+    gradient = TileGradient(batch.x, slopes, dshared, params.shared, function, size)
+    return value + penalty, said, residual, gradient

@@ -1,0 +1,39 @@
+"""What all routes share: a batch's error, in the scale of its objective, and what is said of it."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxsae.dictionary import Batch, Method, Report
+from jaxsae.parallel import AXES, MODEL, sum_over_data
+
+
+def error_of(method: Method, rows: int, target: jax.Array, b_dec: jax.Array, y: jax.Array) -> jax.Array:
+    """This device's rows' part of the objective of a batch of `rows` rows: target [B, d_out], y [parts, B, d_out] -> []."""
+    return method.objective(target, b_dec, y) / (rows * (target.shape[1] if method.objective.per_number else 1))
+
+
+def parts_of(method: Method, width: int, indices: jax.Array | None = None) -> jax.Array | None:
+    """The part of the reconstruction that latents of this shard add to: int32 of the shape of `indices`, or [n_local]."""
+    here = jnp.arange(width) if indices is None else indices
+    return method.objective.part_of(here + jax.lax.axis_index(MODEL) * width)
+
+
+def report(
+    batch: Batch, residual: jax.Array, active: jax.Array, aux: jax.Array, firings: jax.Array, smallest: jax.Array
+) -> Report:
+    """Of residuals [B, d_out]; `active` of this device, `aux` of its rows, `firings` of the whole batch.
+
+    Args:
+      smallest: the smallest positive latent on this device, inf where there is none.
+    """
+    smallest = jax.lax.pmin(smallest, AXES)
+    return jax.lax.stop_gradient(
+        Report(
+            sum_over_data(jnp.square(residual).sum()),
+            sum_over_data(jnp.square(batch.wanted).sum()),
+            active=jax.lax.psum(active, AXES),
+            aux=sum_over_data(aux),
+            firings=firings,
+            smallest=jnp.where(jnp.isfinite(smallest), smallest, 0.0),
+        )
+    )

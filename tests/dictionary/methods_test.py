@@ -1,0 +1,136 @@
+"""Losses and gradients of every method, by every route and on meshes, equal an independent dense float64 implementation."""
+
+import functools
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from jaxsae.dictionary import SPECS, Batch, MethodConfig, Params, make_method
+from jaxsae.parallel import DATA, MODEL, make_mesh
+from jaxsae.training import routes
+from jaxsae.training.gradients import PairGradient
+from jaxsae.training.optimizer import make_optimizer
+from jaxsae.training.config import OptimizerConfig
+from jaxsae.training.routes import choose, loss_and_gradient
+from jaxsae.training.update import UpdateRule
+from tests.dictionary.dense_reference import reference
+
+BATCH, D, WIDTH, K, AUX_K = 16, 8, 64, 6, 10
+MESHES = [(1, 1), (1, 8), (2, 4), (4, 2)]
+PREFIXES = (4, 16, 33, WIDTH)
+RANKED = ("topk", "batchtopk", "matryoshka")
+SWITCHES = {
+    "topk": {"k": K, "aux_k": AUX_K},
+    "batchtopk": {"k": K, "aux_k": AUX_K, "row_k_max": 9},
+    "matryoshka": {"k": K, "aux_k": AUX_K, "row_k_max": 9, "prefixes": PREFIXES},
+    "jumprelu": {"k": K, "target_l0": 5.5, "l0_coefficient": 0.7, "bandwidth": 0.4, "l0_warmup": 0.0},
+    "gated": {"l1_coefficient": 0.8, "l1_warmup": 0.5},
+    "relu": {"l1_coefficient": 5.0, "l1_warmup": 0.5},
+}
+WARM = 0.25 / 0.5  # of the L1 weight, after a quarter of the steps
+
+
+def method_of(name, **more):
+    return make_method(MethodConfig(width=WIDTH, architecture=name, **SWITCHES[name] | more))
+
+
+def expected(name, params, x, dead=None, **more):
+    """Loss, {array: gradient} and what else the reference says, in the trainer's scale of each loss."""
+    settings = {"k": K, "aux_k": AUX_K, "aux_coefficient": 1 / 32, "row_k_max": 9, "prefixes": list(PREFIXES)}
+    if name == "jumprelu":  # ours is the error of a number
+        settings |= {"l0": 0.7 * D, "target_l0": 5.5, "bandwidth": 0.4}
+    if name in ("relu", "gated"):
+        settings |= {"l1": SWITCHES[name]["l1_coefficient"] * WARM}
+    arrays = {n: np.asarray(a, np.float64) for n, a in (params.latent | params.shared).items()}
+    loss, gradient, extras = reference(name, arrays, x.astype(np.float64), dead=dead, settings=settings | more)
+    scale = D if name == "jumprelu" else 1
+    return loss / scale, {n: g / scale for n, g in gradient.items()}, extras
+
+
+@functools.lru_cache(None)
+def program(name, shape, blocked, products, dead, **more):
+    """The compiled (params, x, dead) -> (loss, report, gradient); `products`: latents up to which rankings go by them."""
+    method = method_of(name, **dict(more))
+    rule = UpdateRule(method, make_optimizer(OptimizerConfig(), 0), blocked=blocked)
+    mesh = make_mesh(shape, jax.devices()[: shape[0] * shape[1]])
+
+    def device(params, x, mask):
+        batch = Batch(x=x, dead=mask, rows=BATCH, step_fraction=0.25)
+        loss, report, gradient = loss_and_gradient(method, rule, params, batch, dead)
+        gradient = whole(gradient, params)
+        return jax.lax.psum(loss, DATA), report.replace(firings=jax.lax.all_gather(report.firings, MODEL, tiled=True)), gradient
+
+    sharded = jax.shard_map(
+        device, mesh=mesh, in_specs=(SPECS, P(DATA, None), P(MODEL)), out_specs=(P(), P(), SPECS), check_vma=False
+    )
+    return jax.jit(sharded), products
+
+
+def whole(gradient, params):
+    """Any form of gradient as one of all latents, made of the blocks that an update would take."""
+    if isinstance(gradient, Params):
+        return gradient
+    if not isinstance(gradient, PairGradient):
+        return gradient.formed(params)
+    n, size = len(params.b_enc), gradient.size
+    blocks = [gradient.block(params, i, min(size, n - i * size))[0] for i in range(-(-n // size))]
+    return Params(jax.tree.map(lambda *a: jnp.concatenate(a), *blocks), gradient.shared)
+
+
+def run(name, shape, params, x, mask, blocked=True, products=0, dead=None, capacity=None, **more):
+    function, _ = program(name, shape, blocked, products, dead, **more)
+    with (
+        mock.patch.object(choose, "widest_by_products", lambda *_: products),
+        mock.patch.object(routes.loss, "capacity_for_dead", lambda width: capacity or width),
+    ):
+        return function(params, x, mask)
+
+
+def arrays(name, seed=0):
+    rng = np.random.default_rng(seed)
+    draw = lambda *s: rng.normal(size=s).astype(np.float32)
+    own = {
+        "jumprelu": {"threshold": 0.3 + 0.5 * rng.random(WIDTH).astype(np.float32)},
+        "gated": {"r_mag": 0.3 * draw(WIDTH), "b_mag": 0.3 * draw(WIDTH)},
+    }.get(name, {})
+    params = Params.of(draw(WIDTH, D), 0.3 * draw(WIDTH), 0.3 * draw(WIDTH, D), 0.3 * draw(D), **own)
+    return params, draw(BATCH, D)
+
+
+def mask_of(count, seed=5):
+    mask = np.zeros(WIDTH, bool)
+    mask[np.random.default_rng(seed).permutation(WIDTH)[:count]] = True
+    return mask
+
+
+def check(found, wanted, rtol=1e-5):
+    (loss, report, gradient), (value, slopes, extras) = found, wanted
+    np.testing.assert_allclose(loss, value, rtol=rtol)
+    for name, array in (gradient.latent | gradient.shared).items():
+        np.testing.assert_allclose(array, slopes[name], rtol=rtol, atol=rtol * np.abs(slopes[name]).max(), err_msg=name)
+    assert int(report.active) == extras["active"]
+    np.testing.assert_array_equal(report.firings, extras["firings"])
+
+
+@pytest.mark.parametrize("shape", MESHES)
+@pytest.mark.parametrize("name", SWITCHES)
+def test_every_method_equals_the_dense_one_on_every_mesh(name, shape):
+    params, x = arrays(name)
+    check(run(name, shape, params, x, mask_of(0)), expected(name, params, x))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 4)])
+@pytest.mark.parametrize("products", [0, WIDTH])
+@pytest.mark.parametrize("blocked", [True, False])
+@pytest.mark.parametrize("count", [3, 20, WIDTH])
+@pytest.mark.parametrize("name", RANKED)
+def test_rankings_with_dead_latents_equal_the_dense_ones_by_either_route(name, count, blocked, products, shape):
+    params, x = arrays(name, seed=count)
+    mask = mask_of(count)
+    wanted = expected(name, params, x, dead=mask)
+    for dead in ("tiles", "pairs") if not products else ("tiles",):
+        check(run(name, shape, params, x, mask, blocked, products, dead), wanted)
