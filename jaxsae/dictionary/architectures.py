@@ -57,9 +57,8 @@ def gated(c: MethodConfig) -> Method:
         Gated(),
         SquaredError(per_number=False),
         finish.UnitRows(),
-        rates.Rates(rates.Fixed(5e-5), b1=0.0),
+        rates.Rates(rates.swept, b1=0.0),
         penalties=(GateL1(c.l1_coefficient, c.l1_warmup), GateReconstruction(c.frozen_gate)),
-        fits_start=False,
     )
 
 
@@ -75,7 +74,6 @@ def jumprelu(c: MethodConfig) -> Method:
         rates.Rates(rates.swept, b1=0.0),
         penalties=(l0,),
         pre_bias=False,
-        fits_start=False,
     )
 
 
