@@ -145,7 +145,7 @@ class TimedStep:
     def route(self) -> str:
         """How the latents that reconstruct are found on a device."""
         data, model = self.mesh.devices.shape
-        sizes = self.config.rows_of_a_batch // data, self.config.method.width // model, self.config.d_model
+        sizes = self.config.rows_of_a_batch, self.config.method.width // model, self.config.d_model, data
         with compiling_for(self.mesh):
             return route_of(self.method, *sizes)
 

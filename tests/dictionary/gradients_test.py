@@ -1,6 +1,7 @@
 """Losses and all gradients of the methods on meshes equal a dense reference, differentiated by JAX in float64."""
 
 import functools
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +14,13 @@ from jax.sharding import PartitionSpec as P
 from jaxsae.dictionary import SPECS, Batch, MethodConfig, Params, make_method
 from jaxsae.kernels import pairs
 from jaxsae.parallel import DATA, MODEL, make_mesh
+from jaxsae.training.routes import choose, loss_and_gradient
+from jaxsae.training.update import UpdateRule
 
 BATCH, D, WIDTH, K, AUX_K = 16, 8, 64, 12, 16
 MESHES = [(1, 1), (1, 8), (2, 4), (8, 1)]
 NAMES = ("W_enc", "b_enc", "W_dec", "b_dec")
+BY = ("pairs", "tiles", "products")  # dead latents by pairs, by tiles, and all latents by products
 on_meshes = pytest.mark.parametrize("shape", MESHES)
 
 
@@ -24,14 +28,16 @@ def method_of(architecture):
     return make_method(MethodConfig(width=WIDTH, architecture=architecture, k=K, aux_k=AUX_K, l1_warmup=0.5))
 
 
-def build(architecture, shape, use_aux):
+def build(architecture, shape, use_aux, by="pairs"):
     """A jitted (params, x, dead) -> (loss, gradient, report) over a mesh, as the training step runs it."""
     method = method_of(architecture)
+    rule = UpdateRule(method, None, blocked=False)
 
     def device(params, x, dead):
         batch = Batch(x=x, dead=dead, rows=BATCH, step_fraction=0.25)
-        loss = lambda p: method.loss(p, batch, use_aux=use_aux)
-        (value, report), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        way = ("pairs" if by == "pairs" else "tiles") if use_aux else None
+        with mock.patch.object(choose, "widest_by_products", lambda *_: WIDTH if by == "products" else 0):
+            value, report, gradient = loss_and_gradient(method, rule, params, batch, way)
         firings = jax.lax.all_gather(report.firings, MODEL, tiled=True)
         return jax.lax.psum(value, DATA), gradient, report.replace(firings=firings)
 
@@ -116,11 +122,12 @@ def test_loss_and_gradients_equal_the_dense_ones(architecture, shape):
 
 
 @on_meshes
+@pytest.mark.parametrize("by", BY)
 @pytest.mark.parametrize("count", [0, 5, 20, WIDTH])
-def test_gradients_with_the_auxiliary_loss_equal_the_dense_ones(shape, count):
+def test_gradients_with_the_auxiliary_loss_equal_the_dense_ones(shape, count, by):
     params, x = floats(count)
     dead = dead_latents(count)
-    found, expected = compiled("topk", shape, True)(params, x, dead), reference("topk", params, x, dead, True)
+    found, expected = compiled("topk", shape, True, by)(params, x, dead), reference("topk", params, x, dead, True)
     check(found, expected)
     aux = expected[0] - reference("topk", params, x, dead, False)[0]
     np.testing.assert_allclose(found[2].aux, aux, rtol=1e-5)
@@ -129,33 +136,36 @@ def test_gradients_with_the_auxiliary_loss_equal_the_dense_ones(shape, count):
 
 
 @on_meshes
-def test_topk_of_integers_is_exact_with_ties_across_shards(shape):
+@pytest.mark.parametrize("by", ["pairs", "products"])
+def test_topk_of_integers_is_exact_with_ties_across_shards(shape, by):
     for seed in range(4):
         params, x = integers(seed)
         dead = dead_latents(0)
-        value, gradient, _ = compiled("topk", shape, False)(params, x, dead)
+        value, gradient, _ = compiled("topk", shape, False, by)(params, x, dead)
         expected_value, expected = reference("topk", params, x, dead, False)
         assert value == expected_value
         jax.tree.map(np.testing.assert_array_equal, gradient, expected)
 
 
 @on_meshes
-def test_where_all_latents_are_equal_the_lowest_indices_win(shape):
+@pytest.mark.parametrize("by", ["pairs", "products"])
+def test_where_all_latents_are_equal_the_lowest_indices_win(shape, by):
     params, x = integers(3)
     params = params.put(W_enc=np.ones_like(params.W_enc), b_enc=np.full(WIDTH, 40, np.float32))
     dead = dead_latents(0)
-    _, gradient, report = compiled("topk", shape, False)(params, x, dead)
+    _, gradient, report = compiled("topk", shape, False, by)(params, x, dead)
     jax.tree.map(np.testing.assert_array_equal, gradient, reference("topk", params, x, dead, False)[1])
     np.testing.assert_array_equal(report.firings > 0, np.arange(WIDTH) < K)
     assert report.active == BATCH * K
 
 
 @on_meshes
-def test_the_auxiliary_gradient_reaches_the_encoder_of_dead_latents_and_of_no_others(shape):
+@pytest.mark.parametrize("by", BY)
+def test_the_auxiliary_gradient_reaches_the_encoder_of_dead_latents_and_of_no_others(shape, by):
     params, x = floats(2)
     dead = dead_latents(9)
     params = params.put(b_enc=np.where(dead, np.float32(-2), params.b_enc + 20))  # dead ones are never chosen
-    with_aux, without = (compiled("topk", shape, aux)(params, x, dead)[1] for aux in (True, False))
+    with_aux, without = (compiled("topk", shape, aux, by)(params, x, dead)[1] for aux in (True, False))
     aux = np.abs(np.asarray(with_aux.W_enc) - np.asarray(without.W_enc)).max(1)
     assert np.abs(np.asarray(without.W_enc))[dead].max() == 0
     assert (aux[dead] > 1e-5).sum() >= 5
@@ -167,9 +177,10 @@ def test_the_residual_of_the_auxiliary_loss_is_detached():
     params, x = floats(2)
     dead = dead_latents(20)
     detached, attached = (reference("topk", params, x, dead, True, detach=d)[1] for d in (True, False))
-    found = np.asarray(compiled("topk", (2, 4), True)(params, x, dead)[1].W_dec)
     apart = np.abs(attached.W_dec - detached.W_dec).max()
-    assert apart > 1e-3 and np.abs(found - detached.W_dec).max() < apart / 1000
+    for by in BY:
+        found = np.asarray(compiled("topk", (2, 4), True, by)(params, x, dead)[1].W_dec)
+        assert apart > 1e-3 and np.abs(found - detached.W_dec).max() < apart / 1000
 
 
 @pytest.mark.parametrize(("shape", "capacity"), [((1, 8), 30), ((2, 4), 1), ((2, 4), 30), ((2, 4), 90)])
@@ -182,21 +193,22 @@ def test_results_do_not_depend_on_the_room_for_pairs(shape, capacity, monkeypatc
     check(build("topk", shape, True)(params, x, dead), reference("topk", params, x, dead, True))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     shape=st.sampled_from(MESHES),
+    by=st.sampled_from(BY),
     seed=st.integers(0, 2**31),
     spread=st.sampled_from([0, 1, 2]),
     count=st.integers(0, WIDTH),
     shift=st.sampled_from([-9, 0, 9]),
 )
-def test_any_integers_on_any_mesh(shape, seed, spread, count, shift):
+def test_any_integers_on_any_mesh(shape, by, seed, spread, count, shift):
     params, x = integers(seed, spread)
     params = params.put(b_enc=params.b_enc + np.float32(shift))
     dead = np.random.default_rng(seed).permutation(WIDTH) < count
     x[:, 0] += 1  # never a batch of zeros
-    check(compiled("topk", shape, True)(params, x, dead), reference("topk", params, x, dead, True))
-    value, gradient, report = compiled("topk", shape, False)(params, x, dead)
+    check(compiled("topk", shape, True, by)(params, x, dead), reference("topk", params, x, dead, True))
+    value, gradient, report = compiled("topk", shape, False, by)(params, x, dead)
     expected_value, expected = reference("topk", params, x, dead, False)
     assert value == expected_value
     jax.tree.map(np.testing.assert_array_equal, gradient, expected)

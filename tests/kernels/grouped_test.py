@@ -22,7 +22,7 @@ def lists_of(seed, batch, ks, skew=1.0):
         indices = np.stack([rng.choice(WIDTH, k, replace=False, p=odds / odds.sum()) for _ in range(batch)])
         values = np.maximum(normal(batch, k), 0)
         slopes = np.where(values > 0, normal(batch, k), 0).astype(np.float32)
-        out.append(PairList(indices.astype(np.int32), values, slopes, x, normal(batch, D)))
+        out.append(PairList(indices.astype(np.int32), values, slopes, x, normal(1, batch, D)))
     return out
 
 
@@ -39,7 +39,7 @@ def dense_sums(lists):
         for b, row in enumerate(one.indices):
             for j, latent in enumerate(row):
                 dw_enc[latent] += np.float64(one.slopes[b, j]) * one.x[b]
-                dw_dec[latent] += np.float64(one.values[b, j]) * one.dy[b]
+                dw_dec[latent] += np.float64(one.values[b, j]) * one.dy[0, b]
                 db_enc[latent] += one.slopes[b, j]
     return dw_enc, db_enc, dw_dec
 

@@ -168,7 +168,7 @@ def test_a_schedule_without_warm_up_and_decay_is_constant():
 
 
 def test_the_default_rate_falls_with_d_model_width_and_steps():
-    rate = lambda d, width, steps: make_method(MethodConfig(width=width)).default_learning_rate(d, steps)
+    rate = lambda d, width, steps: make_method(MethodConfig(width=width)).rates.peak(width, d, steps)
     assert rate(64, 2048, 1000) == 7.5e-3 and rate(64, 2048, 16_000) == pytest.approx(3.75e-3)
     assert rate(64, 2048, 1) == rate(64, 2048, 100) == pytest.approx(7.5e-3 * 10**0.25)
     assert rate(64, 32_768, 1000) == pytest.approx(3.75e-3) and rate(256, 1024, 2000) == pytest.approx(3.75e-3)

@@ -6,10 +6,10 @@ import pytest
 
 from jaxsae.dictionary import MethodConfig, Normalization, make_method
 from jaxsae.parallel import batch_sharding, make_mesh
-from jaxsae.training import step as steps
 from jaxsae.training import update
 from jaxsae.training.config import OptimizerConfig
 from jaxsae.training.optimizer import make_optimizer, schedule
+from jaxsae.training.routes import choose, pairs
 from jaxsae.training.state import abstract_state, create_state, make_init
 from jaxsae.training.step import Pace, StepConfig, make_step
 
@@ -37,8 +37,9 @@ def trained(shape, dead_tokens, **flags):
 @pytest.mark.parametrize("dead_tokens", [10**6, 40], ids=["no latent dead", "some dead"])
 def test_pairs_and_a_formed_gradient_train_alike(shape, dead_tokens, monkeypatch):
     """Rows always travel here, and blocks are small, so that a shard has several and a rest."""
-    monkeypatch.setattr(update, "GROUPED_NUMBERS", 7 * D)
-    monkeypatch.setattr(steps, "rows_travel", lambda *_: True)
+    monkeypatch.setattr(update, "MADE_NUMBERS", 7 * D)
+    monkeypatch.setattr(choose, "rows_travel", lambda *_: True)
+    monkeypatch.setattr(choose, "widest_by_products", lambda *_: 0)
     in_pairs, formed = trained(shape, dead_tokens), trained(shape, dead_tokens, clip_norm=1e30)
     assert (in_pairs[2].dead > 0) == (dead_tokens == 40)
     for found, expected in zip(jax.tree.leaves(in_pairs), jax.tree.leaves(formed), strict=True):
@@ -47,10 +48,11 @@ def test_pairs_and_a_formed_gradient_train_alike(shape, dead_tokens, monkeypatch
 
 def test_the_two_are_different_programs(monkeypatch):
     """Otherwise the comparison above would say nothing."""
-    monkeypatch.setattr(update.UpdateRule, "takes_pairs", False)
-    monkeypatch.setattr(steps, "group", lambda *_: pytest.fail("pairs were grouped"))
-    trained((1, 1), 10**6)
-    monkeypatch.undo()
-    monkeypatch.setattr(steps, "group", lambda *_: (_ for _ in ()).throw(RuntimeError("grouped")))
+    monkeypatch.setattr(choose, "widest_by_products", lambda *_: 0)
+    with monkeypatch.context() as formed:
+        formed.setattr(update.UpdateRule, "takes_blocks", False)
+        formed.setattr(pairs, "group", lambda *_: pytest.fail("pairs were grouped"))
+        trained((1, 1), 10**6)
+    monkeypatch.setattr(pairs, "group", lambda *_: (_ for _ in ()).throw(RuntimeError("grouped")))
     with pytest.raises(RuntimeError, match="grouped"):
         trained((1, 1), 10**6)

@@ -20,6 +20,7 @@ from jaxsae.parallel import AXES, DATA, MODEL
 
 LANES = 64  # entries whose count fits a byte, summed before the rest: twice as fast on CPUs
 TINY = float(jnp.finfo(jnp.float32).tiny)
+HALVINGS = 31  # of positive floats
 NO_LIMIT = jnp.iinfo(jnp.int32).max
 
 
@@ -47,9 +48,11 @@ def row_cut(pre: jax.Array, used: jax.Array | int, k: int) -> Cut:
     Equals are kept by lowest place, then shard by shard: what is kept does not depend on the mesh.
     """
     count = lambda value: _over_model(_count(pre, used, value))
-    value, kept = _search(count, _over_model(_top(pre, used), jax.lax.pmax), k, _any_of(MODEL))
+    alone = jax.lax.psum(1, MODEL) == 1
+    value, kept = _search(count, _over_model(_top(pre, used), jax.lax.pmax), k, alone)
     limits = lambda: _last_places(pre, used, value, k - _over_model(_above(pre, used, value)))
-    return Cut(value, jax.lax.cond(_any_of(MODEL)(kept > k), limits, lambda: jnp.full(value.shape, NO_LIMIT)))
+    tied = (kept > k).any()  # of rows of which each `model` shard has its part of the latents: it is the same on all
+    return Cut(value, jax.lax.cond(tied, limits, lambda: jnp.full(value.shape, NO_LIMIT)))
 
 
 def batch_cut(pre: jax.Array, used: jax.Array | int, total: int, row_limit: int) -> tuple[jax.Array, Cut]:
@@ -78,7 +81,7 @@ def _batch_cut(pre: jax.Array, used: jax.Array | int, total: int) -> Cut:
     # Sums of float32 would not tell 2^24 from its neighbour.
     count = lambda value: jax.lax.psum(_count(pre, used, spread(value)).astype(jnp.int32).sum(), AXES)
     top = jax.lax.pmax(_top(pre, used).max(), AXES)
-    value, kept = _search(count, top, total, lambda more: more)
+    value, kept = _search(count, top, total, jax.lax.psum(1, AXES) == 1)
     value = spread(value)
 
     def limits() -> jax.Array:
@@ -93,12 +96,12 @@ def _batch_cut(pre: jax.Array, used: jax.Array | int, total: int) -> Cut:
     return Cut(value, jax.lax.cond(kept > total, limits, lambda: jnp.full(value.shape, NO_LIMIT)))
 
 
-def _search(count: Callable, top: jax.Array, k: int, some: Callable) -> tuple[jax.Array, jax.Array]:
+def _search(count: Callable, top: jax.Array, k: int, alone: bool) -> tuple[jax.Array, jax.Array]:
     """The cut, of the shape of `top`, and how many are at or above it: k, more where several equal it, or fewer than k.
 
     Args:
       count: values -> how many entries are at or above each. top: the largest entries.
-      some: whether a condition holds for any of the searches that go on together.
+      alone: no other device counts; devices that count together halve so often that all are done, and meet as often.
     """
     bits = lambda value: jax.lax.bitcast_convert_type(jnp.asarray(value, jnp.float32), jnp.int32)
     value = lambda number: jax.lax.bitcast_convert_type(number, jnp.float32)
@@ -113,25 +116,23 @@ def _search(count: Callable, top: jax.Array, k: int, some: Callable) -> tuple[ja
         a, b = value(low), value(high)
         log = lambda number: jnp.log(number.astype(jnp.float32) + 0.5)
         share = (log(at_low) - jnp.log(k + 0.0)) / (log(at_low) - log(at_high))
-        between = jnp.where(turn % 3 == 2, low + (high - low) // 2, bits(a + (b - a) * share))
+        between = bits(a + (b - a) * share)
+        between = jnp.where((turn % 3 == 2) | (not alone), low + (high - low) // 2, between)
         guess = jnp.where(goes_on(s), jnp.clip(between, low + 1, high - 1), low)
         found = count(value(guess))
         enough = found >= k
         pick = lambda yes, no: jnp.where(enough, yes, no)
         return pick(guess, low), pick(high, guess), pick(found, at_low), pick(at_high, found), turn + 1
 
-    low, _, at_low, *_ = jax.lax.while_loop(lambda s: some(goes_on(s).any()), step, state)
+    if alone:
+        low, _, at_low, *_ = jax.lax.while_loop(lambda s: goes_on(s).any(), step, state)
+    else:
+        low, _, at_low, *_ = jax.lax.fori_loop(0, HALVINGS, lambda _, s: step(s), state)
     return value(low), at_low
 
 
 def _over_model(x: jax.Array, collective: Callable = jax.lax.psum) -> jax.Array:
     return x if jax.lax.psum(1, MODEL) == 1 else collective(x, MODEL)
-
-
-def _any_of(axis: str) -> Callable[[jax.Array], jax.Array]:
-    """Whether a condition holds on any device, so that all of them count together: their sums meet within the loop."""
-    alone = jax.lax.psum(1, axis) == 1
-    return lambda more: more.any() if alone else jax.lax.psum(more.any().astype(jnp.int32), AXES) > 0
 
 
 def _over_tiles(pre: jax.Array, used: jax.Array | int, start: jax.Array, add: Callable) -> jax.Array:

@@ -19,13 +19,17 @@ PLANNED, PLANNED_SHARE = 8192, 1 / 8
 WHOLE_NUMBERS = 2**23  # pre-activations of a whole batch that may stand where it is ranked as one
 
 
-def route_of(method: Method, rows: int, width: int, d_out: int) -> Route:
-    """How the latents that reconstruct are found: `rows` of the batch and `width` latents are on this device."""
+def route_of(method: Method, rows: int, width: int, d_out: int, shards: int) -> Route:
+    """How the latents that reconstruct are found: `width` of them are on this device, and the batch of `rows` rows is
+    split over `shards`."""
     if not method.ranks:
         return "elementwise"
-    if method.selection.whole_batch and rows * width > WHOLE_NUMBERS:
+    k, own = method.selection.request(rows).k, rows // shards
+    if method.selection.whole_batch and own * width > WHOLE_NUMBERS:
         return "pairs"
-    return "ranked" if width <= widest_by_products(method.selection.request(rows).k, d_out) else "pairs"
+    # Products form gradients, which shards of the batch then add up: no more than rows and pairs would move.
+    moves_less = shards > 1 and rows_travel([(own, min(k, width))], width, d_out, shards)
+    return "pairs" if moves_less or width > widest_by_products(k, d_out) else "ranked"
 
 
 def widest_by_products(k: int, d_out: int) -> int:
@@ -43,7 +47,7 @@ def goes_in_pairs(
 ) -> bool:
     """Whether no gradient of a shard's `width` latents is formed: `update` takes pairs, and exchanging them over
     `shards` of the batch of `rows` rows is the cheaper way."""
-    if not update.takes_blocks or route_of(method, rows // shards, width, d_out) != "pairs":
+    if not update.takes_blocks or route_of(method, rows, width, d_out, shards) != "pairs":
         return False
     requests = requests_of(method, rows, d_out, dead == "pairs")
     return rows_travel([(rows // shards, min(r.k, width)) for r in requests], width, d_out, shards)
