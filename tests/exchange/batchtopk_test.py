@@ -182,27 +182,6 @@ def test_several_thresholds_make_a_jumprelu(spread, dictionary, x, load_saelens,
     check_same(found, load_saelens(tmp_path), x, 3e-5)  # W_enc b_dec, large, is in b_enc now
 
 
-@pytest.mark.parametrize("widths", [None, [], [32, 16, N], [32, 64], [32.5, N], "all"], ids=str)
-def test_prefixes_that_saelens_could_not_have_are_the_defaults(widths, make_dictionary, tmp_path):
-    saelens.write(make_dictionary("matryoshka"), tmp_path)
-    settings = json.loads((tmp_path / "cfg.json").read_text())
-    settings["metadata"]["training_architecture_details"]["matryoshka_widths"] = widths
-    (tmp_path / "cfg.json").write_text(json.dumps(settings))
-    assert saelens.read(tmp_path).config.prefixes == ()
-
-
-@pytest.mark.parametrize("sizes", [[N], [N - 1, 2], [N + 1, -1], [0, N], [0.5 * N, 0.5 * N]], ids=str)
-def test_group_sizes_that_do_not_fit_are_refused(sizes, torch, make_dictionary, tmp_path):
-    dictionary_learning.write(make_dictionary("matryoshka"), tmp_path)
-    tensors = torch.load(tmp_path / "ae.pt", weights_only=True) | {"group_sizes": torch.tensor(sizes)}
-    torch.save(tensors, tmp_path / "ae.pt")
-    if sizes == [N]:
-        assert dictionary_learning.read(tmp_path).config.prefixes == (N,)
-        return
-    with pytest.raises(InputError, match=r"ae.pt: group_sizes = \[.*expected whole numbers from 1 on whose sum is 128"):
-        dictionary_learning.read(tmp_path)
-
-
 def test_k_is_asked_for_where_no_file_says_it(dictionary, tmp_path):
     source, output = tmp_path / "in", str(tmp_path / "out")
     source.mkdir()
