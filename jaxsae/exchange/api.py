@@ -63,7 +63,7 @@ def export(config: ExportConfig) -> Path:
         file_format.write(dictionary, staging)
         if frequency is not None:
             saelens.write_sparsity(staging, frequency)
-    if dictionary.config.architecture == "batchtopk" and config.format == "saelens":
+    if dictionary.config.has_threshold and config.format == "saelens":
         say(f"As SAELens' jumprelu: every latent has the threshold {dictionary.threshold:.6g}.")
     if dictionary.config.architecture == "relu":
         say("Decoder rows now have length 1: latent i is ||W_dec,i|| times what it was; reconstructions are the same.")
@@ -91,10 +91,12 @@ def import_(config: ImportConfig) -> Path:
     dictionary = FORMATS[config.format].read(source, **known)
     with _replacing(output) as staging:
         save_dictionary(staging, dictionary)
-    architecture = dictionary.config.architecture
-    k = "" if architecture == "relu" else f", k {dictionary.config.k}"
-    threshold = f", threshold {dictionary.threshold:.6g}" if architecture == "batchtopk" else ""
-    say(f"{output}: {architecture}, {dictionary.width:,} latents of {dictionary.d_model:,}{k}{threshold}.")
+    method, own = dictionary.config, dictionary.params.latent
+    k = f", k {method.k}" if method.takes("k") else ""
+    threshold = f", threshold {dictionary.threshold:.6g}" if method.has_threshold else ""
+    if "threshold" in own:
+        threshold = f", thresholds {own['threshold'].min():.6g} to {own['threshold'].max():.6g}"
+    say(f"{output}: {method.architecture}, {dictionary.width:,} latents of {dictionary.d_model:,}{k}{threshold}.")
     return output
 
 

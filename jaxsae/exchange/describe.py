@@ -39,9 +39,11 @@ def _saelens(path: Path) -> dict[str, object]:
     told = settings.get("metadata") or {}
     return {
         "architecture": settings.get("architecture"),
+        "trained as": saelens.trained_as(settings),
         "latents": settings.get("d_sae"),
         "d_model": settings.get("d_in"),
         "k": saelens.recorded_k(settings),
+        "target L0": saelens.recorded_l0(settings),
         "threshold": _threshold(path / saelens.WEIGHTS),
         "dtype": _dtype(path / saelens.WEIGHTS),
         "model": told.get("model_name"),
@@ -71,6 +73,7 @@ def _dictionary_learning(path: Path) -> dict[str, object]:
         "latents": trainer.get("dict_size"),
         "d_model": trainer.get("activation_dim"),
         "k": trainer.get("k"),
+        "target L0": trainer.get("target_l0"),
         "dtype": None,  # only torch opens ae.pt
         "model": trainer.get("lm_name"),
         "site": trainer.get("submodule_name"),

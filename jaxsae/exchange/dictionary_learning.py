@@ -1,8 +1,9 @@
 """dictionary_learning (saprmarks): `ae.pt`, a flat dict of tensors, and `config.json`.
 
-`topk` is its AutoEncoderTopK, `batchtopk` its BatchTopKSAE with the same threshold. `relu` is its AutoEncoder,
-which subtracts b_dec from the input and whose loader brings decoder rows to length 1: both are done here, so
-its latents are ||W_dec,i|| z_i and its reconstructions the same.
+`topk` is its AutoEncoderTopK, `batchtopk` its BatchTopKSAE and `matryoshka` its MatryoshkaBatchTopKSAE, both with the
+same threshold, `jumprelu` its JumpReluAutoEncoder, `gated` its GatedAutoEncoder. `relu` is its AutoEncoder, which
+subtracts b_dec from the input and whose loader brings decoder rows to length 1: both are done here, so its latents are
+||W_dec,i|| z_i and its reconstructions the same.
 """
 
 import json
@@ -17,25 +18,51 @@ import numpy as np
 from jaxsae.dictionary import Dictionary, MethodConfig
 from jaxsae.errors import InputError
 from jaxsae.exchange import provenance, weights
-from jaxsae.exchange.files import as_float32, check_shapes, read_json, read_k
-from jaxsae.exchange.weights import Weights
+from jaxsae.exchange.files import as_float32, check_shapes, read_json, read_k, read_l0
+from jaxsae.exchange.weights import Form
 from jaxsae.files import write_json
 
 WEIGHTS, CONFIG = "ae.pt", "config.json"
 FILES = frozenset({WEIGHTS, CONFIG})
-_LINEAR = {"encoder.weight": "nd", "encoder.bias": "n", "decoder.weight": "dn"}
-# class -> its tensors; the last is the decoder's bias
-SHAPES = {
-    "AutoEncoderTopK": _LINEAR | {"b_dec": "d"},
-    "BatchTopKSAE": _LINEAR | {"b_dec": "d"},
-    "AutoEncoder": _LINEAR | {"bias": "d"},
-    "AutoEncoderNew": _LINEAR | {"decoder.bias": "d"},
+_LINEAR: Form = {"encoder.weight": ("W_enc", "nd"), "encoder.bias": ("b_enc", "n"), "decoder.weight": ("W_dec", "dn")}
+_PLAIN: Form = {
+    "W_enc": ("W_enc", "dn"),
+    "b_enc": ("b_enc", "n"),
+    "W_dec": ("W_dec", "nd"),
+    "b_dec": ("b_dec", "d"),
 }
-CLASSES = {"topk": "AutoEncoderTopK", "batchtopk": "BatchTopKSAE", "relu": "AutoEncoder"}
-METHODS = {"AutoEncoderTopK": "topk", "BatchTopKSAE": "batchtopk"}  # that have a k; all others are `relu`
+FORMS: dict[str, Form] = {  # by class
+    "AutoEncoderTopK": _LINEAR | {"b_dec": ("b_dec", "d")},
+    "BatchTopKSAE": _LINEAR | {"b_dec": ("b_dec", "d")},
+    "MatryoshkaBatchTopKSAE": _PLAIN,
+    "JumpReluAutoEncoder": _PLAIN | {"threshold": ("threshold", "n")},
+    "GatedAutoEncoder": {
+        "encoder.weight": ("W_enc", "nd"),
+        "gate_bias": ("b_enc", "n"),
+        "r_mag": ("r_mag", "n"),
+        "mag_bias": ("b_mag", "n"),
+        "decoder.weight": ("W_dec", "dn"),
+        "decoder_bias": ("b_dec", "d"),
+    },
+    "AutoEncoder": _LINEAR | {"bias": ("b_dec", "d")},
+    "AutoEncoderNew": _LINEAR | {"decoder.bias": ("b_dec", "d")},
+}
+CLASSES = {
+    "topk": "AutoEncoderTopK",
+    "batchtopk": "BatchTopKSAE",
+    "matryoshka": "MatryoshkaBatchTopKSAE",
+    "jumprelu": "JumpReluAutoEncoder",
+    "gated": "GatedAutoEncoder",
+    "relu": "AutoEncoder",
+}
+METHODS = {name: ours for ours, name in CLASSES.items()} | {"AutoEncoderNew": "relu"}
+WITH_K = ("AutoEncoderTopK", "BatchTopKSAE", "MatryoshkaBatchTopKSAE")
 TRAINERS = {
     "AutoEncoderTopK": "TopKTrainer",
     "BatchTopKSAE": "BatchTopKTrainer",
+    "MatryoshkaBatchTopKSAE": "MatryoshkaBatchTopKTrainer",
+    "JumpReluAutoEncoder": "JumpReluTrainer",
+    "GatedAutoEncoder": "GatedSAETrainer",
     "AutoEncoder": "StandardTrainerAprilUpdate",
 }
 _UNSET = -1.0  # a threshold that was not estimated
@@ -48,16 +75,18 @@ def write(dictionary: Dictionary, output: Path) -> None:
       InputError: a method that it has no class for, torch is not installed, weights that are not finite.
     """
     weights.check_architecture(dictionary, "dictionary_learning", CLASSES)
-    torch, name = _torch(), CLASSES[dictionary.config.architecture]
-    w, extra = weights.of_dictionary(dictionary), {}
-    if name in METHODS:
-        threshold = dictionary.threshold if name == "BatchTopKSAE" else _UNSET
-        k = torch.tensor(dictionary.config.k, dtype=torch.int)
-        extra = {"k": k, "threshold": torch.tensor(threshold, dtype=torch.float32)}
-    else:
-        w = weights.with_pre_bias(weights.unit_norm(w))
-    arrays = dict(zip(SHAPES[name], (w.W_enc, w.b_enc, w.W_dec.T, w.b_dec), strict=True))
-    torch.save({key: torch.from_numpy(np.array(a, order="C")) for key, a in arrays.items()} | extra, output / WEIGHTS)
+    torch, config = _torch(), dictionary.config
+    name, w = CLASSES[config.architecture], weights.of_dictionary(dictionary)
+    if config.architecture == "relu":
+        w = weights.set_pre_bias(weights.unit_norm(w), now=False, wanted=True)
+    tensors = {key: torch.from_numpy(np.array(a)) for key, a in weights.to_tensors(w, FORMS[name]).items()}
+    if name in WITH_K:
+        threshold = dictionary.threshold if config.has_threshold else _UNSET
+        tensors["k"] = torch.tensor(config.k, dtype=torch.int)
+        tensors["threshold"] = torch.tensor(threshold, dtype=torch.float32)
+    if config.architecture == "matryoshka":
+        tensors["group_sizes"] = torch.from_numpy(np.diff((0, *config.nested_prefixes)))
+    torch.save(tensors, output / WEIGHTS)
     write_json(output / CONFIG, _config(dictionary, name))
 
 
@@ -71,26 +100,25 @@ def read(input: Path) -> Dictionary:
     """Reads a directory that `write` or dictionary_learning saved; latents are those its own loader gives.
 
     Raises:
-      InputError: torch is not installed, files or tensors missing or misshapen, a class that is not in `SHAPES`,
-        a BatchTopKSAE whose threshold was never estimated, an ae.pt that holds more than tensors.
+      InputError: torch is not installed, files or tensors missing or misshapen, a class that is not in `FORMS`,
+        a threshold that is negative or not finite, as one that was never estimated, an ae.pt that holds more than tensors.
     """
     path = input / CONFIG
     settings = read_json(path)
     trainer = settings.get("trainer") if isinstance(settings.get("trainer"), Mapping) else {}
     name = trainer.get("dict_class")
-    if name not in SHAPES:
-        raise InputError(f"--input: {path}: trainer.dict_class = {name!r}; jaxsae reads {', '.join(SHAPES)}.")
+    if name not in FORMS:
+        raise InputError(f"--input: {path}: trainer.dict_class = {name!r}; jaxsae reads {', '.join(FORMS)}.")
     tensors = _read_tensors(input / WEIGHTS)
-    check_shapes(tensors, SHAPES[name], input / WEIGHTS)
-    W_enc, b_enc, W_dec, b_dec = (tensors[key] for key in SHAPES[name])
-    w = Weights(W_enc, b_enc, np.ascontiguousarray(W_dec.T), b_dec)
-    if name in METHODS:
-        config = MethodConfig(width=w.width, architecture=METHODS[name], k=_k(trainer, tensors, w.width, input))
-    else:
-        config = MethodConfig(width=w.width, architecture="relu")
+    w = weights.of_tensors(tensors, FORMS[name], input / WEIGHTS)
+    config = MethodConfig(
+        width=w.width, architecture=METHODS[name], **_switches(name, trainer, tensors, w.width, input)
+    )
+    if "threshold" in w.own:
+        weights.check_thresholds(w.own["threshold"], input / WEIGHTS)
     if name == "AutoEncoder":
-        w = weights.without_pre_bias(weights.unit_norm(w))
-    threshold = _threshold(tensors, input / WEIGHTS) if name == "BatchTopKSAE" else 0.0
+        w = weights.set_pre_bias(weights.unit_norm(w), now=True, wanted=False)
+    threshold = _threshold(tensors, input / WEIGHTS) if config.has_threshold else 0.0
     return weights.to_dictionary(w, config, _metadata(settings, trainer), str(input), threshold)
 
 
@@ -133,6 +161,20 @@ def _as_array(tensor: Any, torch: ModuleType) -> np.ndarray:
     return as_float32((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
 
 
+def _switches(
+    name: str, trainer: Mapping[str, Any], tensors: Mapping[str, np.ndarray], width: int, input: Path
+) -> dict[str, Any]:
+    """What the files say of the switches of jaxsae's training."""
+    found: dict[str, Any] = {}
+    if name in WITH_K:
+        found["k"] = _k(trainer, tensors, width, input)
+    if name == "MatryoshkaBatchTopKSAE":
+        found["prefixes"] = _prefixes(tensors, width, input / WEIGHTS)
+    if name == "JumpReluAutoEncoder":
+        found["k"] = read_l0(trainer.get("target_l0"), width, input / CONFIG)
+    return found
+
+
 def _k(trainer: Mapping[str, Any], tensors: Mapping[str, np.ndarray], width: int, input: Path) -> int:
     """`k` of the settings, which must be that of the weights where these have one."""
     k = read_k(trainer, width, input / CONFIG)
@@ -141,8 +183,18 @@ def _k(trainer: Mapping[str, Any], tensors: Mapping[str, np.ndarray], width: int
     return k
 
 
+def _prefixes(tensors: Mapping[str, np.ndarray], width: int, path: Path) -> tuple[int, ...]:
+    """Numbers of first latents that reconstruct by themselves, from the sizes of the groups that they add."""
+    check_shapes(tensors, {"group_sizes": "g"}, path)
+    sizes = tensors["group_sizes"]
+    if not np.issubdtype(sizes.dtype, np.integer) or (sizes < 1).any() or sizes.sum() != width:
+        wanted = f"expected whole numbers from 1 on whose sum is {width}, the number of latents"
+        raise InputError(f"--input: {path}: group_sizes = {sizes.tolist()}, {wanted}.")
+    return tuple(np.cumsum(sizes).tolist())
+
+
 def _threshold(tensors: Mapping[str, np.ndarray], path: Path) -> float:
-    """`threshold` of a BatchTopKSAE; without one its own loader would keep every positive latent."""
+    """`threshold` of a class that has one; without it its own loader would keep every positive latent."""
     check_shapes(tensors, {"threshold": ""}, path)
     threshold = float(tensors["threshold"])
     if not 0 <= threshold < np.inf:
@@ -164,8 +216,13 @@ def _config(dictionary: Dictionary, class_name: str) -> dict[str, Any]:
         "lm_name": provenance.model_name(metadata),
         "submodule_name": provenance.site_name(metadata),
     }
-    if class_name in METHODS:
-        trainer["k"] = dictionary.config.k
+    config = dictionary.config
+    if class_name in WITH_K:
+        trainer["k"] = config.k
+    if config.architecture == "matryoshka":
+        trainer["group_sizes"] = np.diff((0, *config.nested_prefixes)).tolist()
+    if config.architecture == "jumprelu":
+        trainer["target_l0"] = config.k if config.target_l0 is None else config.target_l0 or None
     buffer = {"d_submodule": dictionary.d_model, "ctx_len": provenance.context_size(metadata)}
     return {"trainer": trainer, "buffer": buffer, "jaxsae": provenance.own_record(metadata)}
 

@@ -9,6 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from jaxsae.dictionary import MethodConfig
 from jaxsae.errors import InputError
 
 
@@ -109,6 +110,14 @@ def read_k(settings: Mapping[str, Any], width: int, path: Path) -> int:
             f"--input: {path}: k = {k!r}, expected a whole number from 1 to {width}, the number of latents"
         )
     return k
+
+
+def read_l0(target: Any, width: int, path: Path) -> int:
+    """`k` of a jumprelu: the L0 that its training aimed at, rounded; jaxsae's default where the settings say none."""
+    if target is None:
+        return min(MethodConfig.k, width)
+    finite = isinstance(target, float) and np.isfinite(target)
+    return read_k({"k": max(1, round(target)) if finite else target}, width, path)
 
 
 def _listing(folder: Path) -> str:

@@ -1,10 +1,11 @@
 """SAELens: `sae_weights.safetensors`, `cfg.json`, and `sparsity.safetensors` where frequencies are known.
 
-`topk` goes out as it is. `batchtopk` becomes `jumprelu` with the same threshold for every latent, as SAELens saves
-its own. `relu` becomes `standard` with decoder rows of length 1: its latents are then
+`topk`, `jumprelu` and `gated` go out as they are. `batchtopk` and `matryoshka` become `jumprelu` with the same threshold
+for every latent, as SAELens saves its own. `relu` becomes `standard` with decoder rows of length 1: its latents are then
 ||W_dec,i|| z_i, its reconstructions the same.
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,25 +13,41 @@ from typing import Any
 
 import numpy as np
 
-from jaxsae.dictionary import Dictionary, MethodConfig
+from jaxsae.dictionary import Dictionary, MethodConfig, make_method
 from jaxsae.errors import InputError
 from jaxsae.exchange import provenance, weights
 from jaxsae.exchange.files import (
     check_setting,
-    check_shapes,
     read_json,
     read_k,
+    read_l0,
     read_safetensors,
     write_safetensors,
 )
-from jaxsae.exchange.weights import Weights
+from jaxsae.exchange.weights import Form, Weights
 from jaxsae.files import write_json
 
 WEIGHTS, CONFIG, SPARSITY = "sae_weights.safetensors", "cfg.json", "sparsity.safetensors"
 FILES = frozenset({WEIGHTS, CONFIG, SPARSITY})
 SCHEMA_VERSION = "6.54.12"  # the SAELens whose reading of these files is tested; below 6 means another schema
-SHAPES = {"W_enc": "dn", "b_enc": "n", "W_dec": "nd", "b_dec": "d"}
-ARCHITECTURES = {"topk": "topk", "batchtopk": "jumprelu", "relu": "standard"}
+ARCHITECTURES = {
+    "topk": "topk",
+    "batchtopk": "jumprelu",
+    "matryoshka": "jumprelu",
+    "jumprelu": "jumprelu",
+    "gated": "gated",
+    "relu": "standard",
+}
+_TRAINED_AS = {"batchtopk": "batchtopk", "matryoshka": "matryoshka_batchtopk", "jumprelu": "jumprelu"}
+_DECODER: Form = {"W_dec": ("W_dec", "nd"), "b_dec": ("b_dec", "d")}
+_PLAIN: Form = {"W_enc": ("W_enc", "dn"), "b_enc": ("b_enc", "n")} | _DECODER
+_MAGNITUDES: Form = {"r_mag": ("r_mag", "n"), "b_mag": ("b_mag", "n")}
+FORMS: dict[str, Form] = {  # by SAELens' architecture
+    "topk": _PLAIN,
+    "jumprelu": _PLAIN | {"threshold": ("threshold", "n")},
+    "gated": {"W_enc": ("W_enc", "dn"), "b_gate": ("b_enc", "n")} | _MAGNITUDES | _DECODER,
+    "standard": _PLAIN,
+}
 SAME = 1e-6  # relative spread of thresholds that count as one; dividing by decoder norms leaves some rounding
 
 
@@ -41,13 +58,12 @@ def write(dictionary: Dictionary, output: Path) -> None:
       InputError: a method that SAELens has no class for, weights that are not finite.
     """
     weights.check_architecture(dictionary, "saelens", ARCHITECTURES)
-    w = weights.of_dictionary(dictionary)
-    if dictionary.config.architecture == "relu":
+    w, config = weights.of_dictionary(dictionary), dictionary.config
+    if config.architecture == "relu":
         w = weights.unit_norm(w)
-    tensors = {"W_enc": w.W_enc.T, "b_enc": w.b_enc, "W_dec": w.W_dec, "b_dec": w.b_dec}
-    if dictionary.config.architecture == "batchtopk":
-        tensors["threshold"] = np.full(w.width, dictionary.threshold, np.float32)
-    write_safetensors(output / WEIGHTS, tensors)
+    if config.has_threshold:
+        w = dataclasses.replace(w, own={"threshold": np.full(w.width, dictionary.threshold, np.float32)})
+    write_safetensors(output / WEIGHTS, weights.to_tensors(w, FORMS[ARCHITECTURES[config.architecture]]))
     write_json(output / CONFIG, _config(dictionary))
 
 
@@ -69,37 +85,41 @@ def read(input: Path, k: int | None = None) -> Dictionary:
       input: the directory. k: of a `jumprelu` that does not say it.
 
     Raises:
-      InputError: files or tensors missing or misshapen, an architecture other than topk, jumprelu and standard,
-        a jumprelu with several thresholds or without k, a normalisation at run time.
+      InputError: files or tensors missing or misshapen, an architecture other than topk, jumprelu, gated and standard,
+        a threshold that is negative or not finite, a jumprelu of one threshold without k, a normalisation at run time.
     """
     path = input / CONFIG
     settings = read_json(path)
-    architecture = _architecture(settings, path)
-    tensors = read_safetensors(input / WEIGHTS)
-    sizes = check_shapes(tensors, SHAPES, input / WEIGHTS)
-    for name, letter in (("d_in", "d"), ("d_sae", "n")):
-        why = f"{WEIGHTS} says so"
-        check_setting(settings, name, sizes[letter], path, why)
-    w = Weights(np.ascontiguousarray(tensors["W_enc"].T), tensors["b_enc"], tensors["W_dec"], tensors["b_dec"])
-    threshold = _threshold(tensors, input / WEIGHTS) if architecture == "batchtopk" else 0.0
-    if architecture == "topk" and settings.get("rescale_acts_by_decoder_norm", False):
+    theirs = _architecture(settings, path)
+    w = weights.of_tensors(read_safetensors(input / WEIGHTS), FORMS[theirs], input / WEIGHTS)
+    for name, size in (("d_in", w.d_model), ("d_sae", w.width)):
+        check_setting(settings, name, size, path, f"{WEIGHTS} says so")
+    if theirs == "jumprelu":
+        weights.check_thresholds(w.own["threshold"], input / WEIGHTS)
+    config, threshold = _config_of(settings, theirs, w, path, k), 0.0
+    if config.has_threshold:
+        threshold, w = float(np.median(w.own["threshold"])), dataclasses.replace(w, own={})
+    if theirs == "topk" and settings.get("rescale_acts_by_decoder_norm", False):
         w = weights.unit_norm(w)  # it chooses by z_i ||W_dec,i|| and so keeps its choice
-    pre_bias = settings.get("apply_b_dec_to_input", True)
-    if architecture == "relu":
-        w = weights.without_pre_bias(w) if pre_bias else w
-        config = MethodConfig(width=w.width, architecture="relu")
-    else:
-        w = w if pre_bias else weights.with_pre_bias(w)
-        config = MethodConfig(width=w.width, architecture=architecture, k=_k(settings, architecture, w.width, path, k))
+    w = weights.set_pre_bias(w, bool(settings.get("apply_b_dec_to_input", True)), make_method(config).pre_bias)
     return weights.to_dictionary(w, config, _metadata(settings), str(input), threshold)
 
 
 def recorded_k(settings: Mapping[str, Any]) -> Any:
     """k as the settings have it; SAELens keeps a BatchTopK's, which may be a fraction, in the record of its training."""
-    told = settings.get("metadata")
-    details = told.get("training_architecture_details") if isinstance(told, Mapping) else None
-    k = details.get("k") if isinstance(details, Mapping) else None
+    k = _details(settings).get("k")
     return settings.get("k", max(1, round(k)) if isinstance(k, float) and np.isfinite(k) else k)
+
+
+def recorded_l0(settings: Mapping[str, Any]) -> Any:
+    """The L0 that the training of a jumprelu aimed at, from the record of its training."""
+    return _details(settings).get("target_l0")
+
+
+def trained_as(settings: Mapping[str, Any]) -> Any:
+    """SAELens' name of what was trained, where the record says it: several of them are saved as jumprelu."""
+    told = settings.get("metadata")
+    return told.get("training_architecture") if isinstance(told, Mapping) else None
 
 
 def has_one_threshold(threshold: np.ndarray) -> bool:
@@ -107,32 +127,50 @@ def has_one_threshold(threshold: np.ndarray) -> bool:
     return bool(np.ptp(threshold) <= SAME * np.abs(threshold).max())
 
 
-def _threshold(tensors: Mapping[str, np.ndarray], path: Path) -> float:
-    """The threshold of a jumprelu."""
-    check_shapes(tensors, {"b_enc": "n", "threshold": "n"}, path)
-    low, high = tensors["threshold"].min(), tensors["threshold"].max()
-    if not (low >= 0 and high < np.inf):
-        raise InputError(f"--input: {path}: thresholds from {low:g} to {high:g}, expected finite numbers of 0 or more.")
-    if not has_one_threshold(tensors["threshold"]):
-        raise InputError(
-            f"--input: {path}: thresholds from {low:g} to {high:g}; jaxsae reads a jumprelu whose latents all have the "
-            "same one, as batchtopk, and has no method with a threshold for each latent."
-        )
-    return float(np.median(tensors["threshold"]))
+def _details(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    told = settings.get("metadata")
+    details = told.get("training_architecture_details") if isinstance(told, Mapping) else None
+    return details if isinstance(details, Mapping) else {}
+
+
+def _config_of(settings: Mapping[str, Any], theirs: str, w: Weights, path: Path, k: int | None) -> MethodConfig:
+    """The method that a file holds; a jumprelu is what was trained, which its thresholds tell where no record does."""
+    if theirs != "jumprelu":
+        architecture = {theirs: ours for ours, theirs in ARCHITECTURES.items()}[theirs]
+    elif trained_as(settings) == "jumprelu" or not has_one_threshold(w.own["threshold"]):
+        architecture = "jumprelu"
+    else:
+        architecture = "matryoshka" if trained_as(settings) == _TRAINED_AS["matryoshka"] else "batchtopk"
+    if architecture in ("gated", "relu"):
+        if k is not None:
+            raise InputError(f"--k={k}: {path} is a {theirs} dictionary, which has no k. Leave --k out.")
+        return MethodConfig(width=w.width, architecture=architecture)
+    k = _k(settings, architecture, w.width, path, k)
+    prefixes = _prefixes(settings, w.width) if architecture == "matryoshka" else ()
+    return MethodConfig(width=w.width, architecture=architecture, k=k, prefixes=prefixes)
+
+
+def _prefixes(settings: Mapping[str, Any], width: int) -> tuple[int, ...]:
+    """The prefixes of a matryoshka's training; none, which is jaxsae's default, where the record has none of this width."""
+    widths = _details(settings).get("matryoshka_widths")
+    whole = isinstance(widths, list) and all(type(n) is int for n in widths)
+    if not whole or not widths or widths[-1] != width:
+        return ()
+    return tuple(widths) if all(a < b for a, b in zip([0, *widths], widths, strict=False)) else ()
 
 
 def _k(settings: Mapping[str, Any], architecture: str, width: int, path: Path, given: int | None) -> int:
-    recorded = recorded_k(settings)
-    if recorded is None and architecture == "batchtopk":
-        if given is None:
-            raise InputError(
-                f"--input: {path} does not say k, the active latents of a row on average, of this jumprelu: "
-                "encoding does not need it, but training on does. Give it with --k=K."
-            )
+    recorded = recorded_l0(settings) if architecture == "jumprelu" else recorded_k(settings)
+    if recorded is None and architecture != "topk" and given is not None:
         return given
+    if recorded is None and architecture in ("batchtopk", "matryoshka"):
+        raise InputError(
+            f"--input: {path} does not say k, the active latents of a row on average, of this jumprelu: "
+            "encoding does not need it, but training on does. Give it with --k=K."
+        )
     if given not in (None, recorded):
         raise InputError(f"--k={given}: {path} says {recorded}. Leave --k out.")
-    return read_k({"k": recorded}, width, path)
+    return read_l0(recorded, width, path) if architecture == "jumprelu" else read_k({"k": recorded}, width, path)
 
 
 def _config(dictionary: Dictionary) -> dict[str, Any]:
@@ -160,14 +198,22 @@ def _config(dictionary: Dictionary) -> dict[str, Any]:
     }
     if dictionary.config.architecture == "topk":
         config |= {"k": dictionary.config.k, "rescale_acts_by_decoder_norm": False}
-    elif dictionary.config.architecture == "batchtopk":  # where SAELens itself keeps it
-        details = {"training_architecture": "batchtopk", "training_architecture_details": {"k": dictionary.config.k}}
-        config["metadata"] |= details
+    elif dictionary.config.architecture in _TRAINED_AS:  # where SAELens itself keeps it
+        record = {"training_architecture": _TRAINED_AS[dictionary.config.architecture]}
+        config["metadata"] |= record | {"training_architecture_details": _training(dictionary.config)}
     return config
 
 
+def _training(config: MethodConfig) -> dict[str, Any]:
+    """What SAELens calls the settings of a training that a jumprelu does not have."""
+    if config.architecture == "jumprelu":
+        return {"target_l0": config.k if config.target_l0 is None else config.target_l0 or None}
+    nested = {"matryoshka_widths": list(config.nested_prefixes)} if config.architecture == "matryoshka" else {}
+    return {"k": config.k} | nested
+
+
 def _architecture(settings: Mapping[str, Any], path: Path) -> str:
-    """What jaxsae calls it, after the settings that would change what the weights mean were refused."""
+    """What SAELens calls it, after the settings that would change what the weights mean were refused."""
     told = settings.get("metadata") if isinstance(settings.get("metadata"), Mapping) else {}
     version = str(settings.get("sae_lens_version") or told.get("sae_lens_version") or "")
     if not version.split(".")[0].isdigit() or int(version.split(".")[0]) < 6:
@@ -175,13 +221,12 @@ def _architecture(settings: Mapping[str, Any], path: Path) -> str:
             f"--input: {path}: sae_lens_version is {version or 'missing'}, only files of SAELens 6 are read. "
             "Load it with SAELens 6 and save it again: SAE.load_from_disk(DIR).save_model(DIR)."
         )
-    names = {theirs: ours for ours, theirs in ARCHITECTURES.items()}
     architecture = settings.get("architecture")
-    if architecture not in names:
-        raise InputError(f"--input: {path}: architecture = {architecture!r}; jaxsae reads {', '.join(names)}.")
+    if architecture not in FORMS:
+        raise InputError(f"--input: {path}: architecture = {architecture!r}; jaxsae reads {', '.join(FORMS)}.")
     check_setting(settings, "normalize_activations", "none", path, "the weights must take activations as they are")
     check_setting(settings, "reshape_activations", "none", path, "jaxsae takes activations [B, d]")
-    return names[architecture]
+    return architecture
 
 
 def _metadata(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,18 +15,22 @@ from jaxsae.errors import InputError
 from jaxsae.exchange import provenance, weights
 from jaxsae.exchange.files import (
     check_setting,
-    check_shapes,
     read_json,
     read_k,
     read_safetensors,
     write_safetensors,
 )
-from jaxsae.exchange.weights import Weights
+from jaxsae.exchange.weights import Form
 from jaxsae.files import write_json
 
 WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
 FILES = frozenset({WEIGHTS, CONFIG})
-SHAPES = {"encoder.weight": "nd", "encoder.bias": "n", "W_dec": "nd", "b_dec": "d"}
+FORM: Form = {
+    "encoder.weight": ("W_enc", "nd"),
+    "encoder.bias": ("b_enc", "n"),
+    "W_dec": ("W_dec", "nd"),
+    "b_dec": ("b_dec", "d"),
+}
 
 
 def write(dictionary: Dictionary, output: Path) -> None:
@@ -44,8 +48,7 @@ def write(dictionary: Dictionary, output: Path) -> None:
     w = weights.of_dictionary(dictionary)
     folder = output / provenance.folder_name(dictionary.metadata)
     folder.mkdir(exist_ok=True)
-    tensors = {"encoder.weight": w.W_enc, "encoder.bias": w.b_enc, "W_dec": w.W_dec, "b_dec": w.b_dec}
-    write_safetensors(folder / WEIGHTS, tensors)
+    write_safetensors(folder / WEIGHTS, weights.to_tensors(w, FORM))
     write_json(folder / CONFIG, _config(dictionary))
     for name in sorted(FILES):
         _link(folder / name, output / name)
@@ -69,10 +72,8 @@ def read(input: Path) -> Dictionary:
     check_setting(settings, "activation", "topk", path, "jaxsae has no group-max")
     check_setting(settings, "transcode", False, path, "jaxsae trains no transcoders")
     check_setting(settings, "skip_connection", False, path, "jaxsae has no skip connection")
-    tensors = read_safetensors(folder / WEIGHTS)
-    sizes = check_shapes(tensors, SHAPES, folder / WEIGHTS)
-    check_setting(settings, "d_in", sizes["d"], path, f"{WEIGHTS} says so")
-    w = Weights(*(tensors[name] for name in SHAPES))
+    w = weights.of_tensors(read_safetensors(folder / WEIGHTS), FORM, folder / WEIGHTS)
+    check_setting(settings, "d_in", w.d_model, path, f"{WEIGHTS} says so")
     k = read_k({"k": settings.get("k", 32)}, w.width, path)  # 32 is sparsify's default
     site = folder.name if folder != input else None
     metadata = provenance.imported(settings, "sparsify", site=site)

@@ -2,22 +2,40 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxsae.dictionary import Dictionary, MethodConfig, Params
 from jaxsae.errors import InputError
+from jaxsae.exchange.files import check_shapes
+
+# A format's tensor -> the array of `Weights` that it is, and its dimensions as letters: "dn" is the transpose.
+Form = Mapping[str, tuple[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """float32 arrays: W_enc [n, d], b_enc [n], W_dec [n, d], b_dec [d]."""
+    """float32 arrays: W_enc [n, d], b_enc [n], W_dec [n, d], b_dec [d]; `own`: those that a method adds, name -> [n]."""
 
     W_enc: np.ndarray
     b_enc: np.ndarray
     W_dec: np.ndarray
     b_dec: np.ndarray
+    own: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> "Weights":
+        """Those of `arrays` by name; what is none of the four is a method's own."""
+        four = {f.name: arrays[f.name] for f in dataclasses.fields(cls) if f.name != "own"}
+        return cls(**four, own={name: array for name, array in arrays.items() if name not in four})
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of them by name."""
+        four = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "own"}
+        return four | dict(self.own)
 
     @property
     def width(self) -> int:
@@ -36,13 +54,32 @@ def of_dictionary(dictionary: Dictionary) -> Weights:
     Raises:
       InputError: a weight or the threshold is NaN or infinite.
     """
-    names = [f.name for f in dataclasses.fields(Weights)]
-    weights = Weights(*(np.asarray(getattr(dictionary.params, name), np.float32) for name in names))
+    arrays = dictionary.params.latent | dictionary.params.shared
+    weights = Weights.of({name: np.asarray(array, np.float32) for name, array in arrays.items()})
     fix = "take an earlier checkpoint of the run, or train it again"
     check_finite(weights, "the dictionary", fix)
     if not np.isfinite(dictionary.threshold):
         raise InputError(f"the dictionary: its threshold is {dictionary.threshold}; {fix}.")
     return weights
+
+
+def to_tensors(weights: Weights, form: Form) -> dict[str, np.ndarray]:
+    """The arrays as a format names and lays them."""
+    return {theirs: _laid(weights.arrays[ours], letters) for theirs, (ours, letters) in form.items()}
+
+
+def of_tensors(tensors: Mapping[str, np.ndarray], form: Form, path: Path) -> Weights:
+    """The arrays of a file at `path`; tensors that the form does not name are left out.
+
+    Raises:
+      InputError: a tensor is missing or does not fit the others.
+    """
+    check_shapes(tensors, {theirs: letters for theirs, (_, letters) in form.items()}, path)
+    return Weights.of({ours: _laid(tensors[theirs], letters) for theirs, (ours, letters) in form.items()})
+
+
+def _laid(array: np.ndarray, letters: str) -> np.ndarray:
+    return np.ascontiguousarray(array.T if letters == "dn" else array)
 
 
 def check_architecture(dictionary: Dictionary, file_format: str, fits: Mapping[str, str]) -> None:
@@ -55,31 +92,42 @@ def check_architecture(dictionary: Dictionary, file_format: str, fits: Mapping[s
 def to_dictionary(
     weights: Weights, config: MethodConfig, metadata: dict, source: str, threshold: float = 0.0
 ) -> Dictionary:
-    """The dictionary that `weights`, read from `source`, make up; `threshold` is batchtopk's.
+    """The dictionary that `weights`, read from `source`, make up; `threshold` is batchtopk's and matryoshka's.
 
     Raises:
       InputError: a weight is NaN or infinite.
     """
     check_finite(weights, source, "the file is damaged or its training diverged")
-    params = Params.of(
-        **{f.name: jnp.asarray(getattr(weights, f.name), jnp.float32) for f in dataclasses.fields(weights)}
-    )
+    params = Params.of(**{name: jnp.asarray(array, jnp.float32) for name, array in weights.arrays.items()})
     return Dictionary(params, config, metadata, threshold=threshold)
 
 
 def check_finite(weights: Weights, source: str, fix: str) -> None:
     """Raises `InputError` naming the first weight that holds NaN or Inf."""
-    for field in dataclasses.fields(weights):
-        bad = np.size(getattr(weights, field.name)) - np.isfinite(getattr(weights, field.name)).sum()
+    for name, array in weights.arrays.items():
+        bad = np.size(array) - np.isfinite(array).sum()
         if bad:
-            raise InputError(f"{source}: {bad:,} values of {field.name} are NaN or infinite; {fix}.")
+            raise InputError(f"{source}: {bad:,} values of {name} are NaN or infinite; {fix}.")
 
 
-def unit_norm(weights: Weights) -> Weights:
+def check_thresholds(threshold: np.ndarray, path: Path) -> None:
+    """Raises `InputError` unless the thresholds [n] of a file are finite and none is negative."""
+    low, high = threshold.min(), threshold.max()
+    if not (low >= 0 and high < np.inf):
+        found = f"--input: {path}: thresholds from {low:g} to {high:g}, expected finite numbers of 0 or more"
+        if np.isfinite([low, high]).all():  # both packages have a ReLU behind the threshold, jaxsae has none
+            raise InputError(f"{found}. A ReLU follows them, so 0 means the same: save threshold.clamp(min=0).")
+        raise InputError(f"{found}; the file is damaged or its training diverged.")
+
+
+def unit_norm(weights: Weights, own: tuple[str, ...] = ()) -> Weights:
     """Decoder rows of length 1: latent i becomes ||W_dec,i|| z_i, reconstructions stay.
 
     Only for methods that choose each latent by itself, as ReLU does: a top-k would choose others.
     A row of zeros gets a unit row and an encoder that never fires, which is what z_i times 0 is.
+
+    Args:
+      own: the method's arrays that are in the units of latents, as its selection says.
     """
     norm = np.linalg.norm(weights.W_dec.astype(np.float64), axis=1, keepdims=True)
     unit = np.zeros(weights.d_model)
@@ -90,20 +138,21 @@ def unit_norm(weights: Weights) -> Weights:
         W_enc=(weights.W_enc * norm).astype(np.float32),
         b_enc=(weights.b_enc * norm[:, 0]).astype(np.float32),
         W_dec=W_dec.astype(np.float32),
+        own=dict(weights.own) | {name: (weights.own[name] * norm[:, 0]).astype(np.float32) for name in own},
     )
 
 
-def with_pre_bias(weights: Weights) -> Weights:
-    """From W_enc x + b_enc to the same pre-activations as W_enc (x - b_dec) + b_enc'."""
-    return dataclasses.replace(weights, b_enc=_shifted(weights, 1.0))
+def set_pre_bias(weights: Weights, now: bool, wanted: bool) -> Weights:
+    """The same latents by W_enc x + b_enc and by W_enc (x - b_dec) + b_enc'.
 
-
-def without_pre_bias(weights: Weights) -> Weights:
-    """From W_enc (x - b_dec) + b_enc to the same pre-activations as W_enc x + b_enc'."""
-    return dataclasses.replace(weights, b_enc=_shifted(weights, -1.0))
-
-
-def _shifted(weights: Weights, sign: float) -> np.ndarray:
+    Args:
+      now: whether b_dec is subtracted from the input. wanted: whether it is to be.
+    """
+    if now == wanted:
+        return weights
     # In float64: with a large mean, W_enc b_dec is far larger than b_enc.
-    shift = weights.W_enc.astype(np.float64) @ weights.b_dec.astype(np.float64)
-    return (weights.b_enc + sign * shift).astype(np.float32)
+    shift = weights.W_enc.astype(np.float64) @ weights.b_dec.astype(np.float64) * (1 if wanted else -1)
+    own = dict(weights.own)
+    if "r_mag" in own:  # gated's sizes are not made of the sum with b_enc
+        own["b_mag"] = (own["b_mag"] + np.exp(own["r_mag"].astype(np.float64)) * shift).astype(np.float32)
+    return dataclasses.replace(weights, b_enc=(weights.b_enc + shift).astype(np.float32), own=own)

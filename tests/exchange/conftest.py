@@ -6,10 +6,11 @@ import warnings
 from collections.abc import Callable
 from types import ModuleType
 
+import jax
 import numpy as np
 import pytest
 
-from jaxsae.dictionary import Dictionary, MethodConfig, Normalization, Params, fold
+from jaxsae.dictionary import Dictionary, MethodConfig, Normalization, Params, fold, make_method
 
 D, N, K, ROWS = 48, 128, 8, 64
 THRESHOLD = 70.0  # in units of the activations; about K of the random latents are above it
@@ -41,14 +42,25 @@ def random_dictionary(architecture: str, seed: int = 0) -> Dictionary:
     norms = rng.uniform(0.3, 3.0, (N, 1)).astype(np.float32) if architecture == "relu" else 1.0
     params = Params.of(
         W_enc=(rows + 0.3 * rng.standard_normal((N, D))).astype(np.float32) / 7,
-        b_enc=(0.3 * rng.standard_normal(N)).astype(np.float32),
+        b_enc=(0.3 * rng.standard_normal(N)).astype(np.float32) - (1.5 if architecture == "gated" else 0),
         W_dec=norms * rows / np.linalg.norm(rows, axis=1, keepdims=True),
         b_dec=(0.2 * rng.standard_normal(D)).astype(np.float32),
+        **{name: array.astype(np.float32) for name, array in _own(architecture, rng).items()},
     )
     config = MethodConfig(width=N, architecture=architecture, k=K)
-    params = fold(params, Normalization(mean_of(seed), 0.03), pre_bias=architecture != "relu")
+    method = make_method(config)
+    params = fold(params, Normalization(mean_of(seed), 0.03), method.pre_bias, method.selection.own)
     metadata = {"model": "shipped", "site": "resid_post.2", "context": 59}
-    return Dictionary(params, config, metadata, threshold=THRESHOLD if architecture == "batchtopk" else 0.0)
+    return Dictionary(params, config, metadata, threshold=THRESHOLD if config.has_threshold else 0.0)
+
+
+def _own(architecture: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Arrays [N] that the method adds, in the trainer's units."""
+    if architecture == "jumprelu":
+        return {"threshold": rng.uniform(1.0, 3.0, N)}
+    if architecture == "gated":
+        return {"r_mag": 0.3 * rng.standard_normal(N), "b_mag": 0.5 * rng.standard_normal(N)}
+    return {}
 
 
 def mean_of(seed: int = 0) -> np.ndarray:
@@ -67,6 +79,34 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
     error = np.linalg.norm(found - expected, axis=-1).max()
     return float(error / np.sqrt(np.square(expected).sum(-1).mean()))
+
+
+def undecided(dictionary: Dictionary, x: np.ndarray) -> np.ndarray:
+    """bool [B, N]: pre-activations that float32 rounding may take over what makes a latent active, or back."""
+    p = jax.tree.map(lambda a: np.asarray(a, np.float64), dictionary.params)
+    centred = x - p.b_dec if dictionary.pre_bias else x
+    pre = centred @ p.W_enc.T + p.b_enc
+    size = np.linalg.norm(centred, axis=1)[:, None] * np.linalg.norm(p.W_enc, axis=1)
+    return np.abs(pre - p.latent.get("threshold", dictionary.threshold)) < 1e-6 * size
+
+
+@pytest.fixture
+def check_same(theirs) -> Callable:
+    """check_same(dictionary, sae, x): its latents and reconstructions are ours, where rounding does not decide."""
+
+    def check(dictionary, sae, x, tolerance=1e-5) -> None:
+        latents = dictionary.encode(x)
+        z, x_hat = np.asarray(latents.dense(N)), np.asarray(dictionary.decode(latents))
+        their_z, their_x_hat = theirs(sae, x)
+        unsure = undecided(dictionary, x)
+        rows = ~unsure.any(1)
+        active = (z > 0).sum(1)
+        assert np.linalg.norm(x, axis=1).mean() > 300 and rows.mean() > 0.9 and len(set(active)) > 3
+        assert 0 < active.mean() < N / 4 and z[z > 0].min() > dictionary.threshold
+        assert relative_error(np.where(unsure, 0, their_z), np.where(unsure, 0, z)) < tolerance
+        assert relative_error(their_x_hat[rows], x_hat[rows]) < tolerance
+
+    return check
 
 
 @pytest.fixture

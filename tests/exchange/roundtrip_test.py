@@ -134,7 +134,8 @@ def test_a_wrong_k_is_named(file_format, exported, k):
 
 SAELENS_REFUSED = [
     ({"architecture": "jumprelu"}, "no tensor 'threshold'"),
-    ({"architecture": "gated"}, "jaxsae reads topk, jumprelu, standard"),
+    ({"architecture": "gated"}, "no tensor 'b_gate'"),
+    ({"architecture": "abstopk"}, "jaxsae reads topk, jumprelu, gated, standard"),
     ({"architecture": None}, "architecture"),
     ({"normalize_activations": "layer_norm"}, "normalize_activations"),
     ({"reshape_activations": "hook_z"}, "reshape_activations"),
@@ -195,8 +196,8 @@ def test_dictionary_learning_refuses_other_classes_and_other_k(package, make_dic
     edit(tmp_path, dictionary_learning, lambda s: s.update(k=K + 1))
     with pytest.raises(InputError, match=rf"k = {K + 1}, but ae.pt says {K}"):
         dictionary_learning.read(tmp_path)
-    edit(tmp_path, dictionary_learning, lambda s: s.update(dict_class="GatedAutoEncoder"))
-    with pytest.raises(InputError, match="GatedAutoEncoder"):
+    edit(tmp_path, dictionary_learning, lambda s: s.update(dict_class="IdentityDict"))
+    with pytest.raises(InputError, match="dict_class = 'IdentityDict'; jaxsae reads .*GatedAutoEncoder"):
         dictionary_learning.read(tmp_path)
 
 

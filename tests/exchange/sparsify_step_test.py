@@ -87,7 +87,7 @@ def ours(coder, batches):
     state = create_state(init, 0, Normalization.identity(D), mesh)
     start = coder.encoder.weight, coder.encoder.bias, coder.W_dec, coder.b_dec
     start = [jnp.array(w.detach().numpy()) for w in start]
-    state = state.replace(params=type(state.params)(*start))
+    state = state.replace(params=type(state.params).of(*start))
     step = make_step(method, optimizer, StepConfig(BATCH, aux=False), abstract_state(init, D, mesh), mesh)
     pace, losses = Pace(schedule(config, RATE, STEPS), np.int32(10**6)), []
     for x in batches:
