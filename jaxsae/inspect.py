@@ -7,7 +7,8 @@ from pathlib import Path
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from jaxsae.config import option
+from jaxsae.config import from_dict, option
+from jaxsae.dictionary import MethodConfig
 from jaxsae.errors import InputError
 from jaxsae.exchange import describe_export
 from jaxsae.progress import Progress
@@ -108,8 +109,9 @@ def describe_run(run: Path) -> str:
         step, metadata = read_metadata(run / CHECKPOINTS)
         method, about = metadata["method"], metadata["dictionary"]
         kind = f"{method['architecture']}, {method['width']:,} latents, d_model {metadata['d_model']}"
-        kind += "" if method["architecture"] == "relu" else f", k {method['k']}"
-        if method["architecture"] == "batchtopk":
+        config = from_dict(MethodConfig, method)
+        kind += f", k {config.k}" if config.takes("k") else ""
+        if config.has_threshold:
             kind += f", threshold {_threshold(run / CHECKPOINTS, step):.6g}"
         lines += [f"is        {kind}", f"step      {step:,}"]
         lines += [f"{name:<10}{about[name]}" for name in ("store", "site", "model") if about.get(name)]

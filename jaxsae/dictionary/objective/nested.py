@@ -25,6 +25,10 @@ class NestedPrefixes(Objective):
     def parts(self) -> int:
         return len(self.prefixes)
 
+    @property
+    def ends(self) -> tuple[int, ...]:
+        return self.prefixes
+
     def part_of(self, latents: jax.Array) -> jax.Array:
         return jnp.searchsorted(jnp.asarray(self.prefixes), latents, side="right").astype(jnp.int32)
 

@@ -18,6 +18,7 @@ class SquaredError(Objective):
 
     per_number: bool = True
     parts: ClassVar[int] = 1
+    ends: ClassVar[tuple[int, ...]] = ()
 
     def part_of(self, latents: jax.Array) -> None:
         return None

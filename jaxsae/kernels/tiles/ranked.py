@@ -8,6 +8,7 @@ a step pays for the latents that are dead now, and is compiled once.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import flax.struct
@@ -33,7 +34,8 @@ class Tables:
       w_enc: [J, T, d_in]. bias: float32 [J, T], -inf where a place is empty. w_dec: [J, T, d_out].
       used: tiles, a number or int32.
       latents: int32 [J T], ascending; the number of latents where a place is empty. None: all in order.
-      part: int32 [J, T], the part of the reconstruction that a latent adds to; None: there is one.
+      part: int32 [J, T], the part of the reconstruction that a latent adds to; None: there is one, or `ends` says it.
+      ends: where the parts of the one tile end, one after another, where that is known; empty: there is one part.
     """
 
     w_enc: jax.Array
@@ -42,6 +44,12 @@ class Tables:
     used: jax.Array | int
     latents: jax.Array | None = None
     part: jax.Array | None = None
+    ends: tuple[int, ...] = flax.struct.field(pytree_node=False, default=())
+
+    @property
+    def stretches(self) -> list[slice]:
+        """The parts of the one tile."""
+        return [slice(a, b) for a, b in pairwise((0, *self.ends))]
 
 
 @flax.struct.dataclass
@@ -66,9 +74,16 @@ class Ranked:
     smallest: jax.Array
 
 
-def all_latents(w_enc: jax.Array, b_enc: jax.Array, w_dec: jax.Array, part: jax.Array | None = None) -> Tables:
+def all_latents(
+    w_enc: jax.Array,
+    b_enc: jax.Array,
+    w_dec: jax.Array,
+    part: jax.Array | None = None,
+    ends: tuple[int, ...] = (),
+) -> Tables:
     """All latents of this shard, as one tile."""
-    return Tables(w_enc[None], b_enc[None], w_dec[None], 1, part=None if part is None else part[None])
+    part = None if part is None or ends else part[None]
+    return Tables(w_enc[None], b_enc[None], w_dec[None], 1, part=part, ends=ends)
 
 
 def gathered(
@@ -179,6 +194,8 @@ def _decoded(tables: Tables, z: jax.Array, j: jax.Array | int, parts: int) -> ja
     w = tables.w_dec[j]
     if parts == 1:
         return product(z.astype(w.dtype), w, 1, 0)[None]
+    if tables.ends:
+        return jnp.stack([product(z[:, of].astype(w.dtype), w[of], 1, 0) for of in tables.stretches])
     here = [jnp.where(tables.part[j] == g, z, 0).astype(w.dtype) for g in range(parts)]
     return jnp.stack([product(one, w, 1, 0) for one in here])
 
@@ -188,7 +205,11 @@ def _add_gradients(sums: dict, tables: Tables, x: jax.Array, dy: jax.Array, z: j
     w, parts, positive = tables.w_dec[j], len(dy), ~(z <= 0)
     mine = lambda g: True if parts == 1 else tables.part[j] == g
     dz, dw_dec = jnp.zeros_like(z), jnp.zeros(w.shape, jnp.float32)
-    for g in range(parts):
+    if tables.ends:
+        slopes = [(dy[g].astype(w.dtype), of) for g, of in enumerate(tables.stretches)]
+        dz = jnp.concatenate([product(slope, w[of], 1, 1) for slope, of in slopes], 1)
+        dw_dec = jnp.concatenate([product(z[:, of].astype(w.dtype), slope, 0, 0) for slope, of in slopes])
+    for g in range(0 if tables.ends else parts):
         one = jnp.where(mine(g), z, 0).astype(w.dtype)
         slope = product(dy[g].astype(w.dtype), w, 1, 1)
         dz = slope if parts == 1 else jnp.where(mine(g), slope, dz)

@@ -20,8 +20,13 @@ def centred(method: Method, params: Params, x: jax.Array) -> jax.Array:
 def formed(method: Method, params: Params, batch: Batch) -> tuple[jax.Array, Report, jax.Array, Params]:
     """Loss, report, residuals [B, d_out] and the whole gradient, of all latents by products."""
     dtype, width = batch.x.dtype, len(params.b_enc)
+    whole = jax.lax.psum(1, MODEL) == 1  # parts begin and end where the objective has them
     tables = all_latents(
-        params.W_enc.astype(dtype), params.b_enc, params.W_dec.astype(dtype), parts_of(method, width)
+        params.W_enc.astype(dtype),
+        params.b_enc,
+        params.W_dec.astype(dtype),
+        parts_of(method, width),
+        method.objective.ends if whole else (),
     )
     x, rows = centred(method, params, batch.x), batch.rows
     objective = lambda y, shared, target: error_of(method, rows, target, shared["b_dec"], y)
