@@ -4,11 +4,13 @@ import dataclasses
 from typing import Literal
 
 from jaxsae.config import check, check_positive, group, option
-from jaxsae.dictionary import MethodConfig
+from jaxsae.dictionary import MethodConfig, check_switches, make_method
 from jaxsae.lm.torch_lm import TorchConfig
 from jaxsae.training.config import OptimizerConfig
 
 PEERS = ("sparsify", "saelens", "dictionary_learning")
+DEAD = (0.0, 0.1)  # shares of the latents: the states that a step is timed in, where no flag says one
+STEPS = 15  # timed, where --repeats does not say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,11 @@ class BenchmarkConfig:
     context: int = option(256, "harvest: tokens of a sequence")
     tokens: int = option(524_288, "harvest: tokens of a pass")
     compute_dtype: Literal["float32", "bfloat16"] = option("float32", "of matmul inputs")
-    dead_fraction: float = option(0.0, "step: share of the latents that are dead, in all packages that are timed")
+    dead_fraction: float | None = option(
+        None,
+        "step: share of the latents that are dead, in all packages that are timed; default: first none, then 0.1, or none "
+        "alone where the loss has no term of dead latents",
+    )
     mesh: tuple[int, ...] = option((), "devices as DATA,MODEL; default: all on MODEL")
     compare: tuple[str, ...] = option((), f"time the same work in other packages, in turn: {', '.join(PEERS)}")
     seed: int = option(0, "of weights and inputs")
@@ -54,7 +60,14 @@ class BenchmarkConfig:
         if self.what == "harvest":
             check(bool(self.model), "model", "", "--what=harvest needs a hub id or a directory")
             return
-        check(0 <= self.dead_fraction < 1, "dead_fraction", self.dead_fraction, "must be 0 or above, and below 1")
+        dead = self.dead_fraction
+        check(0 <= (dead or 0) < 1, "dead_fraction", dead, "must be 0 or above, and below 1")
+        if self.what == "step":
+            check_switches(self.method)
+            fix = (
+                f"the loss of --architecture={self.method.architecture} has no term of dead latents: leave the flag out"
+            )
+            check(not dead or make_method(self.method).has_aux, "dead_fraction", dead, fix)
         unknown = [p for p in self.compare if p not in PEERS]
         check(not unknown, "compare", ",".join(self.compare), f"choose from {', '.join(PEERS)}")
 
@@ -62,3 +75,15 @@ class BenchmarkConfig:
     def rows_of_a_batch(self) -> int:
         """Rows of a step, or sequences of a forward pass."""
         return self.batch_size or (16 if self.what == "harvest" else 2048)
+
+    @property
+    def timed_steps(self) -> int:
+        """How often a step is timed in each state."""
+        return self.repeats or STEPS
+
+    @property
+    def dead_fractions(self) -> tuple[float, ...]:
+        """Shares of the latents that are dead, one for each state that a step is timed in."""
+        if self.dead_fraction is not None:
+            return (self.dead_fraction,)
+        return DEAD if make_method(self.method).has_aux else DEAD[:1]

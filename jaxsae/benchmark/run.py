@@ -1,20 +1,21 @@
-"""`jaxsae benchmark`: the figures, on the screen and as JSON."""
+"""`jaxsae benchmark`: the figures, as JSON and on the screen."""
 
+import dataclasses
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from jaxsae.benchmark.clock import Timing, time_in_turn
 from jaxsae.benchmark.config import BenchmarkConfig
 from jaxsae.benchmark.loader import benchmark_loader
 from jaxsae.benchmark.peers import compare
 from jaxsae.benchmark.step import TimedStep
+from jaxsae.benchmark.table import show
 from jaxsae.config import to_dict
 from jaxsae.files import check_writable, write_json
 from jaxsae.parallel import check_divides, make_mesh
-from jaxsae.progress import say
 
-STEPS = 15  # timed, where --repeats does not say
 # Dense bfloat16 peak of one device in FLOP/s, from the makers' data sheets, by a part of its name.
 PEAK_FLOPS = {
     "H200": 989e12,
@@ -28,7 +29,9 @@ PEAK_FLOPS = {
 
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
-    """Times a step as training runs it with `--dead_fraction` of the latents dead, or a harvest; prints and returns figures.
+    """Times a step as training runs it, in each state of the config; or a harvest, or the loader. Prints and returns figures.
+
+    Of a step: the figures of the first state, and `states`, a list with the figures of each.
 
     Raises:
       InputError: sizes that do not divide over the mesh or do not fit, a file for the figures that cannot be written.
@@ -41,24 +44,31 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         return benchmark_harvest(config)
     if config.what == "loader":
         figures = benchmark_loader(config)
-        if config.json:
-            write_json(config.json, figures)
-        return figures
-    mesh = make_mesh(config.mesh)
-    check_divides(mesh, config.method.width, config.rows_of_a_batch)
-    timed = TimedStep(config, mesh)
-    timings = time_in_turn(timed.calls(), config.repeats or STEPS)
-    figures = step_figures(timed, timings) | timed.memory()
-    figures["device"] = mesh.devices.flat[0].device_kind
-    figures["mesh"] = list(mesh.devices.shape)
-    figures |= _roofline(config, timings["step"].seconds, mesh.devices.flat[0].device_kind, mesh.size)
-    del timed  # its memory, before the others start
-    if config.compare:
-        figures["peers"] = compare(config, figures)
-    _show(figures)
+    else:
+        mesh = make_mesh(config.mesh)
+        check_divides(mesh, config.method.width, config.rows_of_a_batch)
+        states = _time_ours(config, mesh)  # its memory is given back before the others start
+        for state in states if config.compare else []:
+            alone = dataclasses.replace(config, dead_fraction=state["flags"]["dead_fraction"])
+            state["peers"] = compare(alone, state)
+        for state in states:
+            show(state)
+        figures = states[0] | {"states": states}
     if config.json:
         write_json(config.json, figures)
     return figures
+
+
+def _time_ours(config: BenchmarkConfig, mesh: Mesh) -> list[dict[str, Any]]:
+    """The figures of our step in each state, by one compiled program: a state's timings are over before the next begins."""
+    timed, states, device = TimedStep(config, mesh), [], mesh.devices.flat[0].device_kind
+    for share in config.dead_fractions:
+        timed.kill(share)
+        timings = time_in_turn(timed.calls(), config.timed_steps)
+        figures = step_figures(timed, timings) | timed.memory()
+        figures |= {"device": device, "mesh": list(mesh.devices.shape)}
+        states.append(figures | _roofline(config, timings["step"].seconds, device, mesh.size))
+    return states
 
 
 def step_figures(timed: TimedStep, timings: dict[str, Timing]) -> dict[str, Any]:
@@ -70,8 +80,10 @@ def step_figures(timed: TimedStep, timings: dict[str, Timing]) -> dict[str, Any]
     return {
         "flags": to_dict(config) | {"dead_fraction": timed.dead},
         "dead_fraction": timed.dead_share,
+        "route": timed.route,
+        "dead_route": timed.dead_route,
         "jax": jax.__version__,
-        "repeats": config.repeats or STEPS,
+        "repeats": config.timed_steps,
         "step_seconds": step.seconds,
         "floor_seconds": floor.seconds,
         "step_over_floor": step.seconds / floor.seconds,
@@ -90,31 +102,3 @@ def _roofline(config: BenchmarkConfig, seconds: float, device: str, devices: int
         return {}
     needed = 2 * config.rows_of_a_batch * config.d_model * config.method.width
     return {"roofline_fraction": needed / (peak * devices) / seconds}
-
-
-def _show(figures: dict[str, Any]) -> None:
-    floor, floor_cpu = figures["floor_seconds"], figures["floor_cpu_seconds"]
-    say(f"{'':<22}{'wall ms':>10}{'CPU ms':>10}{'wall/floor':>12}{'CPU/floor':>12}")
-    rows = {"encoder matmul (floor)": {"seconds": floor, "cpu_seconds": floor_cpu}}
-    rows |= {f"  {name}": part for name, part in figures["parts"].items()}
-    rows["whole step"] = {"seconds": figures["step_seconds"], "cpu_seconds": figures["step_cpu_seconds"]}
-    rows |= {name: peer for name, peer in figures.get("peers", {}).items() if "seconds" in peer}
-    for name, row in rows.items():
-        wall, cpu = row["seconds"], row["cpu_seconds"]
-        say(f"{name:<22}{wall * 1e3:>10.1f}{cpu * 1e3:>10.1f}{wall / floor:>12.2f}{cpu / floor_cpu:>12.2f}")
-    for name, peer in figures.get("peers", {}).items():
-        if "skipped" in peer:
-            say(f"{name}: not timed. {peer['skipped']}")
-    asked = figures["flags"]["dead_fraction"]
-    shares = {"jaxsae": figures["dead_fraction"]}
-    shares |= {name: peer["dead_fraction"] for name, peer in figures.get("peers", {}).items() if "seconds" in peer}
-    say(f"{shares['jaxsae']:.1%} of the latents dead")
-    for name, share in shares.items():
-        if abs(share - asked) > 0.01 + 0.1 * asked:
-            say(
-                f"WARNING: {share:.1%} of {name}'s latents were dead at the end, not --dead_fraction={asked:g}: too few live"
-            )
-    say(f"{figures['tokens_per_second']:,.0f} tokens/s; temporaries {figures['temp_bytes'] / 2**20:,.0f} MiB, ")
-    say(f"peak {figures['peak_memory_bytes'] / 2**20:,.0f} MiB on {figures['device']}, mesh {figures['mesh']}")
-    if "roofline_fraction" in figures:
-        say(f"{figures['roofline_fraction']:.0%} of the encoder matmul's roofline")

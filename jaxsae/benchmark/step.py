@@ -12,19 +12,18 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsae.benchmark.config import BenchmarkConfig
 from jaxsae.benchmark.dead import DEAD_LENGTH, dead_latents
-from jaxsae.dictionary import SPECS, Batch, Normalization, make_method
+from jaxsae.benchmark.parts import NEVER_DEAD, Parts
+from jaxsae.dictionary import Normalization, make_method
 from jaxsae.errors import InputError
-from jaxsae.kernels import Selected, decode
-from jaxsae.parallel import AXES, DATA, MODEL, batch_sharding, shardings
+from jaxsae.parallel import DATA, MODEL, batch_sharding, shardings
 from jaxsae.platform import compiling_for
 from jaxsae.training.memory import GIB, MemoryPlan, available_bytes, check_fits, plan_memory
 from jaxsae.training.optimizer import make_optimizer, schedule
+from jaxsae.training.routes import DeadRoute, capacity_for_dead, forms_gradient, route_of
 from jaxsae.training.state import TrainState, abstract_state, create_state, make_init
-from jaxsae.training.routes import capacity_for_dead, forms_gradient, loss_and_gradient, route_of, select
 from jaxsae.training.step import SINCE_LIMIT, Pace, StepConfig, make_step, make_update
 
 FRESH_BATCHES = 4
-NEVER_DEAD = 2**29  # rows: dead-latent accounting and AuxK are compiled in, and no latent dies while it is timed
 # Of the floor's result on one device: of a wider dictionary a part of the latents is multiplied, and its time scaled.
 FLOOR_NUMBERS = 2**30
 
@@ -32,10 +31,10 @@ FLOOR_NUMBERS = 2**30
 class TimedStep:
     """A step on random weights and fresh random batches, and its parts; a share of the latents may be dead.
 
-    The parts are the same functions that the step is made of, compiled alone: `encode` (matmul and
-    selection), `decode`, `gradients` (loss and gradient, which is one of pairs where the update sums them),
-    and `floor`, the bare encoder matmul with its [B, n] result. `update` is what the step takes beyond `gradients`.
-    With dead latents `gradients` has their AuxK, too.
+    The parts: `encode` (matmul and selection), `decode`, `gradients` (loss and gradient; where the update makes the
+    gradient block by block, what it makes it of: pairs, or slopes by reconstructions), and `floor`, the bare encoder
+    matmul with its [B, n] result. `update` is what the step takes beyond `gradients`. With dead latents `gradients` has
+    their AuxK, too.
     """
 
     def __init__(self, config: BenchmarkConfig, mesh: Mesh):
@@ -48,6 +47,13 @@ class TimedStep:
         lazy = config.optimization.lazy_rows
         self.step_config = StepConfig(config.rows_of_a_batch, config.compute_dtype, lazy_rows=lazy)
         self.update = make_update(self.method, optimizer, self.step_config)
+        self.parts = Parts(self.method, self.update, mesh, config.rows_of_a_batch, config.compute_dtype)
+        # Compiled once for all states. None of them knows of `self`, whose arrays are freed with its last name.
+        self.floor, self.encode, self.decode = (
+            self.parts.floor(self.floor_parts),
+            self.parts.encode(),
+            self.parts.decode(),
+        )
         check_fits(self._plan(abstract), available_bytes(mesh.local_devices[0]))
         step = make_step(self.method, optimizer, self.step_config, abstract, mesh)
         pace = Pace(schedule(config.optimization, 1e-6, steps), np.int32(NEVER_DEAD))
@@ -56,7 +62,7 @@ class TimedStep:
         self.compiled = step.lower(abstract, x, self.pace).compile()
         self._check_compiled(available_bytes(mesh.local_devices[0]))
         self.state = create_state(init, config.seed, Normalization.identity(config.d_model), mesh)
-        self.kill(config.dead_fraction)
+        self.kill(config.dead_fractions[0])
         rng = np.random.default_rng(config.seed)
         draw = lambda: rng.normal(size=x.shape).astype(np.float32)
         self.batches = [jax.device_put(draw(), batch_sharding(mesh)) for _ in range(FRESH_BATCHES)]
@@ -80,7 +86,7 @@ class TimedStep:
             )
 
     def kill(self, share: float) -> None:
-        """From here on `share` of the latents are dead, in the state and in `calls`."""
+        """From here on `share` of the latents are dead, in the state and in `calls`; they do not come back to life."""
         self.dead = share
         if share:
             self.state = _with_dead(self.state, share)
@@ -93,52 +99,20 @@ class TimedStep:
         return {"peak_memory_bytes": peak, "temp_bytes": analysis.temp_size_in_bytes}
 
     def calls(self) -> dict[str, Callable[[int], Any]]:
-        """Name -> call, for `time_in_turn`; `encode` and `decode` where latents go by lists of pairs."""
-        dtype, rows, dead = self.config.compute_dtype, P(DATA, None), self.dead
-        sharded = partial(jax.shard_map, mesh=self.mesh, check_vma=False)
-        method, of_batch, batch_size = self.method, lambda n: self.batches[n % FRESH_BATCHES], self.config.rows_of_a_batch
-
-        @jax.jit
-        @partial(sharded, in_specs=(SPECS, rows), out_specs=P(DATA, MODEL))
-        def floor(p, x):
-            y = x.astype(dtype)
-            w = p.W_enc[: len(p.W_enc) // self.floor_parts].astype(dtype)
-            return jnp.einsum("bd,nd->bn", y, w, preferred_element_type=jnp.float32)
-
-        @jax.jit
-        @partial(sharded, in_specs=(SPECS, rows, P(MODEL)), out_specs=P(AXES))
-        def gradients(p, x, since_fired):
-            batch = Batch(x=x.astype(dtype), dead=since_fired > NEVER_DEAD, rows=batch_size)
-            loss, _, gradient = loss_and_gradient(method, self.update, p, batch, self.dead_route if dead else None)
-            return jax.tree.map(lambda a: a[None], (loss, gradient))  # a row for each device
-
+        """Name -> call, for `time_in_turn`, in the state that holds; `encode` and `decode` where latents go by pairs."""
+        of_batch = lambda number: self.batches[number % FRESH_BATCHES]
+        gradients = self.parts.gradients(self.dead_route)
         calls = {
-            "floor": lambda number: floor(self.state.params, of_batch(number)),
+            "floor": lambda number: self.floor(self.state.params, of_batch(number)),
             "step": self._step,
             "gradients": lambda number: gradients(self.state.params, of_batch(number), self.state.since_fired),
         }
-        return calls | (self._calls_of_pairs(sharded) if self.route == "pairs" else {})
-
-    def _calls_of_pairs(self, sharded: Callable) -> dict[str, Callable[[int], Any]]:
-        rows, lists = P(DATA, None), P(DATA, MODEL)
-
-        @jax.jit
-        @partial(sharded, in_specs=(SPECS, rows), out_specs=(lists, lists))
-        def encoded(p, x):
-            x = x.astype(self.config.compute_dtype)
-            batch = Batch(x=x, dead=jnp.zeros(len(p.b_enc), bool), rows=self.config.rows_of_a_batch)
-            (best,) = select(self.method, p, batch, aux=False)
-            return best.values, best.indices
-
-        @jax.jit
-        @partial(sharded, in_specs=(SPECS, lists, lists), out_specs=rows)
-        def decoded(p, values, indices):
-            return decode((Selected(values, indices),), p.W_dec)[0][0]
-
-        lists_of = encoded(self.state.params, self.batches[0])
-        return {
-            "encode": lambda number: encoded(self.state.params, self.batches[number % FRESH_BATCHES]),
-            "decode": lambda number: decoded(self.state.params, *lists_of),
+        if self.route != "pairs":
+            return calls
+        lists = self.encode(self.state.params, self.batches[0])
+        return calls | {
+            "encode": lambda number: self.encode(self.state.params, of_batch(number)),
+            "decode": lambda number: self.decode(self.state.params, *lists),
         }
 
     @property
@@ -150,9 +124,9 @@ class TimedStep:
             return route_of(self.method, *sizes)
 
     @property
-    def dead_route(self) -> str | None:
-        """How dead latents go: by products, by pairs where there are more than there is room for."""
-        if not self.method.has_aux:
+    def dead_route(self) -> DeadRoute | None:
+        """How dead latents go: by tiles, by pairs where there are more than there is room for; None: there are none."""
+        if not self.dead:
             return None
         width, model = self.config.method.width, self.mesh.shape[MODEL]
         dead = np.asarray(dead_latents(width, self.dead)).reshape(model, -1).sum(1).max()

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxsae.benchmark import BenchmarkConfig
 from jaxsae.benchmark.clock import time_in_turn
-from jaxsae.benchmark.config import StepMethodConfig
+from jaxsae.benchmark.config import DEAD, StepMethodConfig
 from jaxsae.benchmark.peers import compare
 from jaxsae.benchmark.run import step_figures
 from jaxsae.benchmark.step import TimedStep
@@ -25,7 +25,6 @@ from jaxsae.training.config import OptimizerConfig
 from jaxsae.training.memory import available_bytes
 from jaxsae.training.optimizer import BYTES_PER_PARAMETER
 
-DEAD = (0.0, 0.1)  # shares of the latents
 OPTIMIZERS = ("adam", "adam_bf16")  # the first that fits
 LEAST_WIDTH = 2**14  # below which a shape that does not fit is given up
 
@@ -127,7 +126,7 @@ def _measured(timed: TimedStep, device: jax.Device, reasons: list[str]) -> Outco
         figures["trace"] = _traced(calls["step"], reasons)
     # Where a trace tells where the time goes, two compilations are saved; and a gradient that stands alone may not fit.
     parts = ("encode",) if figures.get("trace", {}).get("operations") else ("encode", "decode", "gradients")
-    for part in parts:
+    for part in [name for name in parts if name in calls]:  # latents that do not go by pairs have two parts fewer
         try:
             timings |= time_in_turn({part: calls[part]}, config.repeats, warm_up=1)
         except Exception as error:

@@ -35,7 +35,7 @@ def test_steps_are_timed_in_both_states_with_one_program():
     assert none.status == some.status == MEASURED
     assert none.figures["dead_fraction"] == 0 and some.figures["dead_fraction"] == pytest.approx(0.1, abs=0.01)
     for figures in (none.figures, some.figures):
-        assert set(figures["parts"]) == {"encode", "decode", "gradients", "update"}
+        assert set(figures["parts"]) == {"gradients", "update"}  # latents do not go by pairs at this size
         assert (
             figures["step_over_floor"] > 0 and figures["peak_memory_bytes"] > 0 and figures["encoder"]["takes"] == "cpu"
         )
