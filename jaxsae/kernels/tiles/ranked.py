@@ -141,9 +141,10 @@ def ranked_pass(
     zero = lambda *shape: jnp.zeros(shape, jnp.float32)
     sums = {
         "loss": zero(),
-        "dw_enc": zero(*tables.w_enc.shape),
+        # Summed as [d, T]: products that contract the first axis of both operands run at half the rate on CPUs.
+        "dw_enc": zero(J, tables.w_enc.shape[2], T),
         "db": zero(J, T),
-        "dw_dec": zero(*tables.w_dec.shape),
+        "dw_dec": zero(J, tables.w_dec.shape[2], T),
         "dshared": jax.tree.map(jnp.zeros_like, shared),
         "firings": jnp.zeros((J, T), jnp.int32),
         "active": jnp.zeros((), jnp.int32),
@@ -161,13 +162,22 @@ def ranked_pass(
         yc = yc if jax.lax.psum(1, MODEL) == 1 else jax.lax.psum(yc, MODEL)
         loss, (dy, dshared) = jax.value_and_grad(objective, (0, 1))(yc, shared, rc)
         sums = sums | {"loss": sums["loss"] + loss, "dshared": jax.tree.map(jnp.add, sums["dshared"], dshared)}
-        sums = _over(tables.used, lambda j, s: _add_gradients(s, tables, xc, dy, at.keep(pre[j], j * T), j, firing), sums)
+        turned = xc.T, dy.astype(tables.w_dec.dtype).transpose(0, 2, 1)
+        add = lambda j, s: _add_gradients(s, tables, turned, dy, at.keep(pre[j], j * T), j, firing)
+        sums = _over(tables.used, add, sums)
         y = jax.lax.dynamic_update_slice_in_dim(y, yc.sum(0), number * size, 0) if loop else yc.sum(0)
         return sums, pre, y
 
     start = sums, zero(J, size, T), zero(len(x), d_out)
     sums, _, y = jax.lax.fori_loop(0, len(x) // size, chunk, start) if loop else chunk(0, start)
-    return Ranked(y=y, **sums)
+    turned = {name: _turned(sums[name], tables.used) for name in ("dw_enc", "dw_dec")}
+    return Ranked(y=y, **sums | turned)
+
+
+def _turned(tiles: jax.Array, used: jax.Array | int) -> jax.Array:
+    """[J, d, T] -> [J, T, d], of the tiles in use."""
+    J, d, T = tiles.shape
+    return _over(used, lambda j, out: out.at[j].set(tiles[j].T), jnp.zeros((J, T, d), tiles.dtype))
 
 
 def rows_of_a_chunk(batch: int, latents: int) -> int:
@@ -200,20 +210,30 @@ def _decoded(tables: Tables, z: jax.Array, j: jax.Array | int, parts: int) -> ja
     return jnp.stack([product(one, w, 1, 0) for one in here])
 
 
-def _add_gradients(sums: dict, tables: Tables, x: jax.Array, dy: jax.Array, z: jax.Array, j, firing: float | None) -> dict:
-    """Adds a tile's gradients, for latents z [C, T] and dL/dy [parts, C, d_out]."""
-    w, parts, positive = tables.w_dec[j], len(dy), ~(z <= 0)
-    mine = lambda g: True if parts == 1 else tables.part[j] == g
-    dz, dw_dec = jnp.zeros_like(z), jnp.zeros(w.shape, jnp.float32)
-    if tables.ends:
-        slopes = [(dy[g].astype(w.dtype), of) for g, of in enumerate(tables.stretches)]
-        dz = jnp.concatenate([product(slope, w[of], 1, 1) for slope, of in slopes], 1)
-        dw_dec = jnp.concatenate([product(z[:, of].astype(w.dtype), slope, 0, 0) for slope, of in slopes])
-    for g in range(0 if tables.ends else parts):
-        one = jnp.where(mine(g), z, 0).astype(w.dtype)
-        slope = product(dy[g].astype(w.dtype), w, 1, 1)
-        dz = slope if parts == 1 else jnp.where(mine(g), slope, dz)
-        dw_dec = dw_dec + product(one, dy[g].astype(w.dtype), 0, 0)
+def _add_gradients(
+    sums: dict,
+    tables: Tables,
+    turned: tuple[jax.Array, jax.Array],
+    dy: jax.Array,
+    z: jax.Array,
+    j: jax.Array | int,
+    firing: float | None,
+) -> dict:
+    """Adds a tile's gradients, for latents z [C, T] and dL/dy [parts, C, d_out]; `turned`: x and dy as [d, C]."""
+    (x, dy_turned), w, parts = turned, tables.w_dec[j], len(dy)
+    dy, positive = dy.astype(w.dtype), ~(z <= 0)
+    if parts == 1:
+        dz, dw_dec = product(dy[0], w, 1, 1), product(dy_turned[0], z.astype(w.dtype), 1, 0)
+    elif tables.ends:
+        stretches = list(enumerate(tables.stretches))
+        dz = jnp.concatenate([product(dy[g], w[of], 1, 1) for g, of in stretches], 1)
+        parts_of_dw = [product(dy_turned[g], z[:, of].astype(w.dtype), 1, 0) for g, of in stretches]
+        dw_dec = jnp.concatenate(parts_of_dw, 1)
+    else:
+        mine = [tables.part[j] == g for g in range(parts)]
+        dz = sum(jnp.where(here, product(one, w, 1, 1), 0) for here, one in zip(mine, dy, strict=True))
+        of = [product(one, jnp.where(here, z, 0).astype(w.dtype), 1, 0) for here, one in zip(mine, dy_turned, strict=True)]
+        dw_dec = sum(of)
     dz = jnp.where(positive, dz, 0)
     add = lambda name, value: sums[name].at[j].add(value)
     if firing is not None:
@@ -223,7 +243,7 @@ def _add_gradients(sums: dict, tables: Tables, x: jax.Array, dy: jax.Array, z: j
             "smallest": jnp.minimum(sums["smallest"], jnp.where(z > 0, z, jnp.inf).min()),
         }
     return sums | {
-        "dw_enc": add("dw_enc", product(dz.astype(x.dtype), x, 0, 0)),
+        "dw_enc": add("dw_enc", product(x, dz.astype(x.dtype), 1, 0)),
         "db": add("db", dz.sum(0)),
         "dw_dec": add("dw_dec", dw_dec),
     }
