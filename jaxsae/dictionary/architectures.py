@@ -1,6 +1,7 @@
 """The dictionaries there are, a row each, by the name that `--architecture` takes."""
 
 from collections.abc import Callable
+from statistics import NormalDist
 
 from jaxsae.dictionary import finish, rates
 from jaxsae.dictionary.config import MethodConfig
@@ -65,10 +66,12 @@ def gated(c: MethodConfig) -> Method:
 def jumprelu(c: MethodConfig) -> Method:
     """Rajamanoharan et al., 2407.14435: L = ||x - x_hat||^2 / d + lambda (L0 / L0* - 1)^2, or + lambda L0."""
     target = c.k if c.target_l0 is None else c.target_l0
+    # Pre-activations of unit rows and inputs of norm sqrt(d) are about normal: so many are above it at the start.
+    start = NormalDist().inv_cdf(1 - min(max(target or c.k, 0.5), c.width / 2) / c.width)
     l0 = L0Target(c.l0_coefficient, c.l0_warmup, target) if target else L0(c.l0_coefficient, c.l0_warmup)
     return Method(
         c,
-        JumpReLU(c.bandwidth, c.bandwidth),
+        JumpReLU(c.bandwidth, start),
         SquaredError(),
         finish.UnitRowsAndThresholds(),
         rates.Rates(rates.swept, b1=0.0),

@@ -185,7 +185,9 @@ class Setup:
             mean = np.float32(self.off_centre * self.normalization.scale)
             start = self.start(state.params, mean)
             tell(f"{self.config.workdir}: {start}")
-            params = started(state.params, np.float32(start.scale), mean, self.method.pre_bias)
+            params = started(
+                state.params, np.float32(start.scale), mean, self.method.pre_bias, self.method.selection.own
+            )
             fvu = start.fvu
         spread = self.statistics.scale * self.normalization.scale / self.d_model**0.5
         tell(f"{self.config.workdir}: {described_rates(self.config, self.program.rates, spread)}")

@@ -74,7 +74,7 @@ def fit_start(params: Params, x: np.ndarray, method: Method, mesh: Mesh, batch_s
         return Start(scale, f"fitted to {used:,} rows", max(fvu, 0.0))
     why = "the rows of the store are all equal" if used else f"there are {len(x)} finite rows, fewer than {FEWEST}"
     unit = np.random.default_rng(seed).normal(size=(max(256, mesh.shape[DATA]), x.shape[1])).astype(np.float32)
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    unit *= x.shape[1] ** 0.5 / np.linalg.norm(unit, axis=1, keepdims=True)  # as rows in the trainer's units
     scale = _fit(params, unit, method, mesh, batch_size)[0]
     return Start(scale or 1.0, f"fitted to random unit vectors: {why}")
 
@@ -84,7 +84,8 @@ def _fit(params: Params, x: np.ndarray, method: Method, mesh: Mesh, batch_size: 
     size = rows_at_once(len(x), batch_size, mesh)
     products = _products(method, size, mesh)
     # c and FVU do not depend on the rows' magnitude; squares of 1e-20 or 1e20 would not be float32. A power of two is exact.
-    x = np.ldexp(x, -np.frexp(np.abs(x).max())[1])
+    # Thresholds have a magnitude: theirs is that of rows in the trainer's units.
+    x = x if method.selection.own else np.ldexp(x, -np.frexp(np.abs(x).max())[1])
     sums, used = np.zeros(3), len(x) - len(x) % size
     for first in range(0, used, size):
         sums += np.asarray(products(params, put_rows(x[first : first + size], mesh)), np.float64)
@@ -109,12 +110,16 @@ def _products(method: Method, rows: int, mesh: Mesh):
     return jax.jit(sharded, in_shardings=shardings(mesh, specs), out_shardings=shardings(mesh, P()))
 
 
-@partial(jax.jit, donate_argnums=0, static_argnames="pre_bias")
-def started(params: Params, scale: jax.Array, mean: jax.Array, pre_bias: bool) -> Params:
+@partial(jax.jit, donate_argnums=0, static_argnames=("pre_bias", "own"))
+def started(
+    params: Params, scale: jax.Array, mean: jax.Array, pre_bias: bool, own: tuple[str, ...] = ()
+) -> Params:
     """The parameters of a start, in place: the encoder scaled, b_dec the mean [d] of the rows as the trainer sees them.
 
-    Where b_dec is not subtracted from the input (`pre_bias`), b_enc does that: -W_enc mean.
+    Where b_dec is not subtracted from the input (`pre_bias`), b_enc does that: -W_enc mean. What a method has in the units
+    of latents (`own`) is scaled with them.
     """
     W_enc = params.W_enc * scale
     b_enc = params.b_enc if pre_bias else params.b_enc - (W_enc * mean).sum(-1)
-    return params.put(W_enc=W_enc, b_enc=b_enc, b_dec=params.b_dec + mean)
+    scaled = {name: params.latent[name] * scale for name in own}
+    return params.put(W_enc=W_enc, b_enc=b_enc, b_dec=params.b_dec + mean, **scaled)
