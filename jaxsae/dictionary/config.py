@@ -55,10 +55,12 @@ class MethodConfig:
         None, "jumprelu: the L0 that is aimed at, where it is no whole number; default: --k; 0: none, the penalty is "
         "l0_coefficient times L0"
     )
-    l0_coefficient: float = option(1.0, "jumprelu: weight of (L0 / target - 1)^2, over a squared error of 1 a number")
+    l0_coefficient: float = option(
+        10.0, "jumprelu: weight of (L0 / target - 1)^2, over a squared error of 1 a number of a row at the start"
+    )
     l0_warmup: float = option(0.05, "jumprelu: share of the steps over which that weight rises from 0")
     bandwidth: float = option(
-        0.1, "jumprelu: window of the straight-through gradient, and threshold at the start, for inputs of norm sqrt(d_model)"
+        0.3, "jumprelu: window of the straight-through gradient, for inputs of norm sqrt(d_model)"
     )
     l1_coefficient: float = option(5.0, "relu, gated: weight of the L1 penalty, for inputs of norm sqrt(d_model)")
     l1_warmup: float = option(0.05, "relu, gated: share of the steps over which the L1 weight rises from 0")
