@@ -16,6 +16,7 @@ from jaxsae.dictionary import (
     MethodConfig,
     Normalization,
     Params,
+    check_switches,
     fold,
     fold_row_lengths,
     make_method,
@@ -62,11 +63,14 @@ def _claim(workdir: Path, config: TrainConfig) -> None:
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir={workdir}: is a file. Give a directory.")
     flags = workdir / FLAGS
+    if not flags.exists():
+        check_switches(config.method)  # an older run goes on with what it was begun with
     if flags.exists():
         before, now = (to_dict(c) for c in (read_flag_file(flags, TrainConfig), config))
         # A store may be moved, or be called otherwise; what a checkpoint says of it decides (`loop.py`).
         skipped = (*FREE_ON_RESUME, "workdir", *(["store"] if any((workdir / CHECKPOINTS).glob("*")) else []))
-        before["b1"] = None if before["b1"] == 0.9 and now["b1"] is None else before["b1"]  # which was the default
+        if before["b1"] == 0.9 == make_method(config.method).rates.b1:  # the default, which flag files had as a number
+            before["b1"] = now["b1"] if now["b1"] is None else before["b1"]
         differ = lambda n: not same_place(before[n], now[n]) if n == "store" else before[n] != now[n]
         shown = lambda value: "default" if value is None else value
         changes = [f"--{n}={shown(before[n])} (now {shown(now[n])})" for n in now if n not in skipped and differ(n)]

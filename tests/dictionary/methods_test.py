@@ -1,6 +1,7 @@
 """Losses and gradients of every method, by every route and on meshes, equal an independent dense float64 implementation."""
 
 import functools
+from pathlib import Path
 from unittest import mock
 
 import jax
@@ -9,7 +10,10 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from jaxsae.dictionary import SPECS, Batch, MethodConfig, Params, make_method
+import jaxsae.dictionary
+from jaxsae.dictionary import SPECS, Batch, MethodConfig, Params, check_switches, make_method
+from jaxsae.dictionary.selection.jumprelu import jump, step
+from jaxsae.errors import InputError
 from jaxsae.parallel import DATA, MODEL, make_mesh
 from jaxsae.training import routes
 from jaxsae.training.gradients import PairGradient
@@ -17,7 +21,7 @@ from jaxsae.training.optimizer import make_optimizer
 from jaxsae.training.config import OptimizerConfig
 from jaxsae.training.routes import choose, loss_and_gradient
 from jaxsae.training.update import UpdateRule
-from tests.dictionary.dense_reference import reference
+from dictionary.dense_reference import reference, smoothed_jumprelu_check
 
 BATCH, D, WIDTH, K, AUX_K = 16, 8, 64, 6, 10
 MESHES = [(1, 1), (1, 8), (2, 4), (4, 2)]
@@ -134,3 +138,91 @@ def test_rankings_with_dead_latents_equal_the_dense_ones_by_either_route(name, c
     wanted = expected(name, params, x, dead=mask)
     for dead in ("tiles", "pairs") if not products else ("tiles",):
         check(run(name, shape, params, x, mask, blocked, products, dead), wanted)
+
+
+@pytest.mark.parametrize("name", RANKED)
+def test_either_route_gives_the_same_to_1e_5(name):
+    params, x = arrays(name, seed=3)
+    mask = mask_of(20)
+    by_pairs = run(name, (1, 1), params, x, mask, dead="pairs")
+    for products in (0, WIDTH):
+        found = run(name, (1, 1), params, x, mask, products=products, dead="tiles")
+        np.testing.assert_allclose(found[0], by_pairs[0], rtol=1e-6)
+        for left, right in zip(jax.tree.leaves(found[2]), jax.tree.leaves(by_pairs[2]), strict=True):
+            np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-5 * np.abs(right).max())
+
+
+def test_the_routes_are_different_programs(monkeypatch):
+    """Otherwise the comparison above would say nothing."""
+    seen = []
+    for module, function in ((routes.ranked, "formed"), (routes.ranked, "dead_part"), (routes.pairs, "grouped")):
+        sound = getattr(module, function)
+        note = lambda *a, sound=sound, function=function, **k: (seen.append(function), sound(*a, **k))[1]
+        monkeypatch.setattr(module, function, note)
+    params, x = arrays("topk", seed=9)
+    program.cache_clear()
+    for products, dead, wanted in ((0, None, ["grouped"]), (0, "tiles", ["grouped", "dead_part"]), (WIDTH, None, ["formed"])):
+        seen.clear()
+        run("topk", (1, 1), params, x, mask_of(5), products=products, dead=dead)
+        assert seen == wanted
+    program.cache_clear()
+
+
+def test_the_decoder_learns_by_the_gates_reconstruction_where_it_is_not_frozen():
+    params, x = arrays("gated")
+    free = run("gated", (2, 4), params, x, mask_of(0), frozen_gate=False)
+    check(free, expected("gated", params, x, frozen=False))
+    frozen = run("gated", (2, 4), params, x, mask_of(0))
+    assert np.abs(free[2].W_dec - frozen[2].W_dec).max() > 1e-2
+
+
+def test_straight_through_gradients_are_those_of_the_smoothed_functions():
+    """H's exactly; f's with theta in the place of z, from which z differs by half the window at most."""
+    rng = np.random.default_rng(0)
+    z, theta, eps = rng.normal(size=(400, 5)), rng.uniform(0.2, 1.5, 5), 0.4
+    found = smoothed_jumprelu_check(z, theta, eps)
+    ours = {
+        name: jax.vjp(lambda t, f=f: f(jnp.float32(z), t, eps), jnp.float32(theta))
+        for name, f in (("step", step), ("jump", jump))
+    }
+    for name, (_, pull) in ours.items():
+        each = np.array([pull(jnp.zeros(z.shape).at[i].set(1.0))[0] for i in range(40)])
+        np.testing.assert_allclose(each, found[f"{name}_straight"][:40], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found["step_straight"], found["step_smoothed"], atol=1e-12)
+    inside = np.abs(z - theta) < eps / 2
+    np.testing.assert_allclose(found["jump_straight"] - found["jump_smoothed"], inside * (z - theta) / eps, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"architecture": "jumprelu", "target_l0": 65.0}, "--target_l0=65.0: must be from 0 to --width=64"),
+        ({"architecture": "matryoshka", "prefixes": (8, 32)}, "--prefixes=8,32: must end with --width=64"),
+        ({"architecture": "matryoshka", "prefixes": (32, 8, 64)}, "--prefixes=32,8,64: must be whole numbers that rise"),
+        ({"architecture": "jumprelu", "bandwidth": 0.0}, "--bandwidth=0.0"),
+    ],
+)
+def test_bad_numbers_are_refused(flags, message):
+    with pytest.raises(InputError, match=message):
+        MethodConfig(width=WIDTH, k=4, **flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "switch", "known"),
+    [
+        ({"architecture": "relu", "k": 8}, "--k=8", "--l1_coefficient, --l1_warmup"),
+        ({"architecture": "topk", "row_k_max": 40}, "--row_k_max=40", "--aux_coefficient"),
+        ({"architecture": "gated", "bandwidth": 0.7}, "--bandwidth=0.7", "--frozen_gate"),
+    ],
+)
+def test_switches_that_a_method_does_not_take_are_named_with_those_that_it_does(flags, switch, known):
+    with pytest.raises(InputError, match=f"{switch}: --architecture={flags['architecture']} does not take it") as refused:
+        check_switches(MethodConfig(width=WIDTH, **flags))
+    assert known in str(refused.value)
+
+
+def test_a_file_of_a_method_is_short():
+    folder = Path(jaxsae.dictionary.__file__).parent
+    for part in ("selection", "objective", "penalty"):
+        for file in (folder / part).glob("*.py"):
+            assert len(file.read_text().splitlines()) <= 80, file

@@ -56,3 +56,16 @@ def test_the_two_are_different_programs(monkeypatch):
     monkeypatch.setattr(pairs, "group", lambda *_: (_ for _ in ()).throw(RuntimeError("grouped")))
     with pytest.raises(RuntimeError, match="grouped"):
         trained((1, 1), 10**6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 4)])
+def test_more_dead_latents_than_there_is_room_for_train_alike(shape, monkeypatch):
+    """They go by pairs then, in a way of its own through the step."""
+    roomy = trained(shape, 40)
+    assert roomy[2].dead > 16
+    for planned in (2, 12):  # on no device enough; on some
+        monkeypatch.setattr(choose, "PLANNED", planned)
+        monkeypatch.setattr(choose, "PLANNED_SHARE", 0.0)
+        tight = trained(shape, 40)
+        for found, expected in zip(jax.tree.leaves(tight), jax.tree.leaves(roomy), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-5)
