@@ -91,6 +91,11 @@ class MethodConfig:
         return switch in SWITCHES[self.architecture]
 
     @property
+    def ranks(self) -> bool:
+        """Whether pre-activations are ranked, by an encoder that may be chosen, so that k of them are active."""
+        return self.takes("encoder")
+
+    @property
     def has_threshold(self) -> bool:
         """Whether one threshold stands in for the batch where latents are selected row by row."""
         return self.takes("row_k_max")

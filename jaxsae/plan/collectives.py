@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from jaxsae.training.step import AUX_SCOPE, PLAIN_SCOPE
+from jaxsae.training.step import AUX_SCOPE, FULL_SCOPE, PLAIN_SCOPE
 
 KINDS = (
     "all-reduce",
@@ -49,7 +49,7 @@ class Collective:
     Attributes:
       kind: as in `KINDS`. size: devices of a group. result_bytes: of its result on one device.
       times: how often it runs in a step. counted: False where a loop's turns are not known; it counts once then.
-      scope: PLAIN_SCOPE, AUX_SCOPE, or empty: in every step.
+      scope: PLAIN_SCOPE, AUX_SCOPE, FULL_SCOPE, or empty: in every step.
     """
 
     kind: str
@@ -154,7 +154,7 @@ def _is_switch(loop: Instruction, computations: dict[str, list[Instruction]]) ->
 
 def _scope(rest: str) -> str:
     match = re.search(r'op_name="([^"]*)"', rest)
-    return next((s for s in (PLAIN_SCOPE, AUX_SCOPE) if match and s in match[1]), "")
+    return next((s for s in (PLAIN_SCOPE, AUX_SCOPE, FULL_SCOPE) if match and s in match[1]), "")
 
 
 def _result_bytes(one: Instruction) -> int:

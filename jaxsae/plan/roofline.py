@@ -7,6 +7,7 @@ the trainer's own layout; a real step is slower.
 
 import dataclasses
 
+from jaxsae.kernels.tiles.cut import HALVINGS
 from jaxsae.plan.chips import Chip
 
 FLOAT = 4  # bytes of a parameter, a moment in full, a pre-activation
@@ -18,7 +19,7 @@ class Sizes:
 
     Attributes:
       rows: of the batch on this device. batch: of the whole batch. latents: on this device. d: width of the activations.
-      pairs: (row, latent) pairs of `rows` that this device's latents have on average; None: latents are dense.
+      pairs: (row, latent) pairs of `rows` that this device's latents have on average; None: all latents go by products.
       state: bytes of parameters and moments. data: shards of the batch.
       forms_gradient: whether it stands in memory. compute: bytes of a matmul input.
       fused: whether selection happens inside the matmul's own kernel.
@@ -70,12 +71,12 @@ def parts(sizes: Sizes, moved: float) -> dict[str, Part]:
     inputs = matrix * (FLOAT if sizes.compute == FLOAT else FLOAT + 2 * sizes.compute)  # a copy is written and read
     encoder = Part(matmul, inputs + sizes.rows * sizes.d * sizes.compute)
     update = Part(memory=2.0 * sizes.state + (2 * matrix * FLOAT if sizes.forms_gradient else 0))
-    if sizes.pairs is None:  # y = f W_dec; dL/df, dW_enc, dW_dec
-        dense = sizes.rows * sizes.latents * FLOAT
+    if sizes.pairs is None:  # y = f W_dec; the pre-activations again, dL/df, dW_enc, dW_dec: tile by tile, none of them stands
+        formed = 2.0 * matrix * FLOAT if sizes.forms_gradient else 0.0
         found = {
             "encoder_matmul": encoder,
-            "decode": Part(matmul, inputs + dense),
-            "gradients": Part(3 * matmul, 2.0 * matrix * FLOAT + 4 * dense),
+            "decode": Part(matmul, inputs),
+            "gradients": Part(4 * matmul, 2 * inputs + formed),
         }
     else:
         row = sizes.d * FLOAT
@@ -92,13 +93,18 @@ def parts(sizes: Sizes, moved: float) -> dict[str, Part]:
     return found | {"update": update, "collectives": Part(links=moved)}
 
 
-def auxiliary(sizes: Sizes, aux_k: int, moved: float, shards: int) -> Part:
-    """What a step takes beside that while latents are dead: another selection, and `aux_k` pairs a row."""
-    matrix, row = sizes.latents * sizes.d, sizes.d * FLOAT
-    pairs = sizes.rows * min(aux_k, sizes.latents * shards) / shards
-    selection = 0 if sizes.fused else 2 * sizes.rows * sizes.latents * FLOAT
-    memory = matrix * sizes.compute + selection + 2 * pairs * row + 6 * pairs * sizes.data * row
-    return Part(2.0 * sizes.rows * matrix, memory, moved)
+DEAD_SHARE = 0.1  # of the latents, for which a step's cost with dead ones is stated
+COUNTS = 20  # of the pre-activations of dead latents to find a row's k largest; where shards count together, all halvings
+
+
+def auxiliary(sizes: Sizes, moved: float, shards: int) -> Part:
+    """What a step takes beside that while DEAD_SHARE of the latents are dead: five products of rows and dead latents, whose
+    rows are gathered, and counts over their pre-activations."""
+    dead = DEAD_SHARE * sizes.latents
+    matrix = dead * sizes.d
+    counts = HALVINGS if shards > 1 else COUNTS
+    gathered = 2 * matrix * (FLOAT + sizes.compute) + 4 * matrix * FLOAT  # two weights; two gradients, made and added
+    return Part(10.0 * sizes.rows * matrix, gathered + (counts + 4.0) * sizes.rows * dead * FLOAT, moved)
 
 
 def affordable(chip: Chip, sizes: Sizes) -> float:

@@ -6,15 +6,15 @@ from typing import Any
 import jax
 
 from jaxsae.config import to_dict
-from jaxsae.dictionary import make_method
+from jaxsae.dictionary import check_switches, make_method
 from jaxsae.errors import InputError
 from jaxsae.files import check_writable, write_json
 from jaxsae.plan.compiled import compile_step
 from jaxsae.plan.config import PlanConfig
-from jaxsae.plan.roofline import FLOAT, Sizes, affordable, auxiliary, parts
+from jaxsae.plan.roofline import DEAD_SHARE, FLOAT, Sizes, affordable, auxiliary, parts
 from jaxsae.plan.show import lines
 from jaxsae.plan.topology import Topology
-from jaxsae.training.step import AUX_SCOPE, PLAIN_SCOPE
+from jaxsae.training.step import AUX_SCOPE, FULL_SCOPE, PLAIN_SCOPE
 
 FUSED = ("pallas_tpu", "mosaic_gpu", "approximate")  # encoders whose pre-activations never reach the device's memory
 
@@ -43,6 +43,7 @@ def figures_of_flags(config: PlanConfig) -> dict[str, Any]:
 
 def _check(config: PlanConfig, topology: Topology) -> None:
     """All that can be told without the compiler."""
+    check_switches(config.method)
     given, count = ",".join(map(str, config.mesh)), topology.count
     if config.mesh and (len(config.mesh) != 2 or min(config.mesh) < 1 or config.mesh[0] * config.mesh[1] != count):
         raise InputError(
@@ -70,9 +71,9 @@ def figures_of(config: PlanConfig, topology: Topology, compiled: dict[str, Any])
     method, sizes = make_method(config.method), _sizes(config, compiled)
     moved, with_aux = ({}, {})
     for one in compiled["collectives"]:
-        if one["scope"] != AUX_SCOPE:
+        if one["scope"] not in (AUX_SCOPE, FULL_SCOPE):
             moved[one["kind"]] = moved.get(one["kind"], 0) + one["moved"]
-        if one["scope"] != PLAIN_SCOPE:
+        if one["scope"] not in (PLAIN_SCOPE, FULL_SCOPE):
             with_aux[one["kind"]] = with_aux.get(one["kind"], 0) + one["moved"]
     bounds = {
         name: part.bound(chip, config.compute_dtype, data * model)
@@ -113,18 +114,17 @@ def figures_of(config: PlanConfig, topology: Topology, compiled: dict[str, Any])
     }
     if method.has_aux:
         extra = sum(with_aux.values()) - sum(moved.values())
-        part = auxiliary(
-            dataclasses.replace(sizes, fused=_fused(compiled, 1)), method.aux.k_of(config.d_model), max(0.0, extra), model
-        )
+        part = auxiliary(sizes, max(0.0, extra), model)
+        figures["auxiliary_dead_fraction"] = DEAD_SHARE
         figures["auxiliary_seconds"], figures["auxiliary_bound_by"] = part.bound(
             chip, config.compute_dtype, data * model
         )
     return figures
 
 
-def _fused(compiled: dict[str, Any], number: int) -> bool:
-    """Whether the pre-activations of a selection stay within a kernel: of the best latents, 0, or of the dead ones, 1."""
-    return [name in FUSED for _, name, _ in compiled["encoders"]][number : number + 1] == [True]
+def _fused(compiled: dict[str, Any]) -> bool:
+    """Whether the pre-activations that are ranked stay within a kernel."""
+    return any(name in FUSED for _, name, _ in compiled["encoders"])
 
 
 def _sizes(config: PlanConfig, compiled: dict[str, Any]) -> Sizes:
@@ -142,5 +142,5 @@ def _sizes(config: PlanConfig, compiled: dict[str, Any]) -> Sizes:
         forms_gradient=compiled["forms_gradient"],
         compute=2 if config.compute_dtype == "bfloat16" else FLOAT,
         dtype=config.compute_dtype,
-        fused=_fused(compiled, 0),
+        fused=_fused(compiled),
     )

@@ -77,8 +77,8 @@ def _time(figures: dict[str, Any]) -> list[str]:
     )
     if "auxiliary_seconds" in figures:
         rows.append(
-            f"  {'while dead':<16}{figures['auxiliary_seconds'] * 1e3:>10.3f} ms more: AuxK, in steps with dead latents, "
-            f"bound by {figures['auxiliary_bound_by']}"
+            f"  {'while dead':<16}{figures['auxiliary_seconds'] * 1e3:>10.3f} ms more: AuxK of "
+            f"{figures['auxiliary_dead_fraction']:.0%} dead latents, bound by {figures['auxiliary_bound_by']}"
         )
     encoders = [
         f"  encoder of {'the best' if not number else 'dead'} latents, k {one['k']:,}: {one['name']}"

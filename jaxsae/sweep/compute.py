@@ -11,7 +11,7 @@ def training_flops(d_model: int, width: int, k: float | None, tokens: int) -> fl
 
     Args:
       d_model: d. width: n. tokens: rows.
-      k: active latents of a token; None where latents are dense (ReLU): five products of 2 d n.
+      k: active latents of a token; None where all latents go by products (`ranks` is False): six of 2 d n.
     """
-    per_token = 2 * d_model * width + 8 * d_model * k if k is not None else 10 * d_model * width
+    per_token = 2 * d_model * width + 8 * d_model * k if k is not None else 12 * d_model * width
     return float(tokens) * per_token

@@ -109,7 +109,7 @@ def figures(run: Path, flags: dict[str, Any], d_model: int) -> dict[str, Any]:
     """
     k = flags["k"] if "k" in SWITCHES[flags["architecture"]] else None
     steps = flags["tokens"] // flags["batch_size"]
-    cost = training_flops(d_model, flags["width"], k, 1)
+    cost = training_flops(d_model, flags["width"], k if "encoder" in SWITCHES[flags["architecture"]] else None, 1)
     lines = read_metrics(run / METRICS)
     last = lines[-max(1, round(len(lines) * _LAST)) :]
     mean = lambda name: float(np.mean([m[name] for m in last if m.get(name) is not None] or [np.nan]))

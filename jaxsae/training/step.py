@@ -20,7 +20,7 @@ from jaxsae.training.update import UpdateRule, Weights
 
 SINCE_LIMIT = 2**30
 PLAIN_SCOPE, AUX_SCOPE = "plain_step", "aux_step"  # names in the compiled program; of these one runs
-FULL_SCOPE = "full_aux_step"  # where more latents are dead than there is room for
+FULL_SCOPE = "overfull_step"  # where more latents are dead than there is room for
 
 
 @flax.struct.dataclass
