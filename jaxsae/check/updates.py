@@ -15,8 +15,8 @@ from jaxsae.check.poisoned import Poisoned, bits
 from jaxsae.dictionary import MethodConfig, Params, make_method
 from jaxsae.kernels import PairList, group
 from jaxsae.training.config import OptimizerConfig
-from jaxsae.training.optimizer import UNIT_DECODER_RATE, Moments, make_optimizer
 from jaxsae.training.gradients import PairGradient
+from jaxsae.training.optimizer import UNIT_DECODER_RATE, Moments, make_optimizer
 from jaxsae.training.update import UpdateRule, Weights
 
 BATCH, D, WIDTH, K = 300, 96, 5003, 32

@@ -26,8 +26,8 @@ class MethodConfig:
     width: int = option(help="number of latents")
     architecture: Literal["topk", "batchtopk", "matryoshka", "jumprelu", "gated", "relu"] = option(
         "topk",
-        "method: topk (2406.04093), batchtopk (2412.06410), matryoshka (BatchTopK over nested prefixes, 2503.17547), jumprelu "
-        "(2407.14435), gated (2404.16014) or relu (ReLU with an L1 penalty)",
+        "method: topk (2406.04093), batchtopk (2412.06410), matryoshka (BatchTopK over nested prefixes, 2503.17547), "
+        "jumprelu (2407.14435), gated (2404.16014) or relu (ReLU with an L1 penalty)",
     )
     k: int = option(
         32,
@@ -35,8 +35,9 @@ class MethodConfig:
     )
     row_k_max: int | None = option(None, "batchtopk, matryoshka: the most latents that one row keeps; default: 4 k")
     prefixes: tuple[int, ...] = option(
-        (), "matryoshka: numbers of first latents that reconstruct by themselves, ascending, the last --width; default: 1/32, "
-        "3/32, 7/32, 15/32 and all of them"
+        (),
+        "matryoshka: numbers of first latents that reconstruct by themselves, ascending, the last --width; default: 1/32, "
+        "3/32, 7/32, 15/32 and all of them",
     )
     encoder: Literal["auto", *ENCODERS, "approximate"] = option(
         "auto",
@@ -48,12 +49,11 @@ class MethodConfig:
         None,
         "topk, batchtopk, matryoshka: dead latents that model the residual; default: power of two nearest d_model/2",
     )
-    aux_coefficient: float = option(
-        1 / 32, "topk, batchtopk, matryoshka: weight of the auxiliary loss; 0 turns it off"
-    )
+    aux_coefficient: float = option(1 / 32, "topk, batchtopk, matryoshka: weight of the auxiliary loss; 0 turns it off")
     target_l0: float | None = option(
-        None, "jumprelu: the L0 that is aimed at, where it is no whole number; default: --k; 0: none, the penalty is "
-        "l0_coefficient times L0"
+        None,
+        "jumprelu: the L0 that is aimed at, where it is no whole number; default: --k; 0: none, the penalty is "
+        "l0_coefficient times L0",
     )
     l0_coefficient: float = option(
         10.0, "jumprelu: weight of (L0 / target - 1)^2, over a squared error of 1 a number of a row at the start"

@@ -13,8 +13,8 @@ from jaxsae.dictionary.finish import Finish
 from jaxsae.dictionary.objective import Objective
 from jaxsae.dictionary.parameters import Params, tied_init
 from jaxsae.dictionary.penalty import AuxK, Penalty
-from jaxsae.dictionary.selection import Elementwise, Ranking
 from jaxsae.dictionary.rates import Rates
+from jaxsae.dictionary.selection import Elementwise, Ranking
 
 
 @dataclasses.dataclass(frozen=True)

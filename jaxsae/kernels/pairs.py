@@ -125,9 +125,7 @@ def parts_sum(values: jax.Array, indices: jax.Array, part: jax.Array, parts: int
     return sums.reshape(batch, parts, d).transpose(1, 0, 2)
 
 
-def parts_dot(
-    y: jax.Array, values: jax.Array, indices: jax.Array, part: jax.Array, table: jax.Array
-) -> jax.Array:
+def parts_dot(y: jax.Array, values: jax.Array, indices: jax.Array, part: jax.Array, table: jax.Array) -> jax.Array:
     """As `gather_dot`, each pair with the part of y [parts, B, d] that it belongs to: float32 [B, k]."""
     (batch, k), d = indices.shape, table.shape[1]
     if hopper_pairs.runs_here(d):

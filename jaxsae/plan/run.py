@@ -1,6 +1,5 @@
 """`jaxsae plan`: the figures, on the screen and as JSON."""
 
-import dataclasses
 from typing import Any
 
 import jax

@@ -11,8 +11,8 @@ from pathlib import Path
 from absl import flags
 
 from jaxsae.config import from_flag_lines, to_dict
-from jaxsae.errors import InputError
 from jaxsae.dictionary import SWITCHES
+from jaxsae.errors import InputError
 from jaxsae.progress import say
 from jaxsae.sweep.config import SweepConfig
 from jaxsae.sweep.rules import number, rate_at, tokens_at

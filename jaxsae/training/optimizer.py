@@ -70,7 +70,9 @@ def decoder_rate(config: OptimizerConfig, unit_decoder: bool) -> float:
 def make_optimizer(
     config: OptimizerConfig, seed: int, unit_decoder: bool = True, b1: float = 0.9
 ) -> optax.GradientTransformation:
-    """The gradient -> a direction to be multiplied by minus the rate; W_dec's is longer by the decoder's rate. `b1` holds where no flag does.
+    """The gradient -> a direction to be multiplied by minus the rate; W_dec's is longer by the decoder's rate.
+
+    `b1` holds where no flag says another.
 
     References: Kingma & Ba (1412.6980); Shazeer & Stern (1804.04235) for the factored second moment.
     """

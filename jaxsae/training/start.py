@@ -111,9 +111,7 @@ def _products(method: Method, rows: int, mesh: Mesh):
 
 
 @partial(jax.jit, donate_argnums=0, static_argnames=("pre_bias", "own"))
-def started(
-    params: Params, scale: jax.Array, mean: jax.Array, pre_bias: bool, own: tuple[str, ...] = ()
-) -> Params:
+def started(params: Params, scale: jax.Array, mean: jax.Array, pre_bias: bool, own: tuple[str, ...] = ()) -> Params:
     """The parameters of a start, in place: the encoder scaled, b_dec the mean [d] of the rows as the trainer sees them.
 
     Where b_dec is not subtracted from the input (`pre_bias`), b_enc does that: -W_enc mean. What a method has in the units

@@ -14,8 +14,8 @@ from jax.sharding import PartitionSpec as P
 from jaxsae.dictionary import Batch, Method, Report
 from jaxsae.parallel import AXES, DATA, MODEL, shardings, sum_over_data
 from jaxsae.training.optimizer import Schedule
-from jaxsae.training.state import TrainState, state_specs
 from jaxsae.training.routes import capacity_for_dead, loss_and_gradient, needs_pairs_for_dead
+from jaxsae.training.state import TrainState, state_specs
 from jaxsae.training.update import UpdateRule, Weights
 
 SINCE_LIMIT = 2**30

@@ -69,9 +69,7 @@ class UpdateRule:
         numbers = MADE_NUMBERS if made else BLOCK_NUMBERS
         return max(1, min(width, numbers // d, 32 if self.lazy_rows else width))
 
-    def __call__(
-        self, weights: Weights, gradient: Gradient, rate: jax.Array, finite: jax.Array
-    ) -> Weights:
+    def __call__(self, weights: Weights, gradient: Gradient, rate: jax.Array, finite: jax.Array) -> Weights:
         """This device's weights after a step; as they were where `finite` is False."""
         shard = jax.lax.axis_index(MODEL) * weights.params.b_enc.shape[0]
         scale = self._clip_scale(weights.params, gradient)

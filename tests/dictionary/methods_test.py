@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dictionary.dense_reference import reference, smoothed_jumprelu_check
 from jax.sharding import PartitionSpec as P
 
 import jaxsae.dictionary
@@ -16,12 +17,11 @@ from jaxsae.dictionary.selection.jumprelu import jump, step
 from jaxsae.errors import InputError
 from jaxsae.parallel import DATA, MODEL, make_mesh
 from jaxsae.training import routes
+from jaxsae.training.config import OptimizerConfig
 from jaxsae.training.gradients import PairGradient
 from jaxsae.training.optimizer import make_optimizer
-from jaxsae.training.config import OptimizerConfig
 from jaxsae.training.routes import choose, loss_and_gradient
 from jaxsae.training.update import UpdateRule
-from dictionary.dense_reference import reference, smoothed_jumprelu_check
 
 BATCH, D, WIDTH, K, AUX_K = 16, 8, 64, 6, 10
 MESHES = [(1, 1), (1, 8), (2, 4), (4, 2)]
@@ -66,7 +66,11 @@ def program(name, shape, blocked, products, dead, **more):
         batch = Batch(x=x, dead=mask, rows=BATCH, step_fraction=0.25)
         loss, report, gradient = loss_and_gradient(method, rule, params, batch, dead)
         gradient = whole(gradient, params)
-        return jax.lax.psum(loss, DATA), report.replace(firings=jax.lax.all_gather(report.firings, MODEL, tiled=True)), gradient
+        return (
+            jax.lax.psum(loss, DATA),
+            report.replace(firings=jax.lax.all_gather(report.firings, MODEL, tiled=True)),
+            gradient,
+        )
 
     sharded = jax.shard_map(
         device, mesh=mesh, in_specs=(SPECS, P(DATA, None), P(MODEL)), out_specs=(P(), P(), SPECS), check_vma=False
@@ -161,7 +165,11 @@ def test_the_routes_are_different_programs(monkeypatch):
         monkeypatch.setattr(module, function, note)
     params, x = arrays("topk", seed=9)
     program.cache_clear()
-    for products, dead, wanted in ((0, None, ["grouped"]), (0, "tiles", ["grouped", "dead_part"]), (WIDTH, None, ["formed"])):
+    for products, dead, wanted in (
+        (0, None, ["grouped"]),
+        (0, "tiles", ["grouped", "dead_part"]),
+        (WIDTH, None, ["formed"]),
+    ):
         seen.clear()
         run("topk", (1, 1), params, x, mask_of(5), products=products, dead=dead)
         assert seen == wanted
@@ -198,7 +206,10 @@ def test_straight_through_gradients_are_those_of_the_smoothed_functions():
     [
         ({"architecture": "jumprelu", "target_l0": 65.0}, "--target_l0=65.0: must be from 0 to --width=64"),
         ({"architecture": "matryoshka", "prefixes": (8, 32)}, "--prefixes=8,32: must end with --width=64"),
-        ({"architecture": "matryoshka", "prefixes": (32, 8, 64)}, "--prefixes=32,8,64: must be whole numbers that rise"),
+        (
+            {"architecture": "matryoshka", "prefixes": (32, 8, 64)},
+            "--prefixes=32,8,64: must be whole numbers that rise",
+        ),
         ({"architecture": "jumprelu", "bandwidth": 0.0}, "--bandwidth=0.0"),
     ],
 )
@@ -216,7 +227,9 @@ def test_bad_numbers_are_refused(flags, message):
     ],
 )
 def test_switches_that_a_method_does_not_take_are_named_with_those_that_it_does(flags, switch, known):
-    with pytest.raises(InputError, match=f"{switch}: --architecture={flags['architecture']} does not take it") as refused:
+    with pytest.raises(
+        InputError, match=f"{switch}: --architecture={flags['architecture']} does not take it"
+    ) as refused:
         check_switches(MethodConfig(width=WIDTH, **flags))
     assert known in str(refused.value)
 

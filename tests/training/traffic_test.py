@@ -12,8 +12,8 @@ from jaxsae.dictionary import MethodConfig, make_method
 from jaxsae.parallel import batch_sharding, make_mesh
 from jaxsae.training.config import OptimizerConfig
 from jaxsae.training.optimizer import make_optimizer, schedule
-from jaxsae.training.state import abstract_state, make_init
 from jaxsae.training.routes.choose import PLANNED_SHARE
+from jaxsae.training.state import abstract_state, make_init
 from jaxsae.training.step import Pace, StepConfig, make_step
 
 D, BATCH, K = 32, 64, 8

@@ -35,5 +35,3 @@ class NestedPrefixes(Objective):
     def __call__(self, target: jax.Array, b_dec: jax.Array, y: jax.Array) -> jax.Array:
         nested = jnp.cumsum(y, 0)
         return jnp.square(target - b_dec - nested).sum() / self.parts
-
-

@@ -1,6 +1,6 @@
 """Squared error.
 
-    ||t - x_hat||^2,    x_hat = sum_i z_i W_dec,i + b_dec
+||t - x_hat||^2,    x_hat = sum_i z_i W_dec,i + b_dec
 """
 
 import dataclasses

@@ -2,8 +2,8 @@
 
 from jaxsae.dictionary.penalty.auxk import AuxK
 from jaxsae.dictionary.penalty.base import Penalty
-from jaxsae.dictionary.penalty.gate import GateReconstruction, GateL1
+from jaxsae.dictionary.penalty.gate import GateL1, GateReconstruction
 from jaxsae.dictionary.penalty.l0 import L0, L0Target
 from jaxsae.dictionary.penalty.l1 import L1OfNorms
 
-__all__ = ["AuxK", "GateL1", "GateReconstruction", "L0", "L0Target", "L1OfNorms", "Penalty"]
+__all__ = ["L0", "AuxK", "GateL1", "GateReconstruction", "L0Target", "L1OfNorms", "Penalty"]

@@ -1,6 +1,6 @@
 """L0, by the gradient that the selection gives to a latent's being active (Rajamanoharan et al., 2407.14435).
 
-    lambda E ||f||_0        or, aimed at an L0*:    lambda (E ||f||_0 / L0* - 1)^2        (their appendix, and SAEBench's)
+lambda E ||f||_0        or, aimed at an L0*:    lambda (E ||f||_0 / L0* - 1)^2        (their appendix, and SAEBench's)
 """
 
 import dataclasses

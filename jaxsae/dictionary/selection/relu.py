@@ -1,6 +1,6 @@
 """ReLU.
 
-    z = ReLU(pre)
+z = ReLU(pre)
 """
 
 import dataclasses

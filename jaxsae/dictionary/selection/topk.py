@@ -1,6 +1,6 @@
 """TopK (Gao et al., 2406.04093).
 
-    z = ReLU(TopK(pre)):    the k largest pre-activations of each row, over all shards; equals by lowest index
+z = ReLU(TopK(pre)):    the k largest pre-activations of each row, over all shards; equals by lowest index
 """
 
 import dataclasses

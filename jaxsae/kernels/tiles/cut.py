@@ -147,7 +147,9 @@ def counted(mask: jax.Array) -> jax.Array:
     rows, size = mask.shape
     if size % LANES:
         return mask.sum(1, dtype=jnp.int32)
-    parts = mask.astype(jnp.int8).reshape(rows, size // LANES, LANES).sum(1 if size <= 127 * LANES else 2, dtype=jnp.int8)
+    parts = (
+        mask.astype(jnp.int8).reshape(rows, size // LANES, LANES).sum(1 if size <= 127 * LANES else 2, dtype=jnp.int8)
+    )
     return parts.astype(jnp.float32).sum(1).astype(jnp.int32)
 
 

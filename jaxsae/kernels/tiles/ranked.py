@@ -232,7 +232,9 @@ def _add_gradients(
     else:
         mine = [tables.part[j] == g for g in range(parts)]
         dz = sum(jnp.where(here, product(one, w, 1, 1), 0) for here, one in zip(mine, dy, strict=True))
-        of = [product(one, jnp.where(here, z, 0).astype(w.dtype), 1, 0) for here, one in zip(mine, dy_turned, strict=True)]
+        of = [
+            product(one, jnp.where(here, z, 0).astype(w.dtype), 1, 0) for here, one in zip(mine, dy_turned, strict=True)
+        ]
         dw_dec = sum(of)
     dz = jnp.where(positive, dz, 0)
     add = lambda name, value: sums[name].at[j].add(value)

@@ -57,5 +57,3 @@ def reconstruction(method: Method, params: Params, batch: Batch) -> jax.Array:
     function = elementwise.tile_function(method, batch.firing)
     given = elementwise.forward(function, params.latent, params.shared, batch.x)[0]
     return jax.lax.psum(given.parts[0], MODEL)
-
-
