@@ -1,4 +1,4 @@
-"""FVU on the quickstart's store: the sparse step against a dense reference, and what each optimiser costs.
+"""FVU on the quickstart's store: a step by lists of pairs against one by products, and what each optimiser costs.
 
     python tests/studies/quickstart_fvu.py STORE OUTPUT_DIR [STEPS]
 
@@ -9,53 +9,14 @@ Not a test: it takes minutes, and its figures stand in BUILD_NOTES.md.
 import json
 import sys
 from pathlib import Path
+from unittest import mock
 
-import jax
-import jax.numpy as jnp
-
-from jaxsae.dictionary import MethodConfig, methods
-from jaxsae.dictionary.base import Report, squared_sums
-from jaxsae.dictionary.topk import TopK
+from jaxsae.dictionary import MethodConfig
 from jaxsae.evaluate import EvaluateConfig, evaluate
-from jaxsae.parallel import copy_to_data, sum_over_data
 from jaxsae.training import OptimizerConfig, TrainConfig, train
+from jaxsae.training.routes import choose
 
 SEEDS = (0, 1, 2)
-
-
-class DenseTopK(TopK):
-    """TopK as one would write it first: all pre-activations, a scatter, autodiff. For one device."""
-
-    def requests(self, rows, d_model, use_aux):
-        """None: nothing is selected sparsely, so gradients are formed whole."""
-        return None
-
-    def loss(self, params, batch, use_aux):
-        x, d = batch.x, batch.x.shape[1]
-        params = jax.tree.map(copy_to_data, params)
-        pre = (x - params.b_dec) @ params.W_enc.T + params.b_enc
-        z = self._dense(pre, self.config.k)
-        error = x - params.b_dec - z @ params.W_dec
-        residual = jax.lax.stop_gradient(error)
-        squared_error, squared_norm = squared_sums(x, residual)
-        aux = jnp.zeros(())
-        if use_aux:
-            dead = self._dense(jnp.where(batch.dead, pre, -jnp.inf), self.aux_k(d))
-            aux = self._aux_loss(residual, dead @ params.W_dec, squared_error)
-        report = Report(
-            squared_error,
-            squared_norm,
-            active=sum_over_data((z > 0).sum()),
-            aux=sum_over_data(jax.lax.stop_gradient(aux)),
-            firings=sum_over_data((z > batch.firing).sum(0)),
-            smallest=jnp.zeros(()),
-        )
-        return jnp.square(error).sum() / (batch.rows * d) + aux, report
-
-    def _dense(self, pre, k):
-        values, indices = jax.lax.top_k(pre, k)
-        rows = jnp.arange(pre.shape[0])[:, None]
-        return jnp.zeros_like(pre).at[rows, indices].set(jax.nn.relu(values))
 
 
 def run(store: str, workdir: Path, steps: int, seed: int, **optimizer) -> float:
@@ -77,12 +38,11 @@ def run(store: str, workdir: Path, steps: int, seed: int, **optimizer) -> float:
 
 def main(store: str, output: Path, steps: int) -> None:
     """All runs, in turn."""
-    for step, method in (("sparse", TopK), ("dense", DenseTopK)):
-        methods.METHODS["topk"] = method
-        for seed in SEEDS:
-            fvu = run(store, output / f"{step}-{seed}", steps, seed)
-            print(json.dumps({"step": step, "seed": seed, "fvu": fvu}), flush=True)
-    methods.METHODS["topk"] = TopK
+    for route, widest in (("pairs", 0), ("products", 2**20)):
+        with mock.patch.object(choose, "widest_by_products", lambda *_, widest=widest: widest):
+            for seed in SEEDS:
+                fvu = run(store, output / f"{route}-{seed}", steps, seed)
+                print(json.dumps({"route": route, "seed": seed, "fvu": fvu}), flush=True)
     choices = {
         "adam_bf16": {},
         "adam_factored": {},
