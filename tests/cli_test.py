@@ -73,7 +73,7 @@ def test_an_unknown_flag_is_refused_by_every_command(command, capsys):
         (["train", "--store=s", "--workdir=w"], "--width is required: number of latents"),
         (["train", "--store=s", "--workdir=w", "--width=many"], "width"),
         (["train", "--store=s", "--workdir=w", "--width=8", "--k=9"], "--k=9: must be at most --width=8"),
-        (["train", "--store=s", "--workdir=w", "--width=8", "--architecture=gated"], "architecture"),
+        (["train", "--store=s", "--workdir=w", "--width=8", "--architecture=vanilla"], "architecture"),
         (["train", "--store=s", "--workdir=w", "--width=64", "--mesh=2,x"], "--mesh=2,x: expected"),
         (["train", "--store=s", "--workdir=w", "--width=64", "k=3"], "k=3: not a flag. Flags look like --name=value"),
         (["train", "--flagfile=/no/such.flags"], "/no/such.flags"),

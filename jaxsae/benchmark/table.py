@@ -29,7 +29,7 @@ def show(figures: dict[str, Any]) -> None:
             say(
                 f"WARNING: {share:.1%} of {name}'s latents were dead at the end, not --dead_fraction={asked:g}: too few live"
             )
-    say(f"{figures['tokens_per_second']:,.0f} tokens/s; temporaries {figures['temp_bytes'] / 2**20:,.0f} MiB, ")
+    say(f"{figures['tokens_per_second']:,.0f} tokens/s; temporaries {figures['temp_bytes'] / 2**20:,.0f} MiB,")
     say(f"peak {figures['peak_memory_bytes'] / 2**20:,.0f} MiB on {figures['device']}, mesh {figures['mesh']}")
     if "roofline_fraction" in figures:
         say(f"{figures['roofline_fraction']:.0%} of the encoder matmul's roofline")

@@ -188,7 +188,8 @@ class Setup:
             params = started(
                 state.params, np.float32(start.scale), mean, self.method.pre_bias, self.method.selection.own
             )
-            fvu = start.fvu
+            # Before a penalty has made latents sparse, a start may well be better than where the run is to come to.
+            fvu = start.fvu if self.method.ranks else None
         spread = self.statistics.scale * self.normalization.scale / self.d_model**0.5
         tell(f"{self.config.workdir}: {described_rates(self.config, self.program.rates, spread)}")
         params = jax.device_put(params, jax.tree.map(lambda a: a.sharding, self.abstract.params))

@@ -22,7 +22,7 @@ from jaxsae.training.gradients import Gradient
 
 BLOCK_NUMBERS = 2**16  # of one array's block: a dozen of them fit a core's cache
 MADE_NUMBERS = 2**18  # where a block's gradient is summed too: fewer, fuller sums
-TPU_NUMBERS = 2**22  # 16 MiB: what starting a block costs is lost in the time that its bytes take
+DEVICE_NUMBERS = 2**22  # 16 MiB: what starting a block costs is lost in the time that its bytes take
 
 
 @flax.struct.dataclass
@@ -64,8 +64,8 @@ class UpdateRule:
 
     def block_of(self, width: int, d: int, made: bool) -> int:
         """Latents of a block; `made`: whose gradient is made there, too."""
-        if target_platform() == "tpu":
-            return max(1, min(width, TPU_NUMBERS // d))
+        if target_platform() != "cpu":
+            return max(1, min(width, DEVICE_NUMBERS // d))
         numbers = MADE_NUMBERS if made else BLOCK_NUMBERS
         return max(1, min(width, numbers // d, 32 if self.lazy_rows else width))
 

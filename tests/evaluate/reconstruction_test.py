@@ -127,7 +127,7 @@ def test_an_exact_dictionary_has_no_error_and_a_dead_one_is_the_mean(tmp_path, w
     assert found["cosine"] == pytest.approx(1) and found["l0"] == D
     assert found["baselines"]["pca_k"]["fvu"] == pytest.approx(0, abs=1e-9)
 
-    dead = exact.replace(
+    dead = exact.put(
         b_enc=jnp.full(2 * D, -1e6), b_dec=jnp.asarray(x[-HELD_OUT:].mean(0, dtype=np.float64), jnp.float32)
     )
     found = run(tmp_path, Dictionary(dead, method, metadata))
