@@ -99,7 +99,8 @@ def words(figures: dict[str, Any]) -> str:
     rows = figures["held_out_rows"]
     rare = f"on fewer than 1 in 10,000 {figures['held_out_rare_fraction']:.1%}, " if tells_rare(rows) else ""
     return (
-        f"held-out rows ({rows:,}): fvu {fvu}, l0 {figures['held_out_l0']:.4g}, latents that fire on none of them {figures['held_out_dead_fraction']:.1%}, "
+        f"held-out rows ({rows:,}): fvu {fvu}, l0 {figures['held_out_l0']:.4g}, "
+        f"latents that fire on none of them {figures['held_out_dead_fraction']:.1%}, "
         f"{rare}on more than 1 in 10 {figures['held_out_dense_fraction']:.1%}"
     )
 
