@@ -24,7 +24,7 @@ class Method:
     Attributes:
       aux: the auxiliary loss of dead latents, or None; rankings alone have one. penalties: other terms; elementwise
         selections alone have some.
-      pre_bias: whether b_dec is subtracted from the input.
+      pre_bias: whether a bias is subtracted from the input.
       start_norm: length of decoder rows before the first step. fits_start: whether the encoder starts at a length that is
         fitted to rows, or as long as the decoder.
       rates: learning rate and moments where no flag says them.
@@ -67,9 +67,15 @@ class Method:
         own = {} if self.ranks else self.selection.init(self.config.width, d_model)
         return Params(params.latent | own, params.shared)
 
+    def input_bias_name(self, shared: dict[str, jax.Array]) -> str | None:
+        """Which of the shared parameters is subtracted from the input: `b_pre` where there is one, as where what is read
+        and what is written are not the same, else `b_dec`; None: nothing."""
+        return ("b_pre" if "b_pre" in shared else "b_dec") if self.pre_bias else None
+
     def input_bias(self, shared: dict[str, jax.Array]) -> jax.Array | None:
-        """What is subtracted from the input, [d_in], of the shared parameters; None: nothing."""
-        return shared["b_dec"] if self.pre_bias else None
+        """What is subtracted from the input, [d_in]; None: nothing."""
+        name = self.input_bias_name(shared)
+        return None if name is None else shared[name]
 
     def project_gradient(self, params: Params, gradient: Params) -> Params:
         return self.finish.project_gradient(params, gradient)

@@ -1,5 +1,6 @@
 """What a penalty on latents says of itself."""
 
+import dataclasses
 from typing import ClassVar, Protocol
 
 import jax
@@ -28,6 +29,17 @@ class Penalty(Protocol):
     def error(self, target: jax.Array, b_dec: jax.Array, y: jax.Array) -> jax.Array:
         """The error of its reconstruction y [B, d_out], without b_dec, summed over rows."""
         return jnp.zeros(())
+
+
+@dataclasses.dataclass(frozen=True)
+class Proportional(Penalty):
+    """In proportion to its amount: `coefficient` times it, which rises over a share `warmup` of the steps."""
+
+    coefficient: float
+    warmup: float
+
+    def weigh(self, mean: jax.Array, step_fraction: jax.Array | float) -> jax.Array:
+        return self.coefficient * warmth(step_fraction, self.warmup) * mean
 
 
 def warmth(step_fraction: jax.Array | float, warmup: float) -> jax.Array:

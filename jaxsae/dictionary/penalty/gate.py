@@ -11,22 +11,16 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxsae.dictionary.penalty.base import Penalty, warmth
+from jaxsae.dictionary.penalty.base import Penalty, Proportional
 from jaxsae.dictionary.selection import Codes, Latent
 
 
 @dataclasses.dataclass(frozen=True)
-class GateL1(Penalty):
-    """lambda ||ReLU(pi)||_1; `coefficient` is lambda, which rises over a share `warmup` of the steps."""
-
-    coefficient: float
-    warmup: float
+class GateL1(Proportional):
+    """lambda ||ReLU(pi)||_1; `coefficient` is lambda."""
 
     def amount(self, codes: Codes, latent: Latent) -> jax.Array:
         return codes.gate.sum()
-
-    def weigh(self, mean: jax.Array, step_fraction: jax.Array | float) -> jax.Array:
-        return self.coefficient * warmth(step_fraction, self.warmup) * mean
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,22 +8,16 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxsae.dictionary.penalty.base import Penalty, warmth
+from jaxsae.dictionary.penalty.base import Proportional, warmth
 from jaxsae.dictionary.selection import Codes, Latent
 
 
 @dataclasses.dataclass(frozen=True)
-class L0(Penalty):
-    """`coefficient` is lambda, which rises over a share `warmup` of the steps."""
-
-    coefficient: float
-    warmup: float
+class L0(Proportional):
+    """`coefficient` is lambda."""
 
     def amount(self, codes: Codes, latent: Latent) -> jax.Array:
         return codes.active.sum()
-
-    def weigh(self, mean: jax.Array, step_fraction: jax.Array | float) -> jax.Array:
-        return self.coefficient * warmth(step_fraction, self.warmup) * mean
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,20 +10,14 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxsae.dictionary.penalty.base import Penalty, warmth
+from jaxsae.dictionary.penalty.base import Proportional
 from jaxsae.dictionary.selection import Codes, Latent
 
 
 @dataclasses.dataclass(frozen=True)
-class L1OfNorms(Penalty):
-    """`coefficient` is lambda, which rises over a share `warmup` of the steps."""
-
-    coefficient: float
-    warmup: float
+class L1OfNorms(Proportional):
+    """`coefficient` is lambda."""
 
     def amount(self, codes: Codes, latent: Latent) -> jax.Array:
         norms = jnp.sqrt(jnp.square(latent["W_dec"]).sum(-1) + 1e-30)  # a row of zeros has a gradient too
         return (codes.z.sum(0) * norms).sum()
-
-    def weigh(self, mean: jax.Array, step_fraction: jax.Array | float) -> jax.Array:
-        return self.coefficient * warmth(step_fraction, self.warmup) * mean

@@ -34,10 +34,11 @@ def loss_and_gradient(
     if dead != "tiles":
         return value, said, gradient
     capacity = capacity_for_dead(width)
-    term, compact, db_dec = ranked.dead_part(method, params, batch, residual, said.squared_error, capacity)
+    term, compact, db_pre = ranked.dead_part(method, params, batch, residual, said.squared_error, capacity)
     said = said.replace(aux=said.aux + sum_over_data(term))
-    shared = gradient.shared if db_dec is None else gradient.shared | {"b_dec": gradient.shared["b_dec"] + db_dec}
-    gradient = gradient.replace(shared=shared)
+    if db_pre is not None:
+        name = method.input_bias_name(params.shared)
+        gradient = gradient.replace(shared=gradient.shared | {name: gradient.shared[name] + db_pre})
     with_dead = isinstance(gradient, PairGradient)
     gradient = gradient.replace(dead=compact) if with_dead else compact.spread_over(gradient)
     return value + term, said, gradient

@@ -52,9 +52,10 @@ def formed(method: Method, params: Params, batch: Batch) -> tuple[jax.Array, Rep
 
 def _with_input_bias(method: Method, params: Params, found: Ranked, tables: Tables) -> dict[str, jax.Array]:
     """The gradient of shared parameters from this device's rows, the input's bias by all shards of the latents."""
-    if not method.pre_bias:
+    name = method.input_bias_name(params.shared)
+    if name is None:
         return found.dshared
-    return found.dshared | {"b_dec": found.dshared["b_dec"] - _by_input_bias(found, tables, params.W_enc)}
+    return found.dshared | {name: found.dshared[name] - _by_input_bias(found, tables, params.W_enc)}
 
 
 def _by_input_bias(found: Ranked, tables: Tables, w_enc: jax.Array) -> jax.Array:
