@@ -101,6 +101,14 @@ def _hashable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _peak_rate(run: Path, lines: list[dict[str, Any]]) -> float | None:
+    """What a finished run says of itself; before, the highest rate of a line, which a short run may have logged in its fall."""
+    try:
+        return json.loads((run / "run.json").read_text(encoding="utf-8"))["learning_rate"]
+    except (OSError, ValueError, KeyError):
+        return max((m["learning_rate"] for m in lines), default=None)
+
+
 def figures(run: Path, flags: dict[str, Any], d_model: int) -> dict[str, Any]:
     """What is known of a member so far; None for what is not.
 
@@ -120,7 +128,7 @@ def figures(run: Path, flags: dict[str, Any], d_model: int) -> dict[str, Any]:
         "d_model": d_model,
         "seed": flags["seed"],
         "architecture": flags["architecture"],
-        "learning_rate": flags.get("learning_rate") or max((m["learning_rate"] for m in lines), default=None),
+        "learning_rate": flags.get("learning_rate") or _peak_rate(run, lines),
         "tokens": steps * flags["batch_size"],
         "steps": steps,
         "flops": cost * steps * flags["batch_size"],
