@@ -102,7 +102,7 @@ def _hashable(value: Any) -> Any:
 
 
 def _peak_rate(run: Path, lines: list[dict[str, Any]]) -> float | None:
-    """What a finished run says of itself; before, the highest rate of a line, which a short run may have logged in its fall."""
+    """What a finished run says of itself; before, the highest rate of a line, which in a short run may be of the fall."""
     try:
         return json.loads((run / "run.json").read_text(encoding="utf-8"))["learning_rate"]
     except (OSError, ValueError, KeyError):
