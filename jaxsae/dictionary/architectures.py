@@ -65,7 +65,7 @@ def gated(c: MethodConfig) -> Method:
 
 def jumprelu(c: MethodConfig) -> Method:
     """Rajamanoharan et al., 2407.14435: L = ||x - x_hat||^2 / d + lambda (L0 / L0* - 1)^2, or + lambda L0."""
-    target = c.k if c.target_l0 is None else c.target_l0
+    target = c.l0_target
     # Pre-activations of unit rows and inputs of norm sqrt(d) are about normal: so many are above it at the start.
     start = NormalDist().inv_cdf(1 - min(max(target or c.k, 0.5), c.width / 2) / c.width)
     l0 = L0Target(c.l0_coefficient, c.l0_warmup, target) if target else L0(c.l0_coefficient, c.l0_warmup)

@@ -91,6 +91,11 @@ class MethodConfig:
         return switch in SWITCHES[self.architecture]
 
     @property
+    def l0_target(self) -> float:
+        """The L0 that a jumprelu aims at; 0: none."""
+        return self.k if self.target_l0 is None else self.target_l0
+
+    @property
     def ranks(self) -> bool:
         """Whether pre-activations are ranked, by an encoder that may be chosen, so that k of them are active."""
         return self.takes("encoder")

@@ -15,8 +15,9 @@ from jaxsae.dictionary.method import Method
 from jaxsae.dictionary.parameters import SPECS, Latents, Params
 from jaxsae.errors import InputError
 from jaxsae.kernels import encode_topk
-from jaxsae.kernels.encode_topk.parts.stream import products
+from jaxsae.kernels.blocks import largest_divisor
 from jaxsae.kernels.pairs import all_dots, gather_sum
+from jaxsae.kernels.products import products
 from jaxsae.parallel import MODEL, make_mesh, shardings
 
 
@@ -120,11 +121,6 @@ def _on_mesh(mesh: Mesh, function, extra_inputs: int, out_specs, **settings):
     return jax.jit(sharded, in_shardings=(shardings(mesh, SPECS), *[None] * extra_inputs))
 
 
-def _input(params: Params, x: jax.Array, method: Method) -> jax.Array:
-    bias = method.input_bias(params.shared)
-    return x if bias is None else x - bias
-
-
 def _gate_bias(params: Params, method: Method) -> jax.Array:
     """[n_local]: with it pre-activations are above 0, or above the one threshold, where a latent is active."""
     return params.b_enc if method.ranks else method.selection.gate_bias(params.latent)
@@ -132,7 +128,7 @@ def _gate_bias(params: Params, method: Method) -> jax.Array:
 
 def _encode(params: Params, x: jax.Array, k: int, method: Method) -> tuple[jax.Array, jax.Array]:
     """This shard's best, then the best of all shards; shards hold ascending latents, so ties fall to the lowest."""
-    local, x = params.W_enc.shape[0], _input(params, x, method)
+    local, x = params.W_enc.shape[0], method.centred(params.shared, x)
     bias = _gate_bias(params, method)
     values, indices = encode_topk(x, params.W_enc, bias, min(k, local))
     sizes = values if method.ranks else _sizes(params, x, values, indices, method)
@@ -161,8 +157,8 @@ def _descending(values: jax.Array, indices: jax.Array) -> tuple[jax.Array, jax.A
 
 def _count_active(params: Params, x: jax.Array, floor: jax.Array, method: Method) -> jax.Array:
     """int32 [B]: latents of each row that are active, tile by tile."""
-    x, (n, d) = _input(params, x, method), params.W_enc.shape
-    tile = next(t for t in range(min(n, 4096), 0, -1) if n % t == 0)
+    x, (n, d) = method.centred(params.shared, x), params.W_enc.shape
+    tile = largest_divisor(n, 4096)
     count = lambda part: ((products(x, part[0]) + part[1]) > floor).sum(1)
     bias = _gate_bias(params, method)
     counts = jax.lax.map(count, (params.W_enc.reshape(-1, tile, d), bias.reshape(-1, tile)))

@@ -49,7 +49,7 @@ class Method:
     @property
     def ranks(self) -> bool:
         """Whether the selection ranks pre-activations, so that few of many latents are active."""
-        return hasattr(self.selection, "cut")
+        return self.config.ranks
 
     @property
     def has_aux(self) -> bool:
@@ -64,8 +64,7 @@ class Method:
     def init(self, key: jax.Array, d_model: int) -> Params:
         """Parameters before the first step, in the trainer's units."""
         params = tied_init(key, self.config.width, d_model, self.start_norm)
-        own = {} if self.ranks else self.selection.init(self.config.width, d_model)
-        return Params(params.latent | own, params.shared)
+        return Params(params.latent | self.selection.init(self.config.width, d_model), params.shared)
 
     def input_bias_name(self, shared: dict[str, jax.Array]) -> str | None:
         """Which of the shared parameters is subtracted from the input: `b_pre` where there is one, as where what is read
@@ -76,6 +75,11 @@ class Method:
         """What is subtracted from the input, [d_in]; None: nothing."""
         name = self.input_bias_name(shared)
         return None if name is None else shared[name]
+
+    def centred(self, shared: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        """What W_enc is multiplied with: x [B, d_in] less the input's bias, in the type of x."""
+        bias = self.input_bias(shared)
+        return x if bias is None else x - bias.astype(x.dtype)
 
     def project_gradient(self, params: Params, gradient: Params) -> Params:
         return self.finish.project_gradient(params, gradient)

@@ -222,7 +222,7 @@ def _config(dictionary: Dictionary, class_name: str) -> dict[str, Any]:
     if config.architecture == "matryoshka":
         trainer["group_sizes"] = np.diff((0, *config.nested_prefixes)).tolist()
     if config.architecture == "jumprelu":
-        trainer["target_l0"] = config.k if config.target_l0 is None else config.target_l0 or None
+        trainer["target_l0"] = config.l0_target or None
     buffer = {"d_submodule": dictionary.d_model, "ctx_len": provenance.context_size(metadata)}
     return {"trainer": trainer, "buffer": buffer, "jaxsae": provenance.own_record(metadata)}
 

@@ -207,7 +207,7 @@ def _config(dictionary: Dictionary) -> dict[str, Any]:
 def _training(config: MethodConfig) -> dict[str, Any]:
     """What SAELens calls the settings of a training that a jumprelu does not have."""
     if config.architecture == "jumprelu":
-        return {"target_l0": config.k if config.target_l0 is None else config.target_l0 or None}
+        return {"target_l0": config.l0_target or None}
     nested = {"matryoshka_widths": list(config.nested_prefixes)} if config.architecture == "matryoshka" else {}
     return {"k": config.k} | nested
 

@@ -71,9 +71,7 @@ def parts(sizes: Sizes, moved: float) -> dict[str, Part]:
     inputs = matrix * (FLOAT if sizes.compute == FLOAT else FLOAT + 2 * sizes.compute)  # a copy is written and read
     encoder = Part(matmul, inputs + sizes.rows * sizes.d * sizes.compute)
     update = Part(memory=2.0 * sizes.state + (2 * matrix * FLOAT if sizes.forms_gradient else 0))
-    if (
-        sizes.pairs is None
-    ):  # y = f W_dec; the pre-activations again, dL/df, dW_enc, dW_dec: tile by tile, none of them stands
+    if sizes.pairs is None:  # y = f W_dec; then tile by tile the pre-activations again, dL/df, dW_enc, dW_dec
         formed = 2.0 * matrix * FLOAT if sizes.forms_gradient else 0.0
         found = {
             "encoder_matmul": encoder,
@@ -96,9 +94,7 @@ def parts(sizes: Sizes, moved: float) -> dict[str, Part]:
 
 
 DEAD_SHARE = 0.1  # of the latents, for which a step's cost with dead ones is stated
-COUNTS = (
-    20  # of the pre-activations of dead latents to find a row's k largest; where shards count together, all halvings
-)
+COUNTS = 20  # of pre-activations until a row's k largest are known; where shards count together, all halvings
 
 
 def auxiliary(sizes: Sizes, moved: float, shards: int) -> Part:

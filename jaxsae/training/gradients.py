@@ -4,14 +4,13 @@ A formed gradient is a `Params`. The others never stand as a whole: their blocks
 the block is updated.
 """
 
-from typing import Any
-
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from jaxsae.dictionary import Params
 from jaxsae.kernels import Grouped
+from jaxsae.kernels.blocks import cut, over_blocks, paste
 from jaxsae.kernels.tiles import Given, TileFunction, latent_gradient
 from jaxsae.parallel import AXES, DATA
 
@@ -125,20 +124,16 @@ class TileGradient:
     def formed(self, params: Params) -> Params:
         """The whole gradient at once, where it is needed."""
         n, size = len(params.b_enc), self.size
-        cut = lambda start, count: Params(
-            {k: jax.lax.dynamic_slice_in_dim(a, start, count) for k, a in params.latent.items()}, params.shared
-        )
 
-        def add(state: tuple[Latent, Shared], start, count: int) -> tuple[Latent, Shared]:
-            latent, shared = self.block(cut(start, count), 0, count)
-            paste = lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, start, 0)
-            return jax.tree.map(paste, state[0], latent), jax.tree.map(jnp.add, state[1], shared)
+        def add(state: tuple[Latent, Shared], number, count: int) -> tuple[Latent, Shared]:
+            start = number * size
+            part = params.replace(latent=cut(params.latent, start, count))
+            latent, shared = self.block(part, number, count)
+            return paste(state[0], latent, start), jax.tree.map(jnp.add, state[1], shared)
 
-        state: Any = jax.tree.map(jnp.zeros_like, (params.latent, params.shared))
-        state = jax.lax.fori_loop(0, n // size, lambda j, s: add(s, j * size, size), state)
-        if n % size:
-            state = add(state, n - n % size, n % size)
-        return Params(state[0], self.shared_with(state[1]))
+        zero = jax.tree.map(jnp.zeros_like, (params.latent, params.shared))
+        latent, shared = over_blocks(n, size, add, zero)
+        return Params(latent, self.shared_with(shared))
 
 
 Gradient = Params | PairGradient | TileGradient

@@ -69,8 +69,9 @@ def _claim(workdir: Path, config: TrainConfig) -> None:
         before, now = (to_dict(c) for c in (read_flag_file(flags, TrainConfig), config))
         # A store may be moved, or be called otherwise; what a checkpoint says of it decides (`loop.py`).
         skipped = (*FREE_ON_RESUME, "workdir", *(["store"] if any((workdir / CHECKPOINTS).glob("*")) else []))
-        if before["b1"] == 0.9 == make_method(config.method).rates.b1:  # the default, which flag files had as a number
-            before["b1"] = now["b1"] if now["b1"] is None else before["b1"]
+        # The default, which flag files had as a number.
+        if now["b1"] is None and before["b1"] == 0.9 == make_method(config.method).rates.b1:
+            before["b1"] = None
         differ = lambda n: not same_place(before[n], now[n]) if n == "store" else before[n] != now[n]
         shown = lambda value: "default" if value is None else value
         changes = [f"--{n}={shown(before[n])} (now {shown(now[n])})" for n in now if n not in skipped and differ(n)]

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.dictionary import Method, Params, is_by_latent
+from jaxsae.kernels.blocks import cut, over_blocks, paste
 from jaxsae.parallel import MODEL
 from jaxsae.platform import target_platform
 from jaxsae.training.gradients import Gradient
@@ -121,7 +122,7 @@ def _map_rows(function: Callable, tree, *rest):
 
 def _cut(tree, start, count: int):
     """Rows start to start + count of what has a row for each latent."""
-    return _map_rows(lambda a: jax.lax.dynamic_slice_in_dim(a, start, count), tree)
+    return _map_rows(lambda a: cut(a, start, count), tree)
 
 
 def _touched(gradient: Params) -> jax.Array:
@@ -140,10 +141,6 @@ def _by_blocks(
     """
     width = weights.params.W_enc.shape[0]
 
-    def paste(whole: Weights, part: Weights, start) -> Weights:
-        put = lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, start, 0)
-        return _map_rows(put, whole, part)
-
     formed = isinstance(gradient, Params)
 
     def gradient_of(part: Params, number, count: int) -> tuple[dict, dict | None]:
@@ -158,14 +155,12 @@ def _by_blocks(
         g = Params(latent, weights.params.shared)  # of what is shared nothing is updated here
         wanted = finite & _touched(g).any() if lazy else finite
         new = jax.lax.cond(wanted, lambda p, g: rows(p, g, start), lambda p, g: p, part, g)
-        return paste(whole, new, start), jax.tree.map(jnp.add, more, added)
+        pasted = _map_rows(lambda a, b: paste(a, b, start), whole, new)
+        return pasted, jax.tree.map(jnp.add, more, added)
 
     none = _cut(weights, 0, 0)
     latent, more = gradient_of(none.params, 0, 0)
-    state = jax.lax.fori_loop(0, width // size, lambda i, s: block(s, i, size), (weights, more))
-    if width % size:
-        state = block(state, width // size, width % size)
-    whole, more = state
+    whole, more = over_blocks(width, size, block, (weights, more))
     rest = rows(none, Params(latent, gradient.shared if formed else gradient.shared_with(more)), 0)
     keep = lambda path, done, new, old: done if is_by_latent(path) else jnp.where(finite, new, old)
     return jax.tree_util.tree_map_with_path(keep, whole, rest, weights)

@@ -8,9 +8,8 @@ from jaxsae.benchmark.dead import DEAD_LENGTH, dead_latents
 
 DEAD_ROWS = 10**7  # without firing, after which a latent is dead to the trainers of all three packages
 LEARNING_RATE = 1e-6  # so small that the latents fire at the last step that is timed as at the first
-Step = Callable[
-    [Any], Any
-]  # a batch [rows, d] -> None; its `dead_share()`: of the latents, dead since before the first
+# A batch [rows, d] -> None; its `dead_share()`: of the latents, dead since before the first.
+Step = Callable[[Any], Any]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,7 +50,7 @@ def sizes_of(config: BenchmarkConfig) -> Sizes:
         d_model=config.d_model,
         width=method.width,
         k=method.k,
-        target_l0=method.k if method.target_l0 is None else method.target_l0,
+        target_l0=method.l0_target,
         prefixes=method.nested_prefixes,
         batch_size=config.rows_of_a_batch,
         repeats=config.timed_steps,

@@ -29,8 +29,12 @@ class Codes:
 class Ranking(Protocol):
     """Keeps the largest pre-activations, then ReLU; the gradient is that of the pre-activations that are kept."""
 
-    own: ClassVar[tuple[str, ...]] = ()  # it adds no arrays
+    own: ClassVar[tuple[str, ...]] = ()
     whole_batch: ClassVar[bool]  # whether what a row keeps depends on the other rows
+
+    def init(self, width: int, d_model: int) -> Latent:
+        """Its arrays before the first step: none."""
+        return {}
 
     def request(self, rows: int) -> Request:
         """What is selected of a batch of `rows` rows over all devices, as lists of pairs."""

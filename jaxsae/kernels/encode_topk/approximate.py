@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.errors import InputError
-from jaxsae.kernels.encode_topk.parts.stream import TopK, products, show_nan
+from jaxsae.kernels.encode_topk.parts.stream import TopK, show_nan
+from jaxsae.kernels.products import products
 from jaxsae.platform import target
 
 RECALL = 0.95  # of the k best, as a mean

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 
 from jaxsae.kernels.encode_topk.parts import bucket_topk
 from jaxsae.kernels.encode_topk.parts.certificate import settle
-from jaxsae.kernels.encode_topk.parts.stream import Tiling, TopK, encode_by_tiles, products, show_nan
+from jaxsae.kernels.encode_topk.parts.stream import Tiling, TopK, encode_by_tiles, show_nan
+from jaxsae.kernels.products import products
 from jaxsae.platform import target_platform
 
 ROWS = 8192

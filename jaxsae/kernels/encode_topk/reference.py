@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxsae.kernels.encode_topk.parts.stream import products
+from jaxsae.kernels.products import products
 
 
 def encode_topk(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.kernels.encode_topk.parts import bucket_topk
-from jaxsae.kernels.encode_topk.parts.stream import Tiling, TopK, encode_by_tiles, products, show_nan
+from jaxsae.kernels.encode_topk.parts.stream import Tiling, TopK, encode_by_tiles, show_nan
+from jaxsae.kernels.products import products
 
 ROWS = 4096
 TILE_NUMBERS = 2**26  # float32 numbers of a tile: one that fills the matmul unit

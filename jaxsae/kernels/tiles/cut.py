@@ -9,7 +9,9 @@ Only positive values are ranked, since ReLU follows: with fewer than k of them a
 smallest normal one, which devices may count as 0, are not kept.
 """
 
+import operator
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -50,7 +52,7 @@ def row_cut(pre: jax.Array, used: jax.Array | int, k: int) -> Cut:
     count = lambda value: _over_model(_count(pre, used, value))
     alone = jax.lax.psum(1, MODEL) == 1
     value, kept = _search(count, _over_model(_top(pre, used), jax.lax.pmax), k, alone)
-    limits = lambda: _last_places(pre, used, value, k - _over_model(_above(pre, used, value)))
+    limits = lambda: _last_places(pre, used, value, k - _over_model(_count(pre, used, value, operator.gt)))
     tied = (kept > k).any()  # of rows of which each `model` shard has its part of the latents: it is the same on all
     return Cut(value, jax.lax.cond(tied, limits, lambda: jnp.full(value.shape, NO_LIMIT)))
 
@@ -78,15 +80,14 @@ def batch_cut(pre: jax.Array, used: jax.Array | int, total: int, row_limit: int)
 def _batch_cut(pre: jax.Array, used: jax.Array | int, total: int) -> Cut:
     rows = pre.shape[1]
     spread = lambda value: jnp.broadcast_to(value, (rows,))
-    # Sums of float32 would not tell 2^24 from its neighbour.
-    count = lambda value: jax.lax.psum(_count(pre, used, spread(value)).astype(jnp.int32).sum(), AXES)
+    count = lambda value: jax.lax.psum(_count(pre, used, spread(value)).sum(), AXES)
     top = jax.lax.pmax(_top(pre, used).max(), AXES)
     value, kept = _search(count, top, total, jax.lax.psum(1, AXES) == 1)
     value = spread(value)
 
     def limits() -> jax.Array:
-        above = jax.lax.psum(_above(pre, used, value).sum(), AXES)
-        tied = _over_model(_ties(pre, used, value))
+        above = jax.lax.psum(_count(pre, used, value, operator.gt).sum(), AXES)
+        tied = _over_model(_count(pre, used, value, operator.eq))
         before = jnp.cumsum(tied) - tied
         if jax.lax.psum(1, DATA) > 1:
             on_data = jax.lax.all_gather(tied.sum(), DATA)
@@ -135,11 +136,9 @@ def _over_model(x: jax.Array, collective: Callable = jax.lax.psum) -> jax.Array:
     return x if jax.lax.psum(1, MODEL) == 1 else collective(x, MODEL)
 
 
-def _over_tiles(pre: jax.Array, used: jax.Array | int, start: jax.Array, add: Callable) -> jax.Array:
-    """`add(sum, tile, first place)` over the first `used` tiles."""
-    if isinstance(used, int) and used == 1:
-        return add(start, pre[0], 0)
-    return jax.lax.fori_loop(0, used, lambda j, total: add(total, pre[j], j * pre.shape[2]), start)
+def over_tiles(used: jax.Array | int, body: Callable, start: Any) -> Any:
+    """`body(number, state)` for each tile in use; without a loop where that is one."""
+    return body(0, start) if isinstance(used, int) and used == 1 else jax.lax.fori_loop(0, used, body, start)
 
 
 def counted(mask: jax.Array) -> jax.Array:
@@ -147,45 +146,35 @@ def counted(mask: jax.Array) -> jax.Array:
     rows, size = mask.shape
     if size % LANES:
         return mask.sum(1, dtype=jnp.int32)
-    parts = (
-        mask.astype(jnp.int8).reshape(rows, size // LANES, LANES).sum(1 if size <= 127 * LANES else 2, dtype=jnp.int8)
-    )
+    axis = 1 if size <= 127 * LANES else 2  # the one that is no longer than a byte counts
+    parts = mask.astype(jnp.int8).reshape(rows, size // LANES, LANES).sum(axis, dtype=jnp.int8)
     return parts.astype(jnp.float32).sum(1).astype(jnp.int32)
 
 
-def _count(pre: jax.Array, used, value: jax.Array) -> jax.Array:
+def _count(pre: jax.Array, used, value: jax.Array, compare: Callable = operator.ge) -> jax.Array:
+    """int32 [C]: how many entries of each row compare so with its value."""
     zero = jnp.zeros(pre.shape[1], jnp.int32)
-    return _over_tiles(pre, used, zero, lambda n, tile, _: n + counted(tile >= value[:, None]))
-
-
-def _above(pre: jax.Array, used, value: jax.Array) -> jax.Array:
-    zero = jnp.zeros(pre.shape[1], jnp.int32)
-    return _over_tiles(pre, used, zero, lambda n, tile, _: n + counted(tile > value[:, None]))
-
-
-def _ties(pre: jax.Array, used, value: jax.Array) -> jax.Array:
-    zero = jnp.zeros(pre.shape[1], jnp.int32)
-    return _over_tiles(pre, used, zero, lambda n, tile, _: n + counted(tile == value[:, None]))
+    return over_tiles(used, lambda j, n: n + counted(compare(pre[j], value[:, None])), zero)
 
 
 def _top(pre: jax.Array, used) -> jax.Array:
     start = jnp.full(pre.shape[1], -jnp.inf)
-    return _over_tiles(pre, used, start, lambda most, tile, _: jnp.maximum(most, tile.max(1)))
+    return over_tiles(used, lambda j, most: jnp.maximum(most, pre[j].max(1)), start)
 
 
 def _last_places(pre: jax.Array, used, value: jax.Array, room: jax.Array) -> jax.Array:
     """int32 [C]: the place of the last entry equal to `value` that has a place among the first `room`; -1: none."""
     if jax.lax.psum(1, MODEL) > 1:
-        ties = jax.lax.all_gather(_ties(pre, used, value), MODEL)
+        ties = jax.lax.all_gather(_count(pre, used, value, operator.eq), MODEL)
         earlier = jnp.arange(len(ties))[:, None] < jax.lax.axis_index(MODEL)
         room = room - jnp.where(earlier, ties, 0).sum(0)
 
-    def add(state, tile, first):
+    def add(j, state):
         seen, last = state
-        tied = tile == value[:, None]
+        tied, size = pre[j] == value[:, None], pre.shape[2]
         kept = tied & (seen[:, None] + running_count(tied) <= room[:, None])
-        place = jnp.where(kept, first + jnp.arange(tile.shape[1]), -1).max(1)
+        place = jnp.where(kept, j * size + jnp.arange(size), -1).max(1)
         return seen + counted(tied), jnp.maximum(last, place)
 
     zero = jnp.zeros(pre.shape[1], jnp.int32)
-    return _over_tiles(pre, used, (zero, zero - 1), add)[1]
+    return over_tiles(used, add, (zero, zero - 1))[1]

@@ -12,6 +12,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from jaxsae.kernels.blocks import cut, largest_divisor, over_blocks, paste
 from jaxsae.platform import target_platform
 
 CPU_TILE, TILE = (256, 1024), (4096, 4096)  # rows of a chunk and latents of a tile, at most
@@ -48,7 +49,7 @@ def sizes() -> tuple[int, int]:
 
 def rows_of_a_chunk(batch: int) -> int:
     """The largest divisor of the batch within the limit."""
-    return next(size for size in range(min(batch, sizes()[0]), 0, -1) if batch % size == 0)
+    return largest_divisor(batch, sizes()[0])
 
 
 def forward(
@@ -56,22 +57,18 @@ def forward(
 ) -> tuple[Given, Counts]:
     """What all latents of this shard give for rows x [B, d_in]; parts are [parts, B, d_out]."""
     n, chunk, tile = len(latent["b_enc"]), rows_of_a_chunk(len(x)), min(len(latent["b_enc"]), sizes()[1])
-    cut = lambda start, size: {k: jax.lax.dynamic_slice_in_dim(a, start, size) for k, a in latent.items()}
 
     def of_rows(counts: Counts, xc: jax.Array):
-        def add(state, start, size):
-            given, counts = state
-            more, found = function(cut(start, size), shared, xc)
-            there = jax.lax.dynamic_slice_in_dim(counts.firings, start, size)
-            firings = jax.lax.dynamic_update_slice_in_dim(counts.firings, there + found.firings, start, 0)
+        def add(state, number, size):
+            (given, counts), start = state, number * tile
+            more, found = function(cut(latent, start, size), shared, xc)
+            firings = paste(counts.firings, cut(counts.firings, start, size) + found.firings, start)
             return jax.tree.map(jnp.add, given, more), Counts(firings, counts.active + found.active)
 
-        shapes = jax.eval_shape(function, cut(0, tile), shared, xc)[0]
+        shapes = jax.eval_shape(function, cut(latent, 0, tile), shared, xc)[0]
         state = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), counts
-        state = jax.lax.fori_loop(0, n // tile, lambda j, s: add(s, j * tile, tile), state)
-        if n % tile:
-            state = add(state, n - n % tile, n % tile)
-        return state[1], state[0]
+        given, counts = over_blocks(n, tile, add, state)
+        return counts, given
 
     counts, given = jax.lax.scan(
         of_rows, Counts(jnp.zeros(n, jnp.int32), jnp.zeros((), jnp.int32)), x.reshape(-1, chunk, x.shape[1])

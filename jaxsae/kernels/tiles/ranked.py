@@ -15,9 +15,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from jaxsae.kernels.blocks import cut as rows_from
+from jaxsae.kernels.blocks import largest_divisor
 from jaxsae.kernels.counting import places
-from jaxsae.kernels.tiles.cut import Cut, counted
-from jaxsae.kernels.tiles.products import product
+from jaxsae.kernels.products import product
+from jaxsae.kernels.tiles.cut import Cut, counted, over_tiles
 from jaxsae.parallel import MODEL
 from jaxsae.platform import target_platform
 
@@ -48,8 +50,8 @@ class Tables:
 
     @property
     def stretches(self) -> list[slice]:
-        """The parts of the one tile."""
-        return [slice(a, b) for a, b in pairwise((0, *self.ends))]
+        """The parts of a tile, where they are stretches of it: those of the one tile, or all of any."""
+        return [slice(a, b) for a, b in pairwise((0, *(self.ends or self.bias.shape[1:])))]
 
 
 @flax.struct.dataclass
@@ -136,7 +138,6 @@ def ranked_pass(
     """
     J, T, _ = tables.w_enc.shape
     size = len(x) if whole else rows_of_a_chunk(len(x), J * T)
-    take = lambda tree, number: jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, number * size, size), tree)
     loop = len(x) > size
     zero = lambda *shape: jnp.zeros(shape, jnp.float32)
     sums = {
@@ -154,17 +155,17 @@ def ranked_pass(
 
     def chunk(number, state):
         sums, pre, y = state
-        xc, rc = (take(x, number), take(rows, number)) if loop else (x, rows)
+        xc, rc = rows_from((x, rows), number * size, size) if loop else (x, rows)
         pre = _pre_activations(tables, xc, pre)
         pre, at = cut(pre, tables.used)
         reconstruct = lambda j, total: total + _decoded(tables, at.keep(pre[j], j * T), j, parts)
-        yc = _over(tables.used, reconstruct, zero(parts, size, d_out))
+        yc = over_tiles(tables.used, reconstruct, zero(parts, size, d_out))
         yc = yc if jax.lax.psum(1, MODEL) == 1 else jax.lax.psum(yc, MODEL)
         loss, (dy, dshared) = jax.value_and_grad(objective, (0, 1))(yc, shared, rc)
         sums = sums | {"loss": sums["loss"] + loss, "dshared": jax.tree.map(jnp.add, sums["dshared"], dshared)}
         turned = xc.T, dy.astype(tables.w_dec.dtype).transpose(0, 2, 1)
         add = lambda j, s: _add_gradients(s, tables, turned, dy, at.keep(pre[j], j * T), j, firing)
-        sums = _over(tables.used, add, sums)
+        sums = over_tiles(tables.used, add, sums)
         y = jax.lax.dynamic_update_slice_in_dim(y, yc.sum(0), number * size, 0) if loop else yc.sum(0)
         return sums, pre, y
 
@@ -177,34 +178,27 @@ def ranked_pass(
 def _turned(tiles: jax.Array, used: jax.Array | int) -> jax.Array:
     """[J, d, T] -> [J, T, d], of the tiles in use."""
     J, d, T = tiles.shape
-    return _over(used, lambda j, out: out.at[j].set(tiles[j].T), jnp.zeros((J, T, d), tiles.dtype))
+    return over_tiles(used, lambda j, out: out.at[j].set(tiles[j].T), jnp.zeros((J, T, d), tiles.dtype))
 
 
 def rows_of_a_chunk(batch: int, latents: int) -> int:
     """A divisor of the batch within the limits, as large as they allow."""
     on_cpu = target_platform() == "cpu"
-    most = min(batch, *((CPU_ROWS, CPU_NUMBERS // latents) if on_cpu else (ROWS, NUMBERS // latents)))
-    return next(size for size in range(max(most, 1), 0, -1) if batch % size == 0)
-
-
-def _over(used: jax.Array | int, body: Callable, start: Any) -> Any:
-    """`body` for each tile in use; without a loop where that is one."""
-    return body(0, start) if isinstance(used, int) and used == 1 else jax.lax.fori_loop(0, used, body, start)
+    rows, numbers = (CPU_ROWS, CPU_NUMBERS) if on_cpu else (ROWS, NUMBERS)
+    return largest_divisor(batch, min(rows, numbers // latents))
 
 
 def _pre_activations(tables: Tables, x: jax.Array, pre: jax.Array) -> jax.Array:
     def tile(j, pre):
         return pre.at[j].set(product(x, tables.w_enc[j], 1, 1) + tables.bias[j])
 
-    return _over(tables.used, tile, pre)
+    return over_tiles(tables.used, tile, pre)
 
 
 def _decoded(tables: Tables, z: jax.Array, j: jax.Array | int, parts: int) -> jax.Array:
     """float32 [parts, C, d_out]: what a tile's latents add to each part."""
     w = tables.w_dec[j]
-    if parts == 1:
-        return product(z.astype(w.dtype), w, 1, 0)[None]
-    if tables.ends:
+    if tables.part is None:
         return jnp.stack([product(z[:, of].astype(w.dtype), w[of], 1, 0) for of in tables.stretches])
     here = [jnp.where(tables.part[j] == g, z, 0).astype(w.dtype) for g in range(parts)]
     return jnp.stack([product(one, w, 1, 0) for one in here])
@@ -222,9 +216,7 @@ def _add_gradients(
     """Adds a tile's gradients, for latents z [C, T] and dL/dy [parts, C, d_out]; `turned`: x and dy as [d, C]."""
     (x, dy_turned), w, parts = turned, tables.w_dec[j], len(dy)
     dy, positive = dy.astype(w.dtype), ~(z <= 0)
-    if parts == 1:
-        dz, dw_dec = product(dy[0], w, 1, 1), product(dy_turned[0], z.astype(w.dtype), 1, 0)
-    elif tables.ends:
+    if tables.part is None:
         stretches = list(enumerate(tables.stretches))
         dz = jnp.concatenate([product(dy[g], w[of], 1, 1) for g, of in stretches], 1)
         parts_of_dw = [product(dy_turned[g], z[:, of].astype(w.dtype), 1, 0) for g, of in stretches]

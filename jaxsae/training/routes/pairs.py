@@ -79,6 +79,5 @@ def grouped(
     function = lambda shared, taps: loss(method, params.replace(shared=shared), batch, aux, taps)
     slope = jax.value_and_grad(function, (0, 1), has_aux=True)
     (value, (said, residual, selected)), (shared, slopes) = slope(params.shared, taps)
-    b_pre = method.input_bias(params.shared)
-    x = batch.x if b_pre is None else batch.x - b_pre.astype(batch.x.dtype)
+    x = method.centred(params.shared, batch.x)
     return value, said, residual, PairGradient(group(pair_lists(selected, slopes, x), width, size), shared)

@@ -11,12 +11,6 @@ from jaxsae.training.gradients import Compact
 from jaxsae.training.routes.shares import error_of, parts_of, report
 
 
-def centred(method: Method, params: Params, x: jax.Array) -> jax.Array:
-    """What W_enc is multiplied with."""
-    b_pre = method.input_bias(params.shared)
-    return x if b_pre is None else x - b_pre.astype(x.dtype)
-
-
 def formed(method: Method, params: Params, batch: Batch) -> tuple[jax.Array, Report, jax.Array, Params]:
     """Loss, report, residuals [B, d_out] and the whole gradient, of all latents by products."""
     dtype, width = batch.x.dtype, len(params.b_enc)
@@ -28,7 +22,7 @@ def formed(method: Method, params: Params, batch: Batch) -> tuple[jax.Array, Rep
         parts_of(method, width),
         method.objective.ends if whole else (),
     )
-    x, rows = centred(method, params, batch.x), batch.rows
+    x, rows = method.centred(params.shared, batch.x), batch.rows
     objective = lambda y, shared, target: error_of(method, rows, target, shared["b_dec"], y)
     selection = method.selection
     found = ranked_pass(
@@ -80,7 +74,7 @@ def dead_part(
     Args:
       residual: [B, d_out]. squared_error: of the whole batch.
     """
-    x = centred(method, params, batch.x)
+    x = method.centred(params.shared, batch.x)
     d_out, shards = residual.shape[1], jax.lax.psum(1, DATA)
     tables = gathered(params.W_enc, params.b_enc, params.W_dec, batch.dead, capacity, x.dtype)
     k = method.aux.k_of(d_out)

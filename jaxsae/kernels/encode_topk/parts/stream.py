@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsae.platform import full_precision
+from jaxsae.kernels.products import products
 
 CHUNK_NUMBERS = 2**22  # pre-activations looked at together where some are not finite
 LANES = (((1,), (1,)), ((), ()))  # a[M, d] . b[N, d] -> [M, N]
@@ -27,11 +27,6 @@ class Tiling:
     rows: int
     latents: int
     bucket: int
-
-
-def products(x: jax.Array, w: jax.Array) -> jax.Array:
-    """x[b] . w[n]: [B, d], [T, d] -> float32 [B, T]; of float32 operands in full precision on any device."""
-    return jax.lax.dot_general(x, w, LANES, precision=full_precision(x.dtype), preferred_element_type=jnp.float32)
 
 
 def encode_by_tiles(x: jax.Array, latents: Latents, k: int, tiling: Tiling, top_k_of_tile: Callable[..., TopK]) -> TopK:

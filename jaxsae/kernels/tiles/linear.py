@@ -1,15 +1,9 @@
-"""The products of rows and latents that the tiles' route is made of, in the type of the rows, summed in float32."""
+"""The two linear maps of a dictionary on a tile, and their gradients, multiplied in the type of the rows."""
 
 import jax
 import jax.numpy as jnp
 
-from jaxsae.platform import full_precision
-
-
-def product(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
-    """Sums over one axis of a and of b: float32, of float32 operands in full precision on any device."""
-    dims = (((axis_a,), (axis_b,)), ((), ()))
-    return jax.lax.dot_general(a, b, dims, precision=full_precision(b.dtype), preferred_element_type=jnp.float32)
+from jaxsae.kernels.products import product
 
 
 @jax.custom_vjp
