@@ -6,7 +6,7 @@ keeps the largest pre-activations of a row among some latents (AuxK's dead ones,
 """
 
 from jaxsae.kernels.tiles.cut import Cut, batch_cut, row_cut
-from jaxsae.kernels.tiles.elementwise import Counts, Given, TileFunction, forward, latent_gradient
+from jaxsae.kernels.tiles.elementwise import Counts, Given, TileFunction, forward, latent_gradient, latents_of_a_tile
 from jaxsae.kernels.tiles.linear import decoded, pre_activations
 from jaxsae.kernels.tiles.ranked import Ranked, Tables, all_latents, gathered, ranked_pass
 
@@ -23,6 +23,7 @@ __all__ = [
     "forward",
     "gathered",
     "latent_gradient",
+    "latents_of_a_tile",
     "pre_activations",
     "ranked_pass",
     "row_cut",

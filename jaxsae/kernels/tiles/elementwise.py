@@ -42,21 +42,25 @@ class Counts:
 TileFunction = Callable[[dict[str, jax.Array], dict[str, jax.Array], jax.Array], tuple[Given, Counts]]
 
 
-def sizes() -> tuple[int, int]:
-    """Rows of a chunk and latents of a tile, at most."""
+def _most() -> tuple[int, int]:
     return CPU_TILE if target_platform() == "cpu" else TILE
 
 
 def rows_of_a_chunk(batch: int) -> int:
     """The largest divisor of the batch within the limit."""
-    return largest_divisor(batch, sizes()[0])
+    return largest_divisor(batch, _most()[0])
+
+
+def latents_of_a_tile() -> int:
+    """Latents of a tile, at most."""
+    return _most()[1]
 
 
 def forward(
     function: TileFunction, latent: dict[str, jax.Array], shared: dict[str, jax.Array], x: jax.Array
 ) -> tuple[Given, Counts]:
     """What all latents of this shard give for rows x [B, d_in]; parts are [parts, B, d_out]."""
-    n, chunk, tile = len(latent["b_enc"]), rows_of_a_chunk(len(x)), min(len(latent["b_enc"]), sizes()[1])
+    n, chunk, tile = len(latent["b_enc"]), rows_of_a_chunk(len(x)), min(len(latent["b_enc"]), latents_of_a_tile())
 
     def of_rows(counts: Counts, xc: jax.Array):
         def add(state, number, size):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.dictionary import Batch, Method, Params, Report
-from jaxsae.kernels.tiles import Counts, Given, TileFunction, decoded, forward, pre_activations
+from jaxsae.kernels.tiles import Counts, Given, TileFunction, decoded, forward, latents_of_a_tile, pre_activations
 from jaxsae.parallel import AXES, DATA, MODEL, sum_over_data
 from jaxsae.training.gradients import TileGradient
 from jaxsae.training.routes.shares import error_of, report
@@ -27,7 +27,8 @@ def tile_function(method: Method, firing: float) -> TileFunction:
 
 
 def loss(method: Method, params: Params, batch: Batch, size: int) -> tuple[jax.Array, Report, jax.Array, TileGradient]:
-    """Loss of this device's rows, report, residuals [B, d_out], and the gradient, to be made in blocks of `size` latents."""
+    """Loss of this device's rows, report, residuals [B, d_out], and the gradient, to be made in blocks of at most `size`
+    latents, and at most a tile: a block's pre-activations of a chunk of rows are to fit a core's cache."""
     function = tile_function(method, batch.firing)
     given, counts = forward(function, params.latent, params.shared, batch.x)
     parts = given.parts if jax.lax.psum(1, MODEL) == 1 else jax.lax.psum(given.parts, MODEL)
@@ -50,5 +51,5 @@ def loss(method: Method, params: Params, batch: Batch, size: int) -> tuple[jax.A
     residual = batch.wanted - params.b_dec - parts[0]
     said = report(batch, residual, counts.active, penalty + extra, sum_over_data(counts.firings), jnp.float32(jnp.inf))
     slopes = Given(dparts, dmeans / batch.rows)
-    gradient = TileGradient(batch.x, slopes, dshared, params.shared, function, size)
+    gradient = TileGradient(batch.x, slopes, dshared, params.shared, function, min(size, latents_of_a_tile()))
     return value + penalty, said, residual, gradient
