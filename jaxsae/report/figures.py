@@ -27,12 +27,13 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """The figures of one suite; `missing` is the suite's name where it was not run."""
+    """The figures of one suite; where there are none, `missing` is the command that makes them, and `why` says so."""
 
     title: str
     sample: str = ""
     rows: list[Row] = dataclasses.field(default_factory=list)
     missing: str = ""
+    why: str = "Not evaluated"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,8 @@ def key_figures(run: RunFiles, othello: bool) -> list[Group]:
     groups = []
     for suite, make in makers.items():
         found = run.evaluations.get(suite)
-        groups.append(Group(titles[suite], missing=suite) if found is None else make(titles[suite], found))
+        command = f"jaxsae evaluate --run={run.path} --suite={suite}"
+        groups.append(Group(titles[suite], missing=command) if found is None else make(titles[suite], found))
     if found := run.evaluations.get("effective_compute"):
         groups.insert(2, _effective_compute("Effective compute", found))
     return groups

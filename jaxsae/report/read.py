@@ -7,6 +7,8 @@ from typing import Any
 
 from jaxsae.errors import InputError
 
+BENCHMARK = "benchmark.json"  # what `jaxsae benchmark` found of a run's step, where somebody asked it
+
 
 @dataclasses.dataclass(frozen=True)
 class RunFiles:
@@ -15,7 +17,7 @@ class RunFiles:
     Attributes:
       path: its directory. flags: {name: value} of config.flags, empty for an imported dictionary.
       flags_text: config.flags as it is. metrics: lines of metrics.jsonl. summary: run.json.
-      evaluations: {suite: eval/<suite>.json}.
+      evaluations: {suite: eval/<suite>.json}. benchmark: benchmark.json, empty where there is none.
     """
 
     path: Path
@@ -24,6 +26,7 @@ class RunFiles:
     metrics: list[dict[str, Any]]
     summary: dict[str, Any]
     evaluations: dict[str, dict[str, Any]]
+    benchmark: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def imported(self) -> bool:
@@ -48,9 +51,9 @@ def read_run(path: Path) -> RunFiles:
         raise InputError(
             f"--run={path}: metrics.jsonl is missing or empty: train first, `jaxsae train --flagfile={flags}`."
         )
-    summary = _object(path / "run.json") if (path / "run.json").is_file() else {}
+    of = lambda name: _object(path / name) if (path / name).is_file() else {}
     evaluations = {file.stem: _object(file) for file in sorted((path / "eval").glob("*.json"))}
-    return RunFiles(path, _flags(text), text, metrics, summary, evaluations)
+    return RunFiles(path, _flags(text), text, metrics, of("run.json"), evaluations, of(BENCHMARK))
 
 
 def _flags(text: str) -> dict[str, str]:

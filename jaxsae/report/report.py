@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from jaxsae.dictionary import SWITCHES, Dictionary
 from jaxsae.errors import InputError
-from jaxsae.report import boards, figures, latents, plots, sweep
+from jaxsae.report import boards, figures, latents, plots, speed, sweep
 from jaxsae.report.config import ReportConfig
 from jaxsae.report.page import output_file, page_template, style, write_page
 from jaxsae.report.read import RunFiles, read_run
@@ -48,7 +48,7 @@ def report(config: ReportConfig) -> Path:
         version=__version__,
         chips=_chips(run, dictionary),
         cards=figures.cards(run, othello),
-        groups=figures.key_figures(run, othello),
+        groups=figures.key_figures(run, othello) + _speed(run, dictionary),
         other=figures.other_figures(run),
         curves=_curves(run),
         histogram=_histogram(run),
@@ -67,6 +67,11 @@ def _load(run: RunFiles) -> tuple[Dictionary | None, str]:
         return latents.load_dictionary(run.path), ""
     except InputError as error:
         return None, str(error)
+
+
+def _speed(run: RunFiles, dictionary: Dictionary | None) -> list[figures.Group]:
+    group = speed.speed(run, dictionary.d_model) if dictionary else None
+    return [group] if group else []
 
 
 def _chips(run: RunFiles, dictionary: Dictionary | None) -> dict[str, str]:

@@ -68,6 +68,34 @@ def test_batchtopk_shows_its_k_and_threshold(make_run, dictionary):
     assert "threshold" not in words(page_of(make_run(name="topk")))
 
 
+def benchmark_of(run, **flags) -> None:
+    """What `jaxsae benchmark --json=RUN/benchmark.json` leaves."""
+    flags = {"d_model": 128, "width": 256, "k": 8, "architecture": "topk"} | flags
+    state = {"flags": flags | {"dead_fraction": 0.0}, "device": "cpu", "mesh": [1, 2], "jax": "0.10.2"}
+    state |= {"step_seconds": 0.0262, "floor_seconds": 0.0145, "step_cpu_over_floor": 1.83}
+    dead = state | {"flags": flags | {"dead_fraction": 0.1}, "step_seconds": 0.0391, "step_cpu_over_floor": 2.66}
+    dead |= {"peers": {"sparsify-adam": {"seconds": 0.0592}, "saelens": {"skipped": "is not installed"}}}
+    (run / "benchmark.json").write_text(json.dumps(state | {"states": [state, dead]}))
+
+
+def test_a_step_is_quoted_in_both_states(make_run):
+    run = make_run()
+    benchmark_of(run)
+    text = words(page_of(run))
+    assert "A training step cpu, mesh 1x2, jax 0.10.2" in text
+    assert "no latent dead 1.83 times the CPU seconds of that matmul 26.2 ms the encoder's matmul 14.5 ms" in text
+    assert "10% of the latents dead 2.66 times the CPU seconds of that matmul 39.1 ms" in text
+    assert "sparsify-adam 59.2 ms" in text and "saelens" not in text
+
+
+def test_a_step_that_was_not_timed_names_the_command(make_run):
+    run = make_run()
+    command = f"jaxsae benchmark --d_model=128 --width=256 --k=8 --json={run}/benchmark.json"
+    assert f"Not timed: run {command}" in words(page_of(run))
+    benchmark_of(run, width=512)
+    assert f"benchmark.json is of another step (--width=512): run {command}" in words(page_of(run))
+
+
 def test_boards_show_each_target(make_run, page):
     found = json.loads((make_run(name="again") / "eval" / "othello.json").read_text())
     titles = re.findall(r"<title>(\w\d) (\w+): AUROC ([\d.]+), latent (\d+)</title>", page)

@@ -40,7 +40,7 @@ class Ranking(Protocol):
         """What is selected of a batch of `rows` rows over all devices, as lists of pairs."""
         ...
 
-    def cut(self, rows: int) -> Callable[[jax.Array, jax.Array | int], tuple[jax.Array, Cut]]:
+    def cut(self, rows: int) -> Callable[[jax.Array, jax.Array | int], Cut]:
         """The same of tiles of pre-activations, as `kernels.tiles.ranked_pass` takes it."""
         ...
 

@@ -23,4 +23,4 @@ class TopK(Ranking):
         return Request(self.k, encoder=self.encoder)
 
     def cut(self, rows: int):
-        return lambda pre, used: (pre, row_cut(pre, used, self.k))
+        return lambda pre, used: row_cut(pre, used, self.k)

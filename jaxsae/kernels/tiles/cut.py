@@ -44,57 +44,55 @@ class Cut:
         return jnp.where((pre < value) | surplus, 0, pre)
 
 
-def row_cut(pre: jax.Array, used: jax.Array | int, k: int) -> Cut:
+def row_cut(pre: jax.Array, used: jax.Array | int, k: int, among: jax.Array | bool = True) -> Cut:
     """Of tiles pre [J, C, T], of which the first `used` hold latents: the k largest of each row over all shards.
 
     Equals are kept by lowest place, then shard by shard: what is kept does not depend on the mesh.
+
+    Args:
+      among: bool [C], rows that matter; the others' cuts mean nothing, and are not waited for.
     """
     count = lambda value: _over_model(_count(pre, used, value))
     alone = jax.lax.psum(1, MODEL) == 1
-    value, kept = _search(count, _over_model(_top(pre, used), jax.lax.pmax), k, alone)
+    top = jnp.where(among, _over_model(_top(pre, used), jax.lax.pmax), 0)
+    value, kept = _search(count, top, k, alone)
     limits = lambda: _last_places(pre, used, value, k - _over_model(_count(pre, used, value, operator.gt)))
-    tied = (kept > k).any()  # of rows of which each `model` shard has its part of the latents: it is the same on all
+    # Of rows of which each `model` shard has its part of the latents: it is the same on all.
+    tied = (among & (kept > k)).any()
     return Cut(value, jax.lax.cond(tied, limits, lambda: jnp.full(value.shape, NO_LIMIT)))
 
 
-def batch_cut(pre: jax.Array, used: jax.Array | int, total: int, row_limit: int) -> tuple[jax.Array, Cut]:
+def batch_cut(pre: jax.Array, used: jax.Array | int, total: int, row_limit: int) -> Cut:
     """Of tiles pre [J, B, T] of a whole batch's rows on this device: the `total` largest over all devices.
 
-    A row keeps at most `row_limit`: as if its `row_limit` largest were all it had.
-
-    Returns:
-      pre, -inf where a row's limit excludes it, and the cut. Equals are kept by row, then place.
+    A row keeps at most `row_limit`: as if its `row_limit` largest were all it had. So a guess at the cut counts no row
+    for more than that, and rows that have more above the cut have their own. Equals are kept by row, then place.
     """
-    cut = _batch_cut(pre, used, total)
-    most = _over_model(_count(pre, used, cut.value)).max()
-
-    def limited() -> tuple[jax.Array, Cut]:
-        rows = row_cut(pre, used, row_limit)
-        first = jnp.arange(pre.shape[0]) * pre.shape[2]
-        shorter = jax.vmap(lambda tile, at: jnp.where(rows.keep(tile, at) == 0, -jnp.inf, tile))(pre, first)
-        return shorter, _batch_cut(shorter, used, total)
-
-    return jax.lax.cond(jax.lax.pmax(most, AXES) > row_limit, limited, lambda: (pre, cut))
-
-
-def _batch_cut(pre: jax.Array, used: jax.Array | int, total: int) -> Cut:
-    rows = pre.shape[1]
-    spread = lambda value: jnp.broadcast_to(value, (rows,))
-    count = lambda value: jax.lax.psum(_count(pre, used, spread(value)).sum(), AXES)
+    spread = lambda value: jnp.broadcast_to(value, pre.shape[1])
+    of_rows = lambda value, compare=operator.ge: _over_model(_count(pre, used, spread(value), compare))
+    whole = lambda counts: jax.lax.psum(jnp.minimum(counts, row_limit).sum(), DATA)
+    on_any = lambda mask: jax.lax.pmax(mask.any(), AXES)
     top = jax.lax.pmax(_top(pre, used).max(), AXES)
-    value, kept = _search(count, top, total, jax.lax.psum(1, AXES) == 1)
-    value = spread(value)
+    value, kept = _search(lambda value: whole(of_rows(value)), top, total, jax.lax.psum(1, AXES) == 1)
+    above, found = of_rows(value, operator.gt), of_rows(value)
 
     def limits() -> jax.Array:
-        above = jax.lax.psum(_count(pre, used, value, operator.gt).sum(), AXES)
-        tied = _over_model(_count(pre, used, value, operator.eq))
+        tied = jnp.maximum(jnp.minimum(found, row_limit) - above, 0)
         before = jnp.cumsum(tied) - tied
         if jax.lax.psum(1, DATA) > 1:
             on_data = jax.lax.all_gather(tied.sum(), DATA)
             before += jnp.where(jnp.arange(len(on_data)) < jax.lax.axis_index(DATA), on_data, 0).sum()
-        return _last_places(pre, used, value, total - above - before)
+        return _last_places(pre, used, spread(value), jnp.minimum(row_limit - above, total - whole(above) - before))
 
-    return Cut(value, jax.lax.cond(kept > total, limits, lambda: jnp.full(value.shape, NO_LIMIT)))
+    beyond = above > row_limit
+    surplus = (kept > total) | on_any(~beyond & (found > row_limit))
+    cut = Cut(spread(value), jax.lax.cond(surplus, limits, lambda: jnp.full(pre.shape[1], NO_LIMIT)))
+
+    def with_rows() -> Cut:
+        own = row_cut(pre, used, row_limit, beyond)
+        return jax.tree.map(lambda a, b: jnp.where(beyond, a, b), own, cut)
+
+    return jax.lax.cond(on_any(beyond), with_rows, lambda: cut)
 
 
 def _search(count: Callable, top: jax.Array, k: int, alone: bool) -> tuple[jax.Array, jax.Array]:

@@ -123,7 +123,7 @@ def ranked_pass(
     x: jax.Array,
     rows: Any,
     shared: Any,
-    cut: Callable[[jax.Array, jax.Array | int], tuple[jax.Array, Cut]],
+    cut: Callable[[jax.Array, jax.Array | int], Cut],
     objective: Callable[[jax.Array, Any, Any], jax.Array],
     parts: int = 1,
     firing: float | None = None,
@@ -133,7 +133,7 @@ def ranked_pass(
 
     Args:
       x: [B, d_in], what W_enc is multiplied with. rows: a tree of [B, ...], handed to the objective.
-      cut: (pre [J, C, T], used) -> (pre, Cut). whole: it needs all rows at once.
+      cut: (pre [J, C, T], used) -> Cut. whole: it needs all rows at once.
       firing: a latent fires above it; None: nothing is counted.
     """
     J, T, _ = tables.w_enc.shape
@@ -157,7 +157,7 @@ def ranked_pass(
         sums, pre, y = state
         xc, rc = rows_from((x, rows), number * size, size) if loop else (x, rows)
         pre = _pre_activations(tables, xc, pre)
-        pre, at = cut(pre, tables.used)
+        at = cut(pre, tables.used)
         reconstruct = lambda j, total: total + _decoded(tables, at.keep(pre[j], j * T), j, parts)
         yc = over_tiles(tables.used, reconstruct, zero(parts, size, d_out))
         yc = yc if jax.lax.psum(1, MODEL) == 1 else jax.lax.psum(yc, MODEL)

@@ -87,7 +87,7 @@ def dead_part(
         x,
         residual,
         {},
-        lambda pre, used: (pre, row_cut(pre, used, k)),
+        lambda pre, used: row_cut(pre, used, k),
         lambda y, _, rows: method.aux.loss(rows, y[0], squared_error),
     )
     db_pre = -_by_input_bias(found, tables, params.W_enc) if method.pre_bias else None

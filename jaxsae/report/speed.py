@@ -1,0 +1,78 @@
+"""How long a step of a run takes, as `jaxsae benchmark --json=RUN/benchmark.json` found it, with and without dead latents."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxsae.benchmark.config import BenchmarkConfig
+from jaxsae.config import leaves
+from jaxsae.dictionary import SWITCHES
+from jaxsae.report.figures import NONE, Group, Row
+from jaxsae.report.read import BENCHMARK, RunFiles
+
+TITLE = "A training step"
+DEFAULTS = {field.name: field.default for field, _ in leaves(BenchmarkConfig)}
+# Flags of `train` that change what a step does, beside the method's; `benchmark` has the same.
+OF_A_STEP = ("batch_size", "compute_dtype", "optimizer", "lazy_rows")
+
+
+def speed(run: RunFiles, d_model: int) -> Group | None:
+    """The group of the page; None for a dictionary that was not trained here.
+
+    Args:
+      d_model: of the dictionary.
+    """
+    if run.imported:
+        return None
+    flags = {"d_model": str(d_model)} | _flags(run)
+    command = " ".join(["jaxsae benchmark", *(f"--{name}={value}" for name, value in flags.items())])
+    command += f" --json={run.path / BENCHMARK}"
+    states = run.benchmark.get("states") or []
+    if not states or _others(states[0].get("flags", {}), flags):
+        return Group(TITLE, missing=command, why=_why(states, flags))
+    mesh = "x".join(map(str, states[0].get("mesh", ())))
+    return Group(
+        TITLE, f"{states[0].get('device')}, mesh {mesh}, jax {states[0].get('jax')}", [_row(s) for s in states]
+    )
+
+
+def _flags(run: RunFiles) -> dict[str, str]:
+    """Those of the run that a step depends on, where they are not what `benchmark` takes by itself."""
+    architecture = run.flags.get("architecture", "topk")
+    wanted = ("architecture", "width", *SWITCHES.get(architecture, ()), *OF_A_STEP)
+    given = {name: run.flags[name] for name in wanted if run.flags.get(name)}
+    return {name: value for name, value in given.items() if _text(DEFAULTS.get(name)) != value}
+
+
+def _text(value: Any) -> str:
+    """As a flag file has it."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _others(found: Mapping[str, Any], flags: Mapping[str, str]) -> dict[str, Any]:
+    """Flags that a benchmark was made with and this run was not."""
+    return {name: found.get(name) for name, value in flags.items() if _text(found.get(name)) != value}
+
+
+def _why(states: list[Mapping[str, Any]], flags: Mapping[str, str]) -> str:
+    if not states:
+        return "Not timed"
+    others = _others(states[0].get("flags", {}), flags)
+    return f"{BENCHMARK} is of another step ({', '.join(f'--{name}={_text(value)}' for name, value in others.items())})"
+
+
+def _row(state: Mapping[str, Any]) -> Row:
+    dead, ratio = state.get("flags", {}).get("dead_fraction"), state.get("step_cpu_over_floor")
+    beside = {"the encoder's matmul": milliseconds(state.get("floor_seconds"))}
+    beside |= {
+        name: milliseconds(peer.get("seconds")) for name, peer in state.get("peers", {}).items() if "seconds" in peer
+    }
+    label = f"{dead:.0%} of the latents dead" if dead else "no latent dead"
+    note = f"{ratio:.2f} times the CPU seconds of that matmul" if ratio else ""
+    return Row(label, milliseconds(state.get("step_seconds")), beside, note)
+
+
+def milliseconds(seconds: Any) -> str:
+    """Of a step."""
+    return f"{1e3 * seconds:,.1f} ms" if isinstance(seconds, int | float) else NONE
