@@ -137,12 +137,12 @@ def ranked_pass(
       firing: a latent fires above it; None: nothing is counted.
     """
     J, T, _ = tables.w_enc.shape
-    size = len(x) if whole else rows_of_a_chunk(len(x), J * T)
+    size = rows_of_a_chunk(len(x), J * T)
     loop = len(x) > size
     zero = lambda *shape: jnp.zeros(shape, jnp.float32)
     sums = {
         "loss": zero(),
-        # Summed as [d, T]: products that contract the first axis of both operands run at half the rate on CPUs.
+        # Summed as [d, T]: products that contract the first axis of both operands run at half the rate on some CPUs.
         "dw_enc": zero(J, tables.w_enc.shape[2], T),
         "db": zero(J, T),
         "dw_dec": zero(J, tables.w_dec.shape[2], T),
@@ -152,24 +152,30 @@ def ranked_pass(
         "smallest": jnp.float32(jnp.inf),
     }
     d_out = tables.w_dec.shape[2]
+    pre = _pre_activations(tables, x, zero(J, len(x), T)) if whole else zero(J, size, T)
+    whole_cut = cut(pre, tables.used) if whole else None
 
     def chunk(number, state):
         sums, pre, y = state
-        xc, rc = rows_from((x, rows), number * size, size) if loop else (x, rows)
-        pre = _pre_activations(tables, xc, pre)
-        at = cut(pre, tables.used)
-        reconstruct = lambda j, total: total + _decoded(tables, at.keep(pre[j], j * T), j, parts)
+        start = number * size
+        xc, rc, at = rows_from((x, rows, whole_cut), start, size) if loop else (x, rows, whole_cut)
+        if whole:
+            here = jax.lax.dynamic_slice_in_dim(pre, start, size, 1) if loop else pre
+        else:
+            here = pre = _pre_activations(tables, xc, pre)
+            at = cut(pre, tables.used)
+        reconstruct = lambda j, total: total + _decoded(tables, at.keep(here[j], j * T), j, parts)
         yc = over_tiles(tables.used, reconstruct, zero(parts, size, d_out))
         yc = yc if jax.lax.psum(1, MODEL) == 1 else jax.lax.psum(yc, MODEL)
         loss, (dy, dshared) = jax.value_and_grad(objective, (0, 1))(yc, shared, rc)
         sums = sums | {"loss": sums["loss"] + loss, "dshared": jax.tree.map(jnp.add, sums["dshared"], dshared)}
         turned = xc.T, dy.astype(tables.w_dec.dtype).transpose(0, 2, 1)
-        add = lambda j, s: _add_gradients(s, tables, turned, dy, at.keep(pre[j], j * T), j, firing)
+        add = lambda j, s: _add_gradients(s, tables, turned, dy, at.keep(here[j], j * T), j, firing)
         sums = over_tiles(tables.used, add, sums)
-        y = jax.lax.dynamic_update_slice_in_dim(y, yc.sum(0), number * size, 0) if loop else yc.sum(0)
+        y = jax.lax.dynamic_update_slice_in_dim(y, yc.sum(0), start, 0) if loop else yc.sum(0)
         return sums, pre, y
 
-    start = sums, zero(J, size, T), zero(len(x), d_out)
+    start = sums, pre, zero(len(x), d_out)
     sums, _, y = jax.lax.fori_loop(0, len(x) // size, chunk, start) if loop else chunk(0, start)
     turned = {name: _turned(sums[name], tables.used) for name in ("dw_enc", "dw_dec")}
     return Ranked(y=y, **sums | turned)
