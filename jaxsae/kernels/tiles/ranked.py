@@ -24,6 +24,7 @@ from jaxsae.parallel import MODEL
 from jaxsae.platform import target_platform
 
 CPU_ROWS, ROWS = 256, 4096  # of a chunk, at most
+CPU_TILE = 2**16  # pre-activations of a chunk and a tile: of a smaller one CPUs take more rows, or one core does the work
 CPU_NUMBERS, NUMBERS = 2**22, 2**27  # pre-activations of a chunk, at most
 SMALLEST_TILE, LARGEST_TILE = 64, 512  # latents of a tile of gathered ones
 
@@ -137,7 +138,7 @@ def ranked_pass(
       firing: a latent fires above it; None: nothing is counted.
     """
     J, T, _ = tables.w_enc.shape
-    size = rows_of_a_chunk(len(x), J * T)
+    size = rows_of_a_chunk(len(x), J, T)
     loop = len(x) > size
     zero = lambda *shape: jnp.zeros(shape, jnp.float32)
     sums = {
@@ -177,21 +178,20 @@ def ranked_pass(
 
     start = sums, pre, zero(len(x), d_out)
     sums, _, y = jax.lax.fori_loop(0, len(x) // size, chunk, start) if loop else chunk(0, start)
-    turned = {name: _turned(sums[name], tables.used) for name in ("dw_enc", "dw_dec")}
+    turned = {f"d{name}": _turned(sums[f"d{name}"], tables.used, getattr(tables, name)) for name in ("w_enc", "w_dec")}
     return Ranked(y=y, **sums | turned)
 
 
-def _turned(tiles: jax.Array, used: jax.Array | int) -> jax.Array:
-    """[J, d, T] -> [J, T, d], of the tiles in use."""
-    J, d, T = tiles.shape
-    return over_tiles(used, lambda j, out: out.at[j].set(tiles[j].T), jnp.zeros((J, T, d), tiles.dtype))
+def _turned(tiles: jax.Array, used: jax.Array | int, over: jax.Array) -> jax.Array:
+    """[J, d, T] -> [J, T, d], of the tiles in use; written over `over`, whose other tiles are 0: no array is cleared for it."""
+    return over_tiles(used, lambda j, out: out.at[j].set(tiles[j].T), over.astype(tiles.dtype))
 
 
-def rows_of_a_chunk(batch: int, latents: int) -> int:
-    """A divisor of the batch within the limits, as large as they allow."""
+def rows_of_a_chunk(batch: int, tiles: int, size: int) -> int:
+    """A divisor of the batch within the limits for tiles of `size` latents, as large as they allow."""
     on_cpu = target_platform() == "cpu"
-    rows, numbers = (CPU_ROWS, CPU_NUMBERS) if on_cpu else (ROWS, NUMBERS)
-    return largest_divisor(batch, min(rows, numbers // latents))
+    rows, numbers = (max(CPU_ROWS, CPU_TILE // size), CPU_NUMBERS) if on_cpu else (ROWS, NUMBERS)
+    return largest_divisor(batch, min(rows, numbers // (tiles * size)))
 
 
 def _pre_activations(tables: Tables, x: jax.Array, pre: jax.Array) -> jax.Array:
