@@ -8,7 +8,8 @@ keeps the largest pre-activations of a row among some latents (AuxK's dead ones,
 from jaxsae.kernels.tiles.cut import Cut, batch_cut, row_cut
 from jaxsae.kernels.tiles.elementwise import Counts, Given, TileFunction, forward, latent_gradient, latents_of_a_tile
 from jaxsae.kernels.tiles.linear import decoded, pre_activations
-from jaxsae.kernels.tiles.ranked import Ranked, Tables, all_latents, gathered, ranked_pass
+from jaxsae.kernels.tiles.ranked import Ranked, ranked_pass
+from jaxsae.kernels.tiles.tables import Tables, all_latents, gathered
 
 __all__ = [
     "Counts",
