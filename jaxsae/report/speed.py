@@ -24,8 +24,8 @@ def speed(run: RunFiles, d_model: int) -> Group | None:
     if run.imported:
         return None
     flags = {"d_model": str(d_model)} | _flags(run)
-    command = " ".join(["jaxsae benchmark", *(f"--{name}={value}" for name, value in flags.items())])
-    command += f" --json={run.path / BENCHMARK}"
+    told = [f"--{name}={value}" for name, value in flags.items() if value != _text(DEFAULTS[name])]
+    command = " ".join(["jaxsae benchmark", *told, f"--json={run.path / BENCHMARK}"])
     states = run.benchmark.get("states") or []
     if not states or _others(states[0].get("flags", {}), flags):
         return Group(TITLE, missing=command, why=_why(states, flags))
@@ -36,11 +36,10 @@ def speed(run: RunFiles, d_model: int) -> Group | None:
 
 
 def _flags(run: RunFiles) -> dict[str, str]:
-    """Those of the run that a step depends on, where they are not what `benchmark` takes by itself."""
+    """Those of the run that a step depends on; what its file leaves out is the default."""
     architecture = run.flags.get("architecture", "topk")
     wanted = ("architecture", "width", *SWITCHES.get(architecture, ()), *OF_A_STEP)
-    given = {name: run.flags[name] for name in wanted if run.flags.get(name)}
-    return {name: value for name, value in given.items() if _text(DEFAULTS.get(name)) != value}
+    return {name: run.flags.get(name) or _text(DEFAULTS[name]) for name in wanted}
 
 
 def _text(value: Any) -> str:

@@ -7,6 +7,8 @@ import re
 import pytest
 from pages import Balanced, words
 
+from jaxsae.benchmark.config import BenchmarkConfig, StepMethodConfig
+from jaxsae.config import to_dict
 from jaxsae.errors import InputError
 from jaxsae.report import ReportConfig, report
 
@@ -70,7 +72,7 @@ def test_batchtopk_shows_its_k_and_threshold(make_run, dictionary):
 
 def benchmark_of(run, **flags) -> None:
     """What `jaxsae benchmark --json=RUN/benchmark.json` leaves."""
-    flags = {"d_model": 128, "width": 256, "k": 8, "architecture": "topk"} | flags
+    flags = to_dict(BenchmarkConfig(d_model=128, method=StepMethodConfig(width=256, k=8))) | flags
     state = {"flags": flags | {"dead_fraction": 0.0}, "device": "cpu", "mesh": [1, 2], "jax": "0.10.2"}
     state |= {"step_seconds": 0.0262, "floor_seconds": 0.0145, "step_cpu_over_floor": 1.83}
     dead = state | {"flags": flags | {"dead_fraction": 0.1}, "step_seconds": 0.0391, "step_cpu_over_floor": 2.66}
@@ -92,8 +94,8 @@ def test_a_step_that_was_not_timed_names_the_command(make_run):
     run = make_run()
     command = f"jaxsae benchmark --d_model=128 --width=256 --k=8 --json={run}/benchmark.json"
     assert f"Not timed: run {command}" in words(page_of(run))
-    benchmark_of(run, width=512)
-    assert f"benchmark.json is of another step (--width=512): run {command}" in words(page_of(run))
+    benchmark_of(run, width=512, optimizer="sign")
+    assert f"benchmark.json is of another step (--width=512, --optimizer=sign): run {command}" in words(page_of(run))
 
 
 def test_boards_show_each_target(make_run, page):
