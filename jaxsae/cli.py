@@ -112,7 +112,8 @@ def _after_error(name: str, error: BaseException) -> int:
     else:
         lost = not processes.is_alone() and any(sign in str(error) for sign in ("Gloo", "NCCL", "coordination"))
         status, message = 1, f"{type(error).__name__}: {error}"
-        if lost:  # a collective that broke off says no more than that; the watchdog of another process may
+        if lost:  # a collective that broke off says no more than that; the process that has gone may have said why
+            processes.listen()
             message = f"another process has gone ({str(error).splitlines()[0][:200]}). {processes.RESUME}"
         else:
             traceback.print_exception(error)

@@ -33,6 +33,7 @@ __all__ = [
     "is_alone",
     "joined",
     "leave",
+    "listen",
     "watchdog",
 ]
 
@@ -102,6 +103,12 @@ def leave(status: int, message: str) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # the usual way out would wait for the others, who wait for this process
+
+
+def listen() -> None:
+    """Ends this process where another one has said why it failed; what broke off here says less."""
+    if _watchdog is not None:
+        _watchdog.listen()
 
 
 def _check_alike(place: Place) -> None:

@@ -173,3 +173,33 @@ def test_a_sigterm_while_another_process_leaves_holds_nobody_up(tmp_path):
     script.write_text(LEAVE)
     with Children(tmp_path, [str(script)], 2) as two:
         assert two.wait(60) == [0, 0], two.output(0)
+
+
+BREAK = """
+import sys, time
+from jaxsae import cli
+from jaxsae.errors import InputError
+from jaxsae.hosts.joining import JoinConfig
+from jaxsae.hosts.processes import joined
+
+given = dict(f[2:].split("=") for f in sys.argv[1:])
+number = int(given["process_id"])
+join = JoinConfig(coordinator=given["coordinator"], num_processes=2, process_id=number, peer_timeout=100)
+try:
+    with joined(join, "test"):
+        if number == 0:
+            time.sleep(1)  # less than process 0 takes to look by itself
+            raise RuntimeError("Gloo all-reduce failed: connection closed by peer")
+        raise InputError("the disk is full")
+except Exception as error:
+    cli._after_error("test", error)
+"""
+
+
+def test_a_process_whose_collective_broke_off_says_what_the_other_one_failed_of(tmp_path):
+    script = tmp_path / "break.py"
+    script.write_text(BREAK)
+    with Children(tmp_path, [str(script)], 2) as two:
+        assert two.wait(60) == [2, 2], two.output(0)
+        assert "process 1" in two.output(0) and two.output(0).count("the disk is full") == 1
+        assert "closed" not in two.output(0) and "has gone" not in two.output(0)
