@@ -26,10 +26,14 @@ def lists_of(seed, batch, ks, skew=1.0):
     return out
 
 
+in_blocks = jax.jit(group, static_argnums=(1, 2))
+sums_of = jax.jit(lambda found, block, count: found.sums(block, count), static_argnums=2)
+
+
 def block_sums(lists, size):
     """All blocks' sums, joined; compiled once for each block's number of latents."""
-    grouped = jax.jit(group, static_argnums=(1, 2))(lists, WIDTH, size)
-    parts = [grouped.sums(b, min(size, WIDTH - b * size)) for b in range(-(-WIDTH // size))]
+    found = in_blocks(lists, WIDTH, size)
+    parts = [sums_of(found, b, min(size, WIDTH - b * size)) for b in range(-(-WIDTH // size))]
     return [np.concatenate(p) for p in zip(*parts, strict=True)]
 
 
@@ -52,7 +56,7 @@ def small_chunks(monkeypatch):
 @settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
-    batch=st.integers(1, 24),
+    batch=st.sampled_from([1, 5, 24]),
     ks=st.sampled_from([(4,), (3, 9), (1,)]),
     size=st.sampled_from([1, 7, 25, WIDTH]),
     skew=st.sampled_from([0.0, 2.0]),
