@@ -39,6 +39,7 @@ class Watchdog:
         self._heard = dict.fromkeys(range(count), now)
         self._moved = self._talked = now
         self._busy, self._lock, self._closed = 0, threading.Lock(), threading.Event()
+        self._ending = threading.Lock()  # one thread has the last word; others wait for it until the process is gone
         self._on_stop: list[Callable[[], None]] = []
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._talk, self._judge)]
         for thread in self._threads:
@@ -87,10 +88,18 @@ class Watchdog:
         self._wait_until_all(lambda pulse: "failed" in pulse or "noted" in pulse)
 
     def listen(self) -> None:
-        """Ends this process with what another one says of its failure, where one has."""
-        with suppress(RuntimeError):  # process 0 may have gone already
+        """Ends this process with what another one says of its failure, where one has; waits where that has begun."""
+        with suppress(RuntimeError):  # process 0 has gone or is not reached; how long for is judged by the other thread
             self._exchange()
-        self._take_note()
+        for process, pulse in list(self._seen.items()):
+            if "failed" in pulse and process != self.process and "failed" not in self._pulse:
+                self._pulse["noted"] = True
+                told = pulse["failed"]
+                # The service ends with process 0, which therefore leaves last.
+                wait = self.process == 0
+                self._end(told["status"], f"process {process} ({pulse['host']}) failed: {told['message']}", wait)
+        with self._ending:
+            pass
 
     def close(self) -> None:
         """The work is done; the other processes no longer wait for this one."""
@@ -119,24 +128,10 @@ class Watchdog:
 
     def _talk(self) -> None:
         while not self._closed.wait(self._interval):
-            try:
-                self._exchange()
-            except RuntimeError:  # process 0 has gone or is not reached; how long for is judged by the other thread
-                continue
-            self._take_note()
-
-    def _take_note(self) -> None:
-        """Of what other processes ask for."""
-        if any(pulse.get("stop") for pulse in self._seen.values()):
-            while self._on_stop:
-                self._on_stop.pop()()
-        for process, pulse in self._seen.items():
-            if "failed" in pulse and process != self.process and "failed" not in self._pulse:
-                self._pulse["noted"] = True
-                told = pulse["failed"]
-                # The service ends with process 0, which therefore leaves last.
-                wait = self.process == 0
-                self._end(told["status"], f"process {process} ({pulse['host']}) failed: {told['message']}", wait)
+            self.listen()
+            if any(pulse.get("stop") for pulse in self._seen.values()):
+                while self._on_stop:
+                    self._on_stop.pop()()
 
     def _judge(self) -> None:
         while not self._closed.wait(self._interval):
@@ -160,11 +155,12 @@ class Watchdog:
         """Ends this process from here, since its main thread may wait for ever."""
         if self._closed.is_set():
             return
-        self._pulse.setdefault("failed", {"status": status, "message": message})
-        if wait:
-            self._wait_until_all(lambda pulse: "failed" in pulse or "noted" in pulse)
-        print(f"jaxsae {self.command}: {message}", file=sys.stderr, flush=True)
-        os._exit(status)
+        with self._ending:
+            self._pulse.setdefault("failed", {"status": status, "message": message})
+            if wait:
+                self._wait_until_all(lambda pulse: "failed" in pulse or "noted" in pulse)
+            print(f"jaxsae {self.command}: {message}", file=sys.stderr, flush=True)
+            os._exit(status)
 
     def _wait_until_all(self, ready: Callable[[dict[str, Any]], bool]) -> None:
         deadline = time.monotonic() + 3 * self._interval + 1

@@ -180,7 +180,7 @@ import sys, time
 from jaxsae import cli
 from jaxsae.errors import InputError
 from jaxsae.hosts.joining import JoinConfig
-from jaxsae.hosts.processes import joined
+from jaxsae.hosts.processes import joined, watchdog
 
 given = dict(f[2:].split("=") for f in sys.argv[1:])
 number = int(given["process_id"])
@@ -189,6 +189,8 @@ try:
     with joined(join, "test"):
         if number == 0:
             time.sleep(1)  # less than process 0 takes to look by itself
+            while NOTED and "failed" not in watchdog()._pulse:  # then it is about to end, last of all
+                time.sleep(0.01)
             raise RuntimeError("Gloo all-reduce failed: connection closed by peer")
         raise InputError("the disk is full")
 except Exception as error:
@@ -196,9 +198,10 @@ except Exception as error:
 """
 
 
-def test_a_process_whose_collective_broke_off_says_what_the_other_one_failed_of(tmp_path):
+@pytest.mark.parametrize("noted", [False, True])
+def test_a_process_whose_collective_broke_off_says_what_the_other_one_failed_of(tmp_path, noted):
     script = tmp_path / "break.py"
-    script.write_text(BREAK)
+    script.write_text(f"NOTED = {noted}" + BREAK)
     with Children(tmp_path, [str(script)], 2) as two:
         assert two.wait(60) == [2, 2], two.output(0)
         assert "process 1" in two.output(0) and two.output(0).count("the disk is full") == 1
