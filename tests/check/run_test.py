@@ -72,7 +72,7 @@ def test_it_ends_in_time_with_a_whole_file_and_starts_no_backend_itself(tmp_path
         from jaxsae.check import CheckConfig, check
         began = time.monotonic()
         check(CheckConfig(json={str(tmp_path / "found.json")!r}, minutes=0.5, compare=()))
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < 48
         from jax._src import xla_bridge
         assert not xla_bridge.backends_are_initialized()
     """
