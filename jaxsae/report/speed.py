@@ -27,8 +27,9 @@ def speed(run: RunFiles, d_model: int) -> Group | None:
     told = [f"--{name}={value}" for name, value in flags.items() if value != _text(DEFAULTS[name])]
     command = " ".join(["jaxsae benchmark", *told, f"--json={run.path / BENCHMARK}"])
     states = run.benchmark.get("states") or []
-    if not states or _others(states[0].get("flags", {}), flags):
-        return Group(TITLE, missing=command, why=_why(states, flags))
+    others = _others(states[0].get("flags", {}), flags) if states else {}
+    if not states or others:
+        return Group(TITLE, missing=command, why=_why(others))
     mesh = "x".join(map(str, states[0].get("mesh", ())))
     return Group(
         TITLE, f"{states[0].get('device')}, mesh {mesh}, jax {states[0].get('jax')}", [_row(s) for s in states]
@@ -54,10 +55,9 @@ def _others(found: Mapping[str, Any], flags: Mapping[str, str]) -> dict[str, Any
     return {name: found.get(name) for name, value in flags.items() if _text(found.get(name)) != value}
 
 
-def _why(states: list[Mapping[str, Any]], flags: Mapping[str, str]) -> str:
-    if not states:
+def _why(others: Mapping[str, Any]) -> str:
+    if not others:
         return "Not timed"
-    others = _others(states[0].get("flags", {}), flags)
     return f"{BENCHMARK} is of another step ({', '.join(f'--{name}={_text(value)}' for name, value in others.items())})"
 
 
