@@ -13,6 +13,7 @@ from jaxsae.dictionary.parameters import (
     fold,
     fold_row_lengths,
     is_by_latent,
+    shifted,
     unfold,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     "fold_row_lengths",
     "is_by_latent",
     "make_method",
+    "shifted",
     "unfold",
 ]

@@ -6,23 +6,65 @@ from statistics import NormalDist
 from jaxsae.dictionary import finish, rates
 from jaxsae.dictionary.config import MethodConfig
 from jaxsae.dictionary.method import Method
-from jaxsae.dictionary.objective import NestedPrefixes, SquaredError
-from jaxsae.dictionary.penalty import L0, AuxK, GateL1, GateReconstruction, L0Target, L1OfNorms
-from jaxsae.dictionary.selection import BatchTopK, Gated, JumpReLU, ReLU, TopK
+from jaxsae.dictionary.objective import ByRank, NestedPrefixes, Objective, SquaredError
+from jaxsae.dictionary.penalty import (
+    L0,
+    AuxK,
+    GateL1,
+    GateReconstruction,
+    L0Target,
+    L1OfNorms,
+    PreActivations,
+    Steer,
+    TanhOfNorms,
+)
+from jaxsae.dictionary.penalty.frequency import Frequency
+from jaxsae.dictionary.penalty.orthogonality import Orthogonality
+from jaxsae.dictionary.selection import (
+    AbsTopK,
+    Anneal,
+    BatchTopK,
+    Gated,
+    JumpReLU,
+    JumpReLUTanh,
+    Ranking,
+    ReLU,
+    Rescaled,
+    TopK,
+)
 
 
-def _ranking(config: MethodConfig, selection, objective) -> Method:
-    aux = AuxK(config.aux_coefficient, config.width, config.aux_k) if config.aux_coefficient > 0 else None
-    return Method(config, selection, objective, finish.UnitRows(), rates.Rates(rates.swept), aux)
+def _method(c: MethodConfig, selection, objective: Objective, end: finish.Finish, rate: rates.Rates, **more) -> Method:
+    """A method with the switches that all take."""
+    end = finish.Tied(end) if c.tied else finish.Aligned(end) if c.aligned else end
+    more["pre_bias"] = more.get("pre_bias", True) if c.pre_bias is None else c.pre_bias
+    if c.tied or c.aligned:  # how long the encoder's rows are is then no matter of choice
+        more["fits_start"] = False
+    rows = (Orthogonality(c.orthogonality, c.orthogonality_chunk),) if c.orthogonality else ()
+    frequency = Frequency(c.frequency_penalty) if c.frequency_penalty else None
+    return Method(c, selection, objective, end, rate, frequency=frequency, rows=rows, **more)
+
+
+def _ranking(c: MethodConfig, selection: Ranking, objective: Objective) -> Method:
+    aux = AuxK(c.aux_coefficient, c.width, c.aux_k) if c.aux_coefficient > 0 else None
+    return _method(c, selection, objective, finish.UnitRows(), rates.Rates(rates.swept), aux=aux)
+
+
+def _anneal(c: MethodConfig) -> Anneal | None:
+    return Anneal(c.k_start, c.k_anneal) if (c.k_start or c.k) > c.k and c.k_anneal > 0 else None
 
 
 def _batchtopk(c: MethodConfig) -> BatchTopK:
-    return BatchTopK(c.k, min(c.width, c.row_k_max or 4 * c.k), c.encoder)
+    return BatchTopK(c.k, min(c.width, c.row_k_max or 4 * c.k), c.encoder, _anneal(c))
+
+
+def _steer(c: MethodConfig) -> Steer | None:
+    return Steer(c.l0_target) if c.l0_target else None
 
 
 def topk(c: MethodConfig) -> Method:
     """Gao et al., 2406.04093: L = ||x - x_hat||^2 / d + AuxK."""
-    return _ranking(c, TopK(c.k, c.encoder), SquaredError())
+    return _ranking(c, TopK(c.k, c.encoder, _anneal(c)), SquaredError())
 
 
 def batchtopk(c: MethodConfig) -> Method:
@@ -32,34 +74,58 @@ def batchtopk(c: MethodConfig) -> Method:
 
 def matryoshka(c: MethodConfig) -> Method:
     """Bussmann et al., 2503.17547: BatchTopK, each prefix of the latents reconstructs."""
-    return _ranking(c, _batchtopk(c), NestedPrefixes(c.nested_prefixes))
+    return _ranking(c, _batchtopk(c), NestedPrefixes(c.nested_prefixes, c.random_prefixes))
+
+
+def multi_topk(c: MethodConfig) -> Method:
+    """Gao et al., 2406.04093, A.3: L(k) + L(4 k) / 8."""
+    most = min(4 * c.k, c.width)
+    ranks = (c.k, most) if most > c.k else (c.k,)
+    return _ranking(c, TopK(most, c.encoder), ByRank(ranks, (1.0, c.multi_coefficient)[: len(ranks)], kept=1))
+
+
+def hierarchical_topk(c: MethodConfig) -> Method:
+    """2505.24473: the mean of the errors by the j largest latents, for several j up to k."""
+    ranks = c.nested_ranks
+    return _ranking(c, TopK(c.k, c.encoder), ByRank(ranks, (1 / len(ranks),) * len(ranks), kept=len(ranks)))
+
+
+def abstopk(c: MethodConfig) -> Method:
+    """2510.00404: TopK of sizes, latents keep their signs."""
+    return _ranking(c, AbsTopK(c.k, c.encoder, _anneal(c)), SquaredError())
 
 
 def relu(c: MethodConfig) -> Method:
     """Anthropic, Circuits Updates, April 2024: L = ||x - x_hat||^2 + lambda sum_i f_i ||W_dec,i||, decoder rows free."""
     # Latents start small: the penalty takes long to shrink what fits rows at once.
-    return Method(
+    return _method(
         c,
         ReLU(),
         SquaredError(per_number=False),
         finish.Free(),
         rates.Rates(rates.Fixed(5e-5)),
-        penalties=(L1OfNorms(c.l1_coefficient, c.l1_warmup),),
+        penalties=(L1OfNorms(c.l1_coefficient, c.l1_warmup, _steer(c)),),
         pre_bias=False,
         start_norm=0.1,
         fits_start=False,
     )
 
 
+def rescaled(c: MethodConfig) -> Method:
+    """Rajamanoharan et al., 2404.16014, 5.3: a finished relu's latents, rescaled and shifted for a lower squared error."""
+    end, rate = finish.Magnitudes(shift=c.shift), rates.Rates(rates.swept)
+    return _method(c, Rescaled(c.shift), SquaredError(), end, rate, pre_bias=False, fits_start=False)
+
+
 def gated(c: MethodConfig) -> Method:
     """Rajamanoharan et al., 2404.16014: L = ||x - x_hat||^2 + lambda ||ReLU(pi)||_1 + the gate's own reconstruction."""
-    return Method(
+    return _method(
         c,
         Gated(),
         SquaredError(per_number=False),
         finish.UnitRows(),
         rates.Rates(rates.swept, b1=0.0),
-        penalties=(GateL1(c.l1_coefficient, c.l1_warmup), GateReconstruction(c.frozen_gate)),
+        penalties=(GateL1(c.l1_coefficient, c.l1_warmup, _steer(c)), GateReconstruction(c.frozen_gate)),
     )
 
 
@@ -68,10 +134,10 @@ def jumprelu(c: MethodConfig) -> Method:
     target = c.l0_target
     # Pre-activations of unit rows and inputs of norm sqrt(d) are about normal: so many are above it at the start.
     start = NormalDist().inv_cdf(1 - min(max(target or c.k, 0.5), c.width / 2) / c.width)
-    l0 = L0Target(c.l0_coefficient, c.l0_warmup, target) if target else L0(c.l0_coefficient, c.l0_warmup)
-    return Method(
+    l0 = L0Target(c.l0_coefficient, c.l0_warmup, target=target) if target else L0(c.l0_coefficient, c.l0_warmup)
+    return _method(
         c,
-        JumpReLU(c.bandwidth, start),
+        JumpReLU(c.bandwidth or 0.3, start),
         SquaredError(),
         finish.UnitRowsAndThresholds(),
         rates.Rates(rates.swept),  # the paper's b1 of 0 gave a higher error in runs of 1,000 steps (BUILD_NOTES)
@@ -80,8 +146,38 @@ def jumprelu(c: MethodConfig) -> Method:
     )
 
 
+def jumprelu_tanh(c: MethodConfig) -> Method:
+    """Anthropic, Circuits Updates, January 2025: JumpReLU with a tanh penalty whose gradient reaches all parameters."""
+    ramp = c.tanh_ramp if c.tanh_ramp is not None else 0.05 if c.l0_target else 1.0
+    return _method(
+        c,
+        JumpReLUTanh(c.bandwidth or 2.0, start=0.1),
+        SquaredError(per_number=False),
+        finish.Free(),
+        rates.Rates(rates.swept),
+        penalties=(
+            TanhOfNorms(c.tanh_coefficient, ramp, _steer(c), scale=c.tanh_scale),
+            PreActivations(c.pre_coefficient, 0.0),
+        ),
+        pre_bias=False,
+    )
+
+
 ARCHITECTURES: dict[str, Callable[[MethodConfig], Method]] = {
-    row.__name__: row for row in (topk, batchtopk, matryoshka, jumprelu, gated, relu)
+    row.__name__: row
+    for row in (
+        topk,
+        batchtopk,
+        matryoshka,
+        jumprelu,
+        gated,
+        relu,
+        multi_topk,
+        hierarchical_topk,
+        abstopk,
+        jumprelu_tanh,
+        rescaled,
+    )
 }
 
 

@@ -19,6 +19,9 @@ class Batch:
       rows: rows of the whole batch, over all devices. step_fraction: share of the steps that are done, 0 to 1.
       target: [B_local, d_out], what is reconstructed; None: x.
       firing: a latent fires on a row where it is above this.
+      key: random, of this step and the same on every device; None: no step is under way.
+      excess: float32 [n_local], what a penalty on frequent latents weighs each by, per row and unit of the latent; None.
+      control: log of what a penalty's weight is multiplied by, to bring L0 to where it is asked for.
     """
 
     x: jax.Array
@@ -27,6 +30,9 @@ class Batch:
     step_fraction: jax.Array | float = 0.0
     target: jax.Array | None = None
     firing: float = flax.struct.field(pytree_node=False, default=FIRING_THRESHOLD)
+    key: jax.Array | None = None
+    excess: jax.Array | None = None
+    control: jax.Array | float = 0.0
 
     @property
     def wanted(self) -> jax.Array:
@@ -40,9 +46,9 @@ class Report:
 
     Attributes:
       squared_error, squared_norm: of the reconstruction and of what it must match; their ratio is the batch's FVU.
-      active: (row, latent) pairs with a positive latent. aux: the auxiliary or penalty term, weighted.
+      active: (row, latent) pairs with a latent that is not 0. aux: the auxiliary or penalty term, weighted.
       firings: int32 [n_local], rows of the whole batch on which each latent of this shard fires.
-      smallest: the smallest positive latent of the batch; what an inference threshold is an average of.
+      smallest: the smallest active latent of the batch; what an inference threshold is an average of.
     """
 
     squared_error: jax.Array

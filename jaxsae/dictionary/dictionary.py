@@ -14,7 +14,7 @@ from jaxsae.dictionary.config import MethodConfig
 from jaxsae.dictionary.method import Method
 from jaxsae.dictionary.parameters import SPECS, Latents, Params
 from jaxsae.errors import InputError
-from jaxsae.kernels import encode_topk
+from jaxsae.kernels import encode_by_size, encode_topk
 from jaxsae.kernels.blocks import largest_divisor
 from jaxsae.kernels.pairs import all_dots, gather_sum
 from jaxsae.kernels.products import products
@@ -59,6 +59,23 @@ class Dictionary:
         """What the dictionary is, as it was trained."""
         return make_method(self.config)
 
+    def with_k(self, k: int) -> "Dictionary":
+        """The same latents, of which each row keeps another number; `hierarchical_topk` was trained for all up to its k.
+
+        Raises:
+          InputError: rows of this method do not keep k latents each, or it is not for so many.
+        """
+        config = self.config
+        if not config.k_of_a_row:
+            raise InputError(
+                f"--k={k}: a row of a {config.architecture} dictionary keeps no number of latents of its own. Leave --k out; "
+                "train --architecture=hierarchical_topk for one dictionary of several k."
+            )
+        most = config.k if config.architecture == "hierarchical_topk" else self.width
+        if not 1 <= k <= most:
+            raise InputError(f"--k={k}: this {config.architecture} dictionary is for 1 to {most} latents of a row.")
+        return dataclasses.replace(self, config=dataclasses.replace(config, k=k, k_start=None, ranks=()))
+
     def encode(self, x: jax.Array | np.ndarray) -> Latents:
         """Active latents of activations.
 
@@ -66,14 +83,14 @@ class Dictionary:
           x: [B, d].
 
         Returns:
-          `Latents` with values and indices [B, k], values descending. `topk` has the k of its configuration; all
-          others have the largest number of active latents of any row of `x`, rounded up to a power of two.
+          `Latents` with values and indices [B, k], values descending (`abstopk`: by size). What ranks each row by itself
+          has the k of its configuration; all others have the largest number of active latents of any row of `x`, rounded up to a power of two.
 
         Raises:
           InputError: `x` is not [B, d_model].
         """
         x = self._checked(x)
-        if self.config.architecture == "topk":
+        if self.config.k_of_a_row:
             return Latents(*self._encoder(self.config.k)(self.params, x))
         floor = self.threshold if self.config.has_threshold else 0.0
         most = int(self._count(self.params, x, jnp.float32(floor)).max())
@@ -130,15 +147,19 @@ def _encode(params: Params, x: jax.Array, k: int, method: Method) -> tuple[jax.A
     """This shard's best, then the best of all shards; shards hold ascending latents, so ties fall to the lowest."""
     local, x = params.W_enc.shape[0], method.centred(params.shared, x)
     bias = _gate_bias(params, method)
-    values, indices = encode_topk(x, params.W_enc, bias, min(k, local))
-    sizes = values if method.ranks else _sizes(params, x, values, indices, method)
+    if method.ranks and method.selection.signed:
+        values, negative, indices = encode_by_size(x, params.W_enc, bias, None, min(k, local))
+        sizes = jnp.where(negative, -values, values)
+    else:
+        values, indices = encode_topk(x, params.W_enc, bias, min(k, local))
+        sizes = values if method.ranks else _sizes(params, x, values, indices, method)
     indices = indices + jax.lax.axis_index(MODEL) * local
     whole = lambda a: jax.lax.all_gather(a, MODEL, axis=1, tiled=True)
     values, sizes, indices = map(whole, (values, sizes, indices))
     _, at = jax.lax.top_k(values, k)
     best = jnp.take_along_axis(sizes, at, 1)
     best = jnp.where(jnp.isnan(values).any(1, keepdims=True), jnp.nan, best)
-    return jnp.maximum(best, 0), jnp.take_along_axis(indices, at, 1)
+    return jnp.where(jnp.take_along_axis(values, at, 1) < 0, 0, best), jnp.take_along_axis(indices, at, 1)
 
 
 def _sizes(params: Params, x: jax.Array, gates: jax.Array, indices: jax.Array, method: Method) -> jax.Array:

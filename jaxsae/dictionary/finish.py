@@ -1,4 +1,4 @@
-"""What follows a step, and what precedes it: how decoder rows are kept at length 1, or left free."""
+"""What follows a step, and what precedes it: what is held of lengths, signs, and of encoder and decoder beside each other."""
 
 import dataclasses
 
@@ -45,4 +45,67 @@ class UnitRowsAndThresholds(UnitRows):
         return params.put(threshold=jnp.maximum(params.latent["threshold"], 0))
 
 
-Finish = Free | UnitRows
+@dataclasses.dataclass(frozen=True)
+class Magnitudes(Free):
+    """Only r_mag and b_mag learn; without `shift` b_mag = exp(r_mag) b_enc (2404.16014, section 5.3)."""
+
+    shift: bool = True
+
+    def project_gradient(self, params: Params, gradient: Params) -> Params:
+        learned = {name: gradient.latent[name] for name in ("r_mag", "b_mag")}
+        zero = lambda part: {name: jnp.zeros_like(array) for name, array in part.items()}
+        return Params(zero(gradient.latent) | learned, zero(gradient.shared))
+
+    def after_step(self, params: Params) -> Params:
+        return params if self.shift else params.put(b_mag=jnp.exp(params.latent["r_mag"]) * params.b_enc)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tied:
+    """W_enc = W_dec, with the gradient of both; the rest is `inner`'s. Both stand, since every route takes both."""
+
+    inner: Free
+
+    @property
+    def unit_decoder(self) -> bool:
+        return self.inner.unit_decoder
+
+    def project_gradient(self, params: Params, gradient: Params) -> Params:
+        gradient = self.inner.project_gradient(params, gradient.put(W_dec=gradient.W_enc + gradient.W_dec))
+        return gradient.put(W_enc=gradient.W_dec)
+
+    def after_step(self, params: Params) -> Params:
+        params = self.inner.after_step(params)
+        return params.put(W_enc=params.W_dec)
+
+
+@dataclasses.dataclass(frozen=True)
+class Aligned:
+    """<W_enc,i, W_dec,i> = 1 for every latent (Aligned Training, 2605.18629); the rest is `inner`'s.
+
+    W_enc,i moves in the plane that this leaves it: its gradient has no part along W_dec,i, and after a step, which turns
+    W_dec,i too, it is put back by the shortest way. A latent can then not lose touch with the direction that it writes.
+    """
+
+    inner: Free
+
+    @property
+    def unit_decoder(self) -> bool:
+        return self.inner.unit_decoder
+
+    def project_gradient(self, params: Params, gradient: Params) -> Params:
+        gradient = self.inner.project_gradient(params, gradient)
+        along = row_dots(gradient.W_enc, params.W_dec) / _squares(params)
+        return gradient.put(W_enc=gradient.W_enc - along * params.W_dec)
+
+    def after_step(self, params: Params) -> Params:
+        params = self.inner.after_step(params)
+        missing = (1 - row_dots(params.W_enc, params.W_dec)) / _squares(params)
+        return params.put(W_enc=params.W_enc + missing * params.W_dec)
+
+
+def _squares(params: Params):
+    return jnp.maximum(row_dots(params.W_dec, params.W_dec), 1e-12)
+
+
+Finish = Free | UnitRows | Tied | Aligned

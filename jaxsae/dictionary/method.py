@@ -12,7 +12,9 @@ from jaxsae.dictionary.config import MethodConfig
 from jaxsae.dictionary.finish import Finish
 from jaxsae.dictionary.objective import Objective
 from jaxsae.dictionary.parameters import Params, tied_init
-from jaxsae.dictionary.penalty import AuxK, Penalty
+from jaxsae.dictionary.penalty import AuxK, Penalty, Steer
+from jaxsae.dictionary.penalty.frequency import Frequency
+from jaxsae.dictionary.penalty.rows import RowPenalty
 from jaxsae.dictionary.rates import Rates
 from jaxsae.dictionary.selection import Elementwise, Ranking
 
@@ -22,8 +24,8 @@ class Method:
     """One row of the table of architectures, with the numbers of its configuration.
 
     Attributes:
-      aux: the auxiliary loss of dead latents, or None; rankings alone have one. penalties: other terms; elementwise
-        selections alone have some.
+      aux: the auxiliary loss of dead latents, or None; rankings alone have one. penalties: terms on codes; elementwise
+        selections alone have some. frequency: a term on latents that fire often, or None. rows: terms on decoder rows alone.
       pre_bias: whether a bias is subtracted from the input.
       start_norm: length of decoder rows before the first step. fits_start: whether the encoder starts at a length that is
         fitted to rows, or as long as the decoder.
@@ -37,6 +39,8 @@ class Method:
     rates: Rates
     aux: AuxK | None = None
     penalties: tuple[Penalty, ...] = ()
+    frequency: Frequency | None = None
+    rows: tuple[RowPenalty, ...] = ()
     pre_bias: bool = True
     start_norm: float = 1.0
     fits_start: bool = True
@@ -49,12 +53,26 @@ class Method:
     @property
     def ranks(self) -> bool:
         """Whether the selection ranks pre-activations, so that few of many latents are active."""
-        return self.config.ranks
+        return self.config.is_ranking
 
     @property
     def has_aux(self) -> bool:
         """Whether the loss has an auxiliary term for dead latents."""
         return self.aux is not None
+
+    @property
+    def steer(self) -> Steer | None:
+        """What steers a penalty's weight to an L0, where something does."""
+        return next((p.steer for p in self.penalties if getattr(p, "steer", None)), None)
+
+    @property
+    def anneals(self) -> bool:
+        """Whether more latents are active in the first steps."""
+        return self.ranks and self.selection.anneal is not None
+
+    def without_anneal(self) -> "Method":
+        """What is left to train when `anneals` is over."""
+        return dataclasses.replace(self, selection=dataclasses.replace(self.selection, anneal=None))
 
     @property
     def unit_decoder(self) -> bool:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from jaxsae.dictionary.selection import Selection
 from jaxsae.parallel import MODEL
 
 
@@ -109,41 +110,44 @@ def tied_init(key: jax.Array, width: int, d_model: int, norm: float = 1.0) -> Pa
     return Params.of(W_enc=rows, b_enc=jnp.zeros(width), W_dec=rows, b_dec=jnp.zeros(d_model))
 
 
-def fold(params: Params, normalization: Normalization, pre_bias: bool, own: tuple[str, ...] = ()) -> Params:
+def fold(params: Params, normalization: Normalization, pre_bias: bool, selection: Selection) -> Params:
     """Weights that take x and give x_hat, in units of the activations; decoder rows keep their length.
 
     With latents z' = z / scale:  W_enc' = W_enc, W_dec' = W_dec, b_dec' = b_dec / scale + mean, and
     b_enc' = b_enc / scale where `b_dec` is subtracted from the input (`pre_bias`), else also - W_enc mean.
 
     Args:
-      own: arrays by latent of a method's own that are in the units of latents, and become them over scale.
+      selection: whose arrays by latent go with them.
     """
     mean, scale = normalization.mean, normalization.scale
-    b_enc = params.b_enc / scale
-    if not pre_bias:
-        b_enc = b_enc - params.W_enc @ mean
-    scaled = {name: params.latent[name] / scale for name in own}
-    return params.put(b_enc=b_enc, b_dec=params.b_dec / scale + mean, **scaled)
+    params = params.put(b_enc=params.b_enc / scale, **selection.scaled(params.latent, 1 / scale))
+    params = params.put(b_dec=params.b_dec / scale + mean)
+    return params if pre_bias else shifted(params, params.W_enc @ mean, selection)
 
 
-def fold_row_lengths(params: Params, own: tuple[str, ...] = ()) -> Params:
+def shifted(params: Params, by: jax.Array, selection: Selection) -> Params:
+    """The same latents of inputs for which W_enc x is larger by [n]."""
+    return params.put(b_enc=params.b_enc - by, **selection.shifted(params.latent, by))
+
+
+def fold_row_lengths(params: Params, selection: Selection) -> Params:
     """Decoder rows of length 1, each latent multiplied by the length that its row had.
 
     What a latent adds to a reconstruction stays; one whose row is all zeros is never active then.
     A top-k chooses by the size of latents: it chooses the same where all lengths are equal.
 
     Args:
-      own: as for `fold`.
+      selection: as for `fold`.
     """
     norms = jnp.linalg.norm(params.W_dec, axis=-1)
     W_dec = params.W_dec / jnp.where(norms > 0, norms, 1)[:, None]
-    scaled = {name: params.latent[name] * norms for name in ("b_enc", *own)}
+    scaled = {"b_enc": params.b_enc * norms} | selection.scaled(params.latent, norms)
     return params.put(W_enc=params.W_enc * norms[:, None], W_dec=W_dec, **scaled)
 
 
-def unfold(params: Params, normalization: Normalization, pre_bias: bool, own: tuple[str, ...] = ()) -> Params:
+def unfold(params: Params, normalization: Normalization, pre_bias: bool, selection: Selection) -> Params:
     """The inverse of `fold`: weights in activation units -> the trainer's units."""
     mean, scale = normalization.mean, normalization.scale
-    b_enc = params.b_enc if pre_bias else params.b_enc + params.W_enc @ mean
-    scaled = {name: params.latent[name] * scale for name in own}
-    return params.put(b_enc=b_enc * scale, b_dec=(params.b_dec - mean) * scale, **scaled)
+    params = params if pre_bias else shifted(params, -(params.W_enc @ mean), selection)
+    params = params.put(b_enc=params.b_enc * scale, **selection.scaled(params.latent, scale))
+    return params.put(b_dec=(params.b_dec - mean) * scale)

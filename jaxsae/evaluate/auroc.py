@@ -34,7 +34,7 @@ def auroc(units_NxU: Units, labels_NxT: np.ndarray) -> np.ndarray:
     """[U, T]: AUROC of each unit for each target, NaN where all labels are alike.
 
     Args:
-      units_NxU: dense values, or a sparse matrix whose entries are all above 0.
+      units_NxU: dense values, or a sparse matrix without entries of 0.
       labels_NxT: bool.
     """
     labels = np.asarray(labels_NxT, np.float64)
@@ -62,9 +62,10 @@ def _sparse_ranks(units_NxU: sp.csc_matrix) -> tuple[sp.csc_matrix, np.ndarray]:
     last = np.append(first[1:], len(value)) - 1
     run = np.cumsum(starts_run) - 1
     place = ((first + last) / 2)[run] - units.indptr[column] + 1
-    zero_rank = (zeros + 1) / 2
+    negative = np.bincount(column[value < 0] if len(value) else [], minlength=units.shape[1])
+    zero_rank = negative + (zeros + 1) / 2
     ranks = np.empty(len(value))
-    ranks[order] = zeros[column] + place - zero_rank[column]
+    ranks[order] = np.where(value > 0, zeros[column], 0) + place - zero_rank[column]
     return sp.csc_matrix((ranks, units.indices, units.indptr), units.shape), zero_rank
 
 
@@ -104,8 +105,8 @@ def _with_negatives(auroc_UxT: np.ndarray, signed: bool) -> np.ndarray:
 
 
 def active_matrix(values: np.ndarray, indices: np.ndarray, width: int) -> sp.csr_matrix:
-    """Sparse latents [B, k] as a matrix [B, width] that holds only what is above 0."""
-    on = values > 0
+    """Sparse latents [B, k] as a matrix [B, width] that holds only what is active."""
+    on = values != 0
     indptr = np.concatenate([[0], np.cumsum(on.sum(1))])
     matrix = sp.csr_matrix((values[on], indices[on], indptr), (len(values), width))
     matrix.sort_indices()

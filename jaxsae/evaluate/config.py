@@ -24,6 +24,11 @@ class EvaluateConfig:
         "",
         "splice, othello: shipped, a .safetensors file, random:SEED, or a Hugging Face model; default: the run's own",
     )
+    k: int | None = option(
+        None,
+        "latents that a row keeps, of a dictionary that was trained for several (hierarchical_topk), or of another top-k; "
+        "figures go to eval/SUITE_kK.json; default: its own k",
+    )
     rows: int = option(65_536, "reconstruction: rows of the store, at most")
     batch_size: int = option(4096, "rows encoded at once")
     games: int = option(2000, "splice, othello: games played for the evaluation")
@@ -61,7 +66,7 @@ class EvaluateConfig:
     torch: TorchConfig = group(TorchConfig)
 
     def __post_init__(self):
-        check_positive(self, "rows", "batch_size", "games", "games_per_batch", "probe_rows")
+        check_positive(self, "k", "rows", "batch_size", "games", "games_per_batch", "probe_rows")
         check_positive(self, "text_tokens", "sequences_per_batch", "model_tokens")
         parse_documents(self.documents)
         check(self.games >= 2, "games", self.games, "must be at least 2: half of them choose, the others measure")

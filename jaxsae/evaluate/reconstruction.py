@@ -70,7 +70,7 @@ class Firing:
     def add(self, latents: Latents) -> None:
         """Takes in the latents of some rows; a latent fires where its value is above 0."""
         values, indices = np.asarray(latents.values, np.float64), np.asarray(latents.indices)
-        on, width = values > 0, len(self.count)
+        on, width = values != 0, len(self.count)
         self.rows += len(values)
         self.count += np.bincount(indices[on], minlength=width)
         self.total += np.bincount(indices[on], weights=values[on], minlength=width)

@@ -40,6 +40,9 @@ def evaluate(
     """
     if dictionary is None:
         dictionary = load_dictionary(config.run, config.mesh)
+    suffix = "" if config.k is None else f"_k{config.k}"
+    if config.k is not None:
+        dictionary = dictionary.with_k(config.k)
     context = Context(config, dictionary)
     directory = Path(config.run) / "eval"
     results = {}
@@ -49,7 +52,8 @@ def evaluate(
             suite.check(context)
     for name, suite in suites.items():
         found = suite.evaluate(context)
-        arrays, file = found.pop(ARRAYS, {}), found.pop(FILE, name)
+        arrays, file = found.pop(ARRAYS, {}), found.pop(FILE, name) + suffix
+        arrays = {table + suffix: columns for table, columns in arrays.items()}
         results[name] = plain(origin(context) | found)
         write(directory, file, results[name], arrays)
         if not quiet:

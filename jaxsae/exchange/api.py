@@ -12,7 +12,8 @@ import numpy as np
 
 from jaxsae.config import check, check_positive, option
 from jaxsae.errors import DiskFullError, InputError, reraise_if_disk_full
-from jaxsae.exchange import dictionary_learning, saelens, sparsify
+from jaxsae.exchange import dictionary_learning, saelens, sparsify, weights
+from jaxsae.exchange.holds import name_in
 from jaxsae.paths import check_above
 from jaxsae.progress import say
 
@@ -27,7 +28,13 @@ class ExportConfig:
     run: str = option(help="run, or one of its checkpoints, to export")
     format: FormatName = option(help="whose files to write")
     output: str = option(help="directory to write; must not exist or be empty")
+    k: int | None = option(
+        None, "latents that a row keeps, of a dictionary that was trained for several (hierarchical_topk); default: its own k"
+    )
     overwrite: bool = option(False, "replace an earlier export at --output")
+
+    def __post_init__(self):
+        check_positive(self, "k")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +65,9 @@ def export(config: ExportConfig) -> Path:
     file_format, output = FORMATS[config.format], Path(config.output)
     _check_free(output, config.overwrite)
     dictionary = load(config.run)
+    if config.k is not None:
+        dictionary = dictionary.with_k(config.k)
+    name_in(config.format, dictionary)  # refuses what it cannot hold before anything is written
     frequency = _frequencies(Path(config.run), dictionary.width) if config.format == "saelens" else None
     with _replacing(output) as staging:
         file_format.write(dictionary, staging)
@@ -65,7 +75,7 @@ def export(config: ExportConfig) -> Path:
             saelens.write_sparsity(staging, frequency)
     if dictionary.config.has_threshold and config.format == "saelens":
         say(f"As SAELens' jumprelu: every latent has the threshold {dictionary.threshold:.6g}.")
-    if dictionary.config.architecture == "relu":
+    if dictionary.config.architecture in weights.FREE_ROWS:
         say("Decoder rows now have length 1: latent i is ||W_dec,i|| times what it was; reconstructions are the same.")
     say(f"{output}: {config.format}, {dictionary.width:,} latents of {dictionary.d_model:,}")
     print(f"# {config.format}: load {output} with\n{file_format.snippet(output)}\n")

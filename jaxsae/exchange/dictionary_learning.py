@@ -1,7 +1,7 @@
 """dictionary_learning (saprmarks): `ae.pt`, a flat dict of tensors, and `config.json`.
 
-`topk` is its AutoEncoderTopK, `batchtopk` its BatchTopKSAE and `matryoshka` its MatryoshkaBatchTopKSAE, both with the
-same threshold, `jumprelu` its JumpReluAutoEncoder, `gated` its GatedAutoEncoder. `relu` is its AutoEncoder, which
+`topk` and its kin are its AutoEncoderTopK, `batchtopk` its BatchTopKSAE and `matryoshka` its MatryoshkaBatchTopKSAE, both with the
+same threshold, both kinds of `jumprelu` its JumpReluAutoEncoder, `gated` and `rescaled` its GatedAutoEncoder. `relu` is its AutoEncoder, which
 subtracts b_dec from the input and whose loader brings decoder rows to length 1: both are done here, so its latents are
 ||W_dec,i|| z_i and its reconstructions the same.
 """
@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxsae.dictionary import Dictionary, MethodConfig
+from jaxsae.dictionary import Dictionary, MethodConfig, make_method
 from jaxsae.errors import InputError
 from jaxsae.exchange import provenance, weights
 from jaxsae.exchange.files import as_float32, check_shapes, read_json, read_k, read_l0
+from jaxsae.exchange.holds import name_in
 from jaxsae.exchange.weights import Form
 from jaxsae.files import write_json
 
@@ -47,15 +48,15 @@ FORMS: dict[str, Form] = {  # by class
     "AutoEncoder": _LINEAR | {"bias": ("b_dec", "d")},
     "AutoEncoderNew": _LINEAR | {"decoder.bias": ("b_dec", "d")},
 }
-CLASSES = {
-    "topk": "AutoEncoderTopK",
-    "batchtopk": "BatchTopKSAE",
-    "matryoshka": "MatryoshkaBatchTopKSAE",
-    "jumprelu": "JumpReluAutoEncoder",
-    "gated": "GatedAutoEncoder",
-    "relu": "AutoEncoder",
+METHODS = {
+    "AutoEncoderTopK": "topk",
+    "BatchTopKSAE": "batchtopk",
+    "MatryoshkaBatchTopKSAE": "matryoshka",
+    "JumpReluAutoEncoder": "jumprelu",
+    "GatedAutoEncoder": "gated",
+    "AutoEncoder": "relu",
+    "AutoEncoderNew": "relu",
 }
-METHODS = {name: ours for ours, name in CLASSES.items()} | {"AutoEncoderNew": "relu"}
 WITH_K = ("AutoEncoderTopK", "BatchTopKSAE", "MatryoshkaBatchTopKSAE")
 TRAINERS = {
     "AutoEncoderTopK": "TopKTrainer",
@@ -74,11 +75,9 @@ def write(dictionary: Dictionary, output: Path) -> None:
     Raises:
       InputError: a method that it has no class for, torch is not installed, weights that are not finite.
     """
-    weights.check_architecture(dictionary, "dictionary_learning", CLASSES)
-    torch, config = _torch(), dictionary.config
-    name, w = CLASSES[config.architecture], weights.of_dictionary(dictionary)
-    if config.architecture == "relu":
-        w = weights.set_pre_bias(weights.unit_norm(w), now=False, wanted=True)
+    name, config = name_in("dictionary_learning", dictionary), dictionary.config
+    torch, w = _torch(), weights.with_unit_rows(dictionary)
+    w = weights.set_pre_bias(w, now=dictionary.pre_bias, wanted=_subtracts(name))
     tensors = {key: torch.from_numpy(np.array(a)) for key, a in weights.to_tensors(w, FORMS[name]).items()}
     if name in WITH_K:
         threshold = dictionary.threshold if config.has_threshold else _UNSET
@@ -117,9 +116,15 @@ def read(input: Path) -> Dictionary:
     if "threshold" in w.own:
         weights.check_thresholds(w.own["threshold"], input / WEIGHTS)
     if name == "AutoEncoder":
-        w = weights.set_pre_bias(weights.unit_norm(w), now=True, wanted=False)
+        w = weights.unit_norm(w)
+    w = weights.set_pre_bias(w, now=_subtracts(name), wanted=make_method(config).pre_bias)
     threshold = _threshold(tensors, input / WEIGHTS) if config.has_threshold else 0.0
     return weights.to_dictionary(w, config, _metadata(settings, trainer), str(input), threshold)
+
+
+def _subtracts(name: str) -> bool:
+    """Whether a class subtracts b_dec from the input."""
+    return name not in ("JumpReluAutoEncoder", "AutoEncoderNew")
 
 
 def is_here(path: Path) -> bool:
@@ -221,7 +226,7 @@ def _config(dictionary: Dictionary, class_name: str) -> dict[str, Any]:
         trainer["k"] = config.k
     if config.architecture == "matryoshka":
         trainer["group_sizes"] = np.diff((0, *config.nested_prefixes)).tolist()
-    if config.architecture == "jumprelu":
+    if class_name == "JumpReluAutoEncoder":
         trainer["target_l0"] = config.l0_target or None
     buffer = {"d_submodule": dictionary.d_model, "ctx_len": provenance.context_size(metadata)}
     return {"trainer": trainer, "buffer": buffer, "jaxsae": provenance.own_record(metadata)}

@@ -1,8 +1,8 @@
 """SAELens: `sae_weights.safetensors`, `cfg.json`, and `sparsity.safetensors` where frequencies are known.
 
-`topk`, `jumprelu` and `gated` go out as they are. `batchtopk` and `matryoshka` become `jumprelu` with the same threshold
-for every latent, as SAELens saves its own. `relu` becomes `standard` with decoder rows of length 1: its latents are then
-||W_dec,i|| z_i, its reconstructions the same.
+`topk` and its kin, `abstopk`, `jumprelu` and `gated` go out as they are. `batchtopk` and `matryoshka` become `jumprelu` with
+the same threshold for every latent, as SAELens saves its own. `relu` becomes `standard`, `jumprelu_tanh` `jumprelu` and
+`rescaled` `gated`, with decoder rows of length 1: their latents are then ||W_dec,i|| z_i, their reconstructions the same.
 """
 
 import dataclasses
@@ -24,26 +24,22 @@ from jaxsae.exchange.files import (
     read_safetensors,
     write_safetensors,
 )
+from jaxsae.exchange.holds import name_in
 from jaxsae.exchange.weights import Form, Weights
 from jaxsae.files import write_json
 
 WEIGHTS, CONFIG, SPARSITY = "sae_weights.safetensors", "cfg.json", "sparsity.safetensors"
 FILES = frozenset({WEIGHTS, CONFIG, SPARSITY})
 SCHEMA_VERSION = "6.54.12"  # the SAELens whose reading of these files is tested; below 6 means another schema
-ARCHITECTURES = {
-    "topk": "topk",
-    "batchtopk": "jumprelu",
-    "matryoshka": "jumprelu",
-    "jumprelu": "jumprelu",
-    "gated": "gated",
-    "relu": "standard",
-}
+METHODS = {"topk": "topk", "abstopk": "abstopk", "gated": "gated", "standard": "relu"}
 _TRAINED_AS = {"batchtopk": "batchtopk", "matryoshka": "matryoshka_batchtopk", "jumprelu": "jumprelu"}
+_TRAINED_AS["jumprelu_tanh"] = "jumprelu"
 _DECODER: Form = {"W_dec": ("W_dec", "nd"), "b_dec": ("b_dec", "d")}
 _PLAIN: Form = {"W_enc": ("W_enc", "dn"), "b_enc": ("b_enc", "n")} | _DECODER
 _MAGNITUDES: Form = {"r_mag": ("r_mag", "n"), "b_mag": ("b_mag", "n")}
 FORMS: dict[str, Form] = {  # by SAELens' architecture
     "topk": _PLAIN,
+    "abstopk": _PLAIN,
     "jumprelu": _PLAIN | {"threshold": ("threshold", "n")},
     "gated": {"W_enc": ("W_enc", "dn"), "b_gate": ("b_enc", "n")} | _MAGNITUDES | _DECODER,
     "standard": _PLAIN,
@@ -57,13 +53,11 @@ def write(dictionary: Dictionary, output: Path) -> None:
     Raises:
       InputError: a method that SAELens has no class for, weights that are not finite.
     """
-    weights.check_architecture(dictionary, "saelens", ARCHITECTURES)
-    w, config = weights.of_dictionary(dictionary), dictionary.config
-    if config.architecture == "relu":
-        w = weights.unit_norm(w)
+    theirs, config = name_in("saelens", dictionary), dictionary.config
+    w = weights.with_unit_rows(dictionary)
     if config.has_threshold:
         w = dataclasses.replace(w, own={"threshold": np.full(w.width, dictionary.threshold, np.float32)})
-    write_safetensors(output / WEIGHTS, weights.to_tensors(w, FORMS[ARCHITECTURES[config.architecture]]))
+    write_safetensors(output / WEIGHTS, weights.to_tensors(w, FORMS[theirs]))
     write_json(output / CONFIG, _config(dictionary))
 
 
@@ -85,7 +79,7 @@ def read(input: Path, k: int | None = None) -> Dictionary:
       input: the directory. k: of a `jumprelu` that does not say it.
 
     Raises:
-      InputError: files or tensors missing or misshapen, an architecture other than topk, jumprelu, gated and standard,
+      InputError: files or tensors missing or misshapen, an architecture that `FORMS` lacks,
         a threshold that is negative or not finite, a jumprelu of one threshold without k, a normalisation at run time.
     """
     path = input / CONFIG
@@ -99,7 +93,7 @@ def read(input: Path, k: int | None = None) -> Dictionary:
     config, threshold = _config_of(settings, theirs, w, path, k), 0.0
     if config.has_threshold:
         threshold, w = float(np.median(w.own["threshold"])), dataclasses.replace(w, own={})
-    if theirs == "topk" and settings.get("rescale_acts_by_decoder_norm", False):
+    if theirs in ("topk", "abstopk") and settings.get("rescale_acts_by_decoder_norm", False):
         w = weights.unit_norm(w)  # it chooses by z_i ||W_dec,i|| and so keeps its choice
     w = weights.set_pre_bias(w, bool(settings.get("apply_b_dec_to_input", True)), make_method(config).pre_bias)
     return weights.to_dictionary(w, config, _metadata(settings), str(input), threshold)
@@ -136,7 +130,7 @@ def _details(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 def _config_of(settings: Mapping[str, Any], theirs: str, w: Weights, path: Path, k: int | None) -> MethodConfig:
     """The method that a file holds; a jumprelu is what was trained, which its thresholds tell where no record does."""
     if theirs != "jumprelu":
-        architecture = {theirs: ours for ours, theirs in ARCHITECTURES.items()}[theirs]
+        architecture = METHODS[theirs]
     elif trained_as(settings) == "jumprelu" or not has_one_threshold(w.own["threshold"]):
         architecture = "jumprelu"
     else:
@@ -161,7 +155,7 @@ def _prefixes(settings: Mapping[str, Any], width: int) -> tuple[int, ...]:
 
 def _k(settings: Mapping[str, Any], architecture: str, width: int, path: Path, given: int | None) -> int:
     recorded = recorded_l0(settings) if architecture == "jumprelu" else recorded_k(settings)
-    if recorded is None and architecture != "topk" and given is not None:
+    if recorded is None and architecture not in ("topk", "abstopk") and given is not None:
         return given
     if recorded is None and architecture in ("batchtopk", "matryoshka"):
         raise InputError(
@@ -176,7 +170,7 @@ def _k(settings: Mapping[str, Any], architecture: str, width: int, path: Path, g
 def _config(dictionary: Dictionary) -> dict[str, Any]:
     metadata = dictionary.metadata
     config = {
-        "architecture": ARCHITECTURES[dictionary.config.architecture],
+        "architecture": name_in("saelens", dictionary),
         "d_in": dictionary.d_model,
         "d_sae": dictionary.width,
         "dtype": "float32",
@@ -196,7 +190,7 @@ def _config(dictionary: Dictionary) -> dict[str, Any]:
             "jaxsae": provenance.own_record(metadata),
         },
     }
-    if dictionary.config.architecture == "topk":
+    if dictionary.config.k_of_a_row:
         config |= {"k": dictionary.config.k, "rescale_acts_by_decoder_norm": False}
     elif dictionary.config.architecture in _TRAINED_AS:  # where SAELens itself keeps it
         record = {"training_architecture": _TRAINED_AS[dictionary.config.architecture]}
@@ -206,7 +200,7 @@ def _config(dictionary: Dictionary) -> dict[str, Any]:
 
 def _training(config: MethodConfig) -> dict[str, Any]:
     """What SAELens calls the settings of a training that a jumprelu does not have."""
-    if config.architecture == "jumprelu":
+    if config.takes("target_l0"):
         return {"target_l0": config.l0_target or None}
     nested = {"matryoshka_widths": list(config.nested_prefixes)} if config.architecture == "matryoshka" else {}
     return {"k": config.k} | nested

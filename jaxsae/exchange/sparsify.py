@@ -1,6 +1,6 @@
 """EleutherAI sparsify: `<hookpoint>/sae.safetensors` and `<hookpoint>/cfg.json`.
 
-Only `topk`: its coder keeps the k largest latents of a row, never all that are positive or above a
+Only `topk` and its kin: its coder keeps the k largest latents of a row, never all that are positive or above a
 threshold. The files stand in OUTPUT/<site>/, and OUTPUT has links to them, so that `load_many(OUTPUT)` and
 `load_from_disk(OUTPUT)` both work.
 """
@@ -20,6 +20,7 @@ from jaxsae.exchange.files import (
     read_safetensors,
     write_safetensors,
 )
+from jaxsae.exchange.holds import name_in
 from jaxsae.exchange.weights import Form
 from jaxsae.files import write_json
 
@@ -37,15 +38,10 @@ def write(dictionary: Dictionary, output: Path) -> None:
     """Writes `dictionary` into the directory `output`.
 
     Raises:
-      InputError: a dictionary of another method than `topk`, weights that are not finite.
+      InputError: a method that its coder is not, weights that are not finite.
     """
-    if dictionary.config.architecture != "topk":
-        raise InputError(
-            f"--format=sparsify cannot hold a {dictionary.config.architecture} dictionary: its coder is plain top-k, "
-            "which keeps k latents of every row and knows neither a threshold nor a plain ReLU. "
-            "Take --format=saelens or --format=dictionary_learning."
-        )
-    w = weights.of_dictionary(dictionary)
+    name_in("sparsify", dictionary)
+    w = weights.set_pre_bias(weights.of_dictionary(dictionary), now=dictionary.pre_bias, wanted=True)
     folder = output / provenance.folder_name(dictionary.metadata)
     folder.mkdir(exist_ok=True)
     write_safetensors(folder / WEIGHTS, weights.to_tensors(w, FORM))
@@ -107,7 +103,7 @@ def _config(dictionary: Dictionary) -> dict:
         "expansion_factor": max(1, round(dictionary.width / dictionary.d_model)),
         "activation": "topk",
         "normalize_decoder": True,
-        "multi_topk": False,
+        "multi_topk": dictionary.config.architecture == "multi_topk",
         "skip_connection": False,
         "transcode": False,
         "jaxsae": provenance.own_record(dictionary.metadata),

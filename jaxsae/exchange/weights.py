@@ -48,6 +48,23 @@ class Weights:
         return self.W_enc.shape[1]
 
 
+FREE_ROWS = ("relu", "jumprelu_tanh", "rescaled")  # whose decoder rows have any length
+
+
+def with_unit_rows(dictionary: Dictionary) -> Weights:
+    """The weights of `dictionary` as other tools take them: decoder rows of length 1, thresholds as they are compared.
+
+    Raises:
+      InputError: as `of_dictionary`.
+    """
+    weights = of_dictionary(dictionary)
+    if "log_threshold" in weights.own:
+        weights = dataclasses.replace(weights, own={"threshold": np.exp(weights.own["log_threshold"])})
+    if dictionary.config.architecture in FREE_ROWS:
+        weights = unit_norm(weights, tuple(name for name in weights.own if name != "r_mag"))
+    return weights
+
+
 def of_dictionary(dictionary: Dictionary) -> Weights:
     """The weights of `dictionary` in units of the activations.
 
@@ -80,13 +97,6 @@ def of_tensors(tensors: Mapping[str, np.ndarray], form: Form, path: Path) -> Wei
 
 def _laid(array: np.ndarray, letters: str) -> np.ndarray:
     return np.ascontiguousarray(array.T if letters == "dn" else array)
-
-
-def check_architecture(dictionary: Dictionary, file_format: str, fits: Mapping[str, str]) -> None:
-    """Raises `InputError` unless `fits`, {architecture: what the format calls it}, has the dictionary's."""
-    architecture = dictionary.config.architecture
-    if architecture not in fits:
-        raise InputError(f"--format={file_format} has no form for {architecture}; it holds {', '.join(fits)}.")
 
 
 def to_dictionary(

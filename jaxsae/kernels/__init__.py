@@ -4,9 +4,10 @@ Every function here is the program of one device on its own shard of the latents
 over the axes of `jaxsae.parallel`.
 """
 
-from jaxsae.kernels.encode_topk import encode_above, encode_topk, merge_over_model
+from jaxsae.kernels.encode_topk import encode_above, encode_by_size, encode_topk, merge_over_model
 from jaxsae.kernels.grouped import Grouped, PairList, group
 from jaxsae.kernels.pairs import row_dots
+from jaxsae.kernels.ranks import limited, of_best_rank
 from jaxsae.kernels.sparse import (
     Request,
     Selected,
@@ -31,10 +32,13 @@ __all__ = [
     "decode",
     "encode",
     "encode_above",
+    "encode_by_size",
     "encode_topk",
     "firings",
     "group",
+    "limited",
     "merge_over_model",
+    "of_best_rank",
     "of_whole_batch",
     "pair_lists",
     "row_dots",

@@ -80,7 +80,7 @@ def group(lists: Sequence[PairList], width: int, size: int) -> Grouped:
     """The pairs of all lists, which share their rows x, by blocks of `size` latents."""
     flat = lambda name: jnp.concatenate([getattr(one, name).reshape(-1) for one in lists])
     latents, values, blocks = flat("indices"), flat("values"), -(-width // size)
-    order, starts = in_order(jnp.where(values > 0, latents // size, blocks), blocks)
+    order, starts = in_order(jnp.where(values != 0, latents // size, blocks), blocks)
     x, dy = lists[0].x.astype(jnp.float32), jnp.concatenate([part for one in lists for part in one.dy])
     return Grouped(jnp.pad(order, (0, CHUNK)), starts, latents, values, flat("slopes"), x, dy, _rows_of(lists), size)
 

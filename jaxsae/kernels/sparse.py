@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.kernels import hopper_pairs, pairs
-from jaxsae.kernels.encode_topk import encode_topk, merge_over_batch, merge_over_model
+from jaxsae.kernels.encode_topk import encode_by_size, encode_topk, merge_over_batch, merge_over_model
 from jaxsae.kernels.grouped import PairList
 from jaxsae.parallel import DATA, MODEL
 from jaxsae.platform import full_precision
@@ -35,11 +35,13 @@ class Request:
       k: how many a row keeps over all shards; with `batch_total` the most that it may keep.
       batch_total: how many (row, latent) pairs the whole batch keeps (BatchTopK); None: k in each row.
       encoder: which implementation of `encode_topk` selects.
+      signed: pre-activations are ranked by their sizes and keep their signs; nothing is cut at 0.
     """
 
     k: int
     batch_total: int | None = None
     encoder: str = "auto"
+    signed: bool = False
 
 
 @flax.struct.dataclass
@@ -47,8 +49,8 @@ class Selected:
     """This shard's part of a selection, after ReLU.
 
     Attributes:
-      values: float32 [B, min(k, n_local)], 0 where the entry is not among the best or is negative, NaN where
-        the row's pre-activations hold a NaN.
+      values: float32 [B, min(k, n_local)], by size, 0 where the entry is not among the best or, unless signs are kept, is
+        negative; NaN where the row's pre-activations hold a NaN.
       indices: int32, local latents, of the same shape.
       part: int32, of the same shape, the part of the reconstruction that an entry adds to; None: there is one.
       parts: how many there are.
@@ -85,8 +87,8 @@ def latent_sum(values: jax.Array, indices: jax.Array, width: int) -> jax.Array:
 
 
 def firings(selected: Selected, width: int, threshold: float) -> jax.Array:
-    """int32 [width]: rows of the whole batch in which each of this shard's latents is above `threshold`."""
-    above, (indices,) = selected.values > threshold, of_whole_batch(selected.indices)
+    """int32 [width]: rows of the whole batch in which each of this shard's latents is larger than `threshold`."""
+    above, (indices,) = jnp.abs(selected.values) > threshold, of_whole_batch(selected.indices)
     (above,) = of_whole_batch(above)
     zero = jnp.zeros(width, jnp.int32)
     return zero.at[indices.reshape(-1)].add(above.reshape(-1), mode="promise_in_bounds")
@@ -142,13 +144,18 @@ def encode(
 
 
 def _select(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, mask: jax.Array | None, request: Request) -> Selected:
-    bias = b_enc if mask is None else jnp.where(mask, b_enc, -jnp.inf)
-    values, indices = encode_topk(x, w_enc, bias, min(request.k, w_enc.shape[0]), request.encoder)
+    k = min(request.k, w_enc.shape[0])
+    if request.signed:
+        values, negative, indices = encode_by_size(x, w_enc, b_enc, mask, k, request.encoder)
+    else:
+        bias = b_enc if mask is None else jnp.where(mask, b_enc, -jnp.inf)
+        values, indices = encode_topk(x, w_enc, bias, k, request.encoder)
     keep = merge_over_model(values, request.k)
     if request.batch_total is not None:
         # Of the row's best over all shards, not of each shard's, so that the choice is the same on every mesh.
         keep &= merge_over_batch(jnp.where(keep, values, -jnp.inf), request.batch_total)
-    return Selected(jnp.where(keep, jnp.maximum(values, 0), 0), indices)
+    kept = jnp.where(keep, jnp.maximum(values, 0), 0)
+    return Selected(jnp.where(negative, -kept, kept) if request.signed else kept, indices)
 
 
 def _encode_forward(x, b_pre, w_enc, b_enc, among, requests):
@@ -159,7 +166,7 @@ def _encode_forward(x, b_pre, w_enc, b_enc, among, requests):
 def _encode_backward(requests, saved, cotangents):
     x, b_pre, w_enc, selected = saved
     centred = x - b_pre.astype(x.dtype)
-    g = [jnp.where(s.values > 0, ct.values, 0) for s, ct in zip(selected, cotangents, strict=True)]
+    g = [jnp.where(s.values != 0, ct.values, 0) for s, ct in zip(selected, cotangents, strict=True)]
     parts = [(values, s.indices, centred) for values, s in zip(g, selected, strict=True)]
     dw, db = _weight_gradient(parts, w_enc.shape[0])
     db_pre = -jax.lax.psum(jnp.matmul(db, w_enc, precision=full_precision(w_enc.dtype)), MODEL)
@@ -226,7 +233,7 @@ def pair_lists(selected: tuple[Selected, ...], slopes: Taps, x: jax.Array) -> li
     """The whole batch's pairs, from this device's selections, the gradients of their taps, and encoder inputs x."""
     lists = []
     for one, slope, dy in zip(selected, slopes.values, slopes.rows, strict=True):
-        slope = jnp.where(one.values > 0, slope, 0)
+        slope = jnp.where(one.values != 0, slope, 0)
         indices, values, slope, rows = of_whole_batch(one.indices, one.values, slope, x)
         dy = jnp.stack([of_whole_batch(part)[0] for part in dy])
         part = None if one.part is None else of_whole_batch(one.part)[0]

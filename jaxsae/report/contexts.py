@@ -67,7 +67,7 @@ def find_hits(dictionary: Dictionary, batches: Iterator[tuple[int, np.ndarray]],
     for first, x_BxD in batches:
         found = dictionary.encode(x_BxD.astype(np.float32))
         values, indices = np.asarray(found.values), np.asarray(found.indices)
-        row, slot = np.nonzero(np.isin(indices, latents) & (values > 0))
+        row, slot = np.nonzero(np.isin(indices, latents) & (values != 0))
         parts.append((indices[row, slot], values[row, slot], row + first))
     return Hits(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
@@ -122,7 +122,7 @@ def _place(store: Store, row: int, value: float, rows: Sequence[tuple[int, int]]
 def live_latents(dictionary: Dictionary, x_BxD: np.ndarray) -> np.ndarray:
     """Latents that are active on some row, ascending."""
     found = dictionary.encode(x_BxD.astype(np.float32))
-    return np.unique(np.asarray(found.indices)[np.asarray(found.values) > 0])
+    return np.unique(np.asarray(found.indices)[np.asarray(found.values) != 0])
 
 
 def othello_contexts(

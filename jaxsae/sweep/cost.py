@@ -106,7 +106,7 @@ def costs(config: SweepConfig, members: Sequence[Member], store: Store) -> list[
     flops = {}
     for m in members:
         method, d = m.config.method, widths[default_site(store, m.config.site)]
-        k = method.k if method.ranks else None
+        k = method.k if method.is_ranking else None
         flops[m.name] = training_flops(d, method.width, k, m.config.steps * m.config.batch_size)
     if config.topology:
         return _planned(config, members, widths, store, flops)

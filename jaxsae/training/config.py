@@ -112,6 +112,15 @@ class TrainConfig:
             self.start_scale,
             "does nothing with --initialize_from, whose weights are the start",
         )
+        fixed = self.method.tied or self.method.aligned
+        check(
+            not fixed or self.start_scale is None,
+            "start_scale",
+            self.start_scale,
+            "does nothing with --tied or --aligned, which say how long the encoder's rows are",
+        )
+        bare = self.method.architecture == "rescaled" and not self.initialize_from
+        check(not bare, "initialize_from", "", "--architecture=rescaled needs a relu run, whose latents it rescales")
         check(self.follow or self.keep_bytes is None, "keep_bytes", self.keep_bytes, "needs --follow")
         check(bool(self.workdir), "workdir", "", "name a directory")
         check(

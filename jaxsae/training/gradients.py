@@ -98,6 +98,7 @@ class TileGradient:
     Attributes:
       x: [B_local, d_in]. slopes: of the loss, by what the latents gave. shared: the part of the shared parameters'
         gradient that does not pass through latents, of this device's rows; parameters: their values.
+      fixed: arrays by latent that the function takes beside the parameters, and that have no gradient.
       function: see `kernels.tiles`. size: latents of a block.
     """
 
@@ -105,6 +106,7 @@ class TileGradient:
     slopes: Given
     shared: Shared
     parameters: Shared
+    fixed: Latent
     function: TileFunction = flax.struct.field(pytree_node=False)
     size: int = flax.struct.field(pytree_node=False)
 
@@ -112,7 +114,9 @@ class TileGradient:
         """Of a block's latents for the whole batch, and what this device's rows add to the gradient of what is shared."""
         if not count:
             return jax.tree.map(jnp.zeros_like, (params.latent, self.parameters))
-        latent, shared = latent_gradient(self.function, params.latent, self.parameters, self.x, self.slopes)
+        fixed = cut(self.fixed, number * self.size, count)
+        latent, shared = latent_gradient(self.function, params.latent | fixed, self.parameters, self.x, self.slopes)
+        latent = {name: array for name, array in latent.items() if name not in fixed}
         return (latent if jax.lax.psum(1, DATA) == 1 else jax.lax.psum(latent, DATA)), shared
 
     def shared_with(self, more: Shared) -> Shared:

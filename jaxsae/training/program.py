@@ -91,7 +91,7 @@ class Program:
     def pace(self) -> Pace:
         """What the step takes from the flags as it runs, on every device."""
         lengths = schedule(self.config.optimization, self.peak_rate, self.config.steps)
-        numbers = Pace(lengths, np.int32(min(self.config.dead_window, SINCE_LIMIT)))
+        numbers = Pace(lengths, np.int32(min(self.config.dead_window, SINCE_LIMIT)), np.uint32(self.config.seed))
         place = NamedSharding(self.mesh, P())
         return jax.tree.map(lambda n: jax.make_array_from_callback((), place, lambda _: n), numbers)
 
@@ -100,7 +100,7 @@ class Program:
         """Its shapes, types and shardings."""
         place = NamedSharding(self.mesh, P())
         number = lambda dtype: jax.ShapeDtypeStruct((), dtype, sharding=place)
-        return Pace(Schedule(number("f4"), number("i4"), number("i4"), number("i4")), number("i4"))
+        return Pace(Schedule(number("f4"), number("i4"), number("i4"), number("i4")), number("i4"), number("u4"))
 
     @cached_property
     def key(self) -> tuple:

@@ -22,6 +22,7 @@ from jaxsae.dictionary import (
     make_method,
     unfold,
 )
+from jaxsae.dictionary.selection import Selection
 from jaxsae.errors import InputError
 from jaxsae.hosts import processes
 from jaxsae.parallel import make_mesh
@@ -69,9 +70,14 @@ def _claim(workdir: Path, config: TrainConfig) -> None:
         before, now = (to_dict(c) for c in (read_flag_file(flags, TrainConfig), config))
         # A store may be moved, or be called otherwise; what a checkpoint says of it decides (`loop.py`).
         skipped = (*FREE_ON_RESUME, "workdir", *(["store"] if any((workdir / CHECKPOINTS).glob("*")) else []))
-        # The default, which flag files had as a number.
+        # Defaults that flag files had as numbers.
         if now["b1"] is None and before["b1"] == 0.9 == make_method(config.method).rates.b1:
             before["b1"] = None
+        if now["bandwidth"] is None and before["bandwidth"] == 0.3 and config.method.architecture == "jumprelu":
+            before["bandwidth"] = None
+        # Penalties were not steered, and a file that does not know of it is of that time.
+        if config.method.architecture in ("relu", "gated") and "--tied=" not in flags.read_text(encoding="utf-8"):
+            before["target_l0"] = 0.0
         differ = lambda n: not same_place(before[n], now[n]) if n == "store" else before[n] != now[n]
         shown = lambda value: "default" if value is None else value
         changes = [f"--{n}={shown(before[n])} (now {shown(now[n])})" for n in now if n not in skipped and differ(n)]
@@ -134,7 +140,7 @@ def load(run: str | Path, mesh: Mesh | None = None) -> Dictionary:
         params = trained_params(state, metadata["ema_decay"], make_method(method))
     normalization = Normalization(part["mean"], part["scale"])
     made = make_method(method)
-    params = fold(params, normalization, made.pre_bias, made.selection.own)
+    params = fold(params, normalization, made.pre_bias, made.selection)
     threshold = float(_threshold(part, metadata, directory / str(step)) / part["scale"])
     return Dictionary(params, method, {**metadata["dictionary"], "step": step}, mesh, threshold)
 
@@ -197,19 +203,23 @@ def initial_params(run: str, config: TrainConfig, normalization: Normalization, 
     Raises:
       InputError: they are of another width, d_model or architecture.
     """
-    other = load(run, mesh)
-    wanted = (config.method.architecture, config.method.width, len(np.asarray(normalization.mean)))
-    found = (other.config.architecture, other.width, other.d_model)
+    other, method = load(run, mesh), make_method(config.method)
+    wanted_kind = "relu" if config.method.architecture == "rescaled" else config.method.architecture
+    wanted = (wanted_kind, config.method.width, len(np.asarray(normalization.mean)), method.pre_bias)
+    found = (other.config.architecture, other.width, other.d_model, other.pre_bias)
     if wanted != found:
-        names = "architecture, width, d_model"
+        names = "architecture, width, d_model, pre_bias"
         raise InputError(f"--initialize_from={run}: it has ({names}) {found}, this run {wanted}. Give one that agrees.")
     params = other.params
-    if make_method(config.method).unit_decoder:
-        params = _with_unit_rows(params, run, other.method.selection.own)
-    return unfold(params, normalization, other.pre_bias, other.method.selection.own)
+    if method.unit_decoder:
+        params = _with_unit_rows(params, run, other.method.selection)
+    params = unfold(params, normalization, other.pre_bias, other.method.selection)
+    if config.method.architecture == "rescaled":  # which starts as the relu is
+        params = Params(params.latent | {"r_mag": jnp.zeros_like(params.b_enc), "b_mag": params.b_enc}, params.shared)
+    return params
 
 
-def _with_unit_rows(params: Params, run: str, own: tuple[str, ...]) -> Params:
+def _with_unit_rows(params: Params, run: str, selection: Selection) -> Params:
     """Decoder rows of length 1 and latents as large again; says where that is not the same dictionary.
 
     A step of this method makes rows that long in any case: without the fold their contributions would change.
@@ -224,4 +234,4 @@ def _with_unit_rows(params: Params, run: str, own: tuple[str, ...]) -> Params:
             "are 1: latents are multiplied by the length of their row. Each adds what it added, but a row's k largest "
             "may be others, so the first steps start from another FVU than `jaxsae evaluate` gives for it."
         )
-    return fold_row_lengths(params, own)
+    return fold_row_lengths(params, selection)

@@ -23,7 +23,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxsae.dictionary import SPECS, Batch, Method, Params
+from jaxsae.dictionary import SPECS, Batch, Method, Params, shifted
+from jaxsae.dictionary.selection import Selection
 from jaxsae.parallel import DATA, put_rows, rows_at_once, shardings, sum_over_data
 from jaxsae.store import Store, select
 from jaxsae.training.routes import reconstruction
@@ -110,14 +111,13 @@ def _products(method: Method, rows: int, mesh: Mesh):
     return jax.jit(sharded, in_shardings=shardings(mesh, specs), out_shardings=shardings(mesh, P()))
 
 
-@partial(jax.jit, donate_argnums=0, static_argnames=("pre_bias", "own"))
-def started(params: Params, scale: jax.Array, mean: jax.Array, pre_bias: bool, own: tuple[str, ...] = ()) -> Params:
+@partial(jax.jit, donate_argnums=0, static_argnames=("pre_bias", "selection"))
+def started(params: Params, scale: jax.Array, mean: jax.Array, pre_bias: bool, selection: Selection) -> Params:
     """The parameters of a start, in place: the encoder scaled, b_dec the mean [d] of the rows as the trainer sees them.
 
-    Where b_dec is not subtracted from the input (`pre_bias`), b_enc does that: -W_enc mean. What a method has in the units
-    of latents (`own`) is scaled with them.
+    Where b_dec is not subtracted from the input (`pre_bias`), b_enc does that: -W_enc mean. What a selection has in the
+    units of latents is scaled with them.
     """
-    W_enc = params.W_enc * scale
-    b_enc = params.b_enc if pre_bias else params.b_enc - (W_enc * mean).sum(-1)
-    scaled = {name: params.latent[name] * scale for name in own}
-    return params.put(W_enc=W_enc, b_enc=b_enc, b_dec=params.b_dec + mean, **scaled)
+    scaled = selection.scaled(params.latent, scale)
+    params = params.put(W_enc=params.W_enc * scale, b_dec=params.b_dec + mean, **scaled)
+    return params if pre_bias else shifted(params, (params.W_enc * mean).sum(-1), selection)

@@ -23,6 +23,8 @@ class TrainState:
       average: moving average of `params`, or None.
       threshold: float32, average of the smallest positive latent of a batch (BatchTopK's inference threshold).
       mean, scale: float32 [d] and []: the trainer sees (x - mean) * scale.
+      control: float32, log of the factor of a penalty's weight that steers L0; None where nothing is steered.
+      frequency: float32 [n], moving average of the share of rows on which a latent fires; None where nothing hangs on it.
     """
 
     step: jax.Array
@@ -34,6 +36,11 @@ class TrainState:
     threshold: jax.Array
     mean: jax.Array
     scale: jax.Array
+    control: jax.Array | None = None
+    frequency: jax.Array | None = None
+
+
+BY_LATENT = ("since_fired", "frequency")  # beside parameters and what mirrors them
 
 
 def state_specs(abstract: TrainState) -> TrainState:
@@ -43,7 +50,7 @@ def state_specs(abstract: TrainState) -> TrainState:
     """
 
     def spec(path, leaf) -> P:
-        by_latent = is_by_latent(path) or getattr(path[0], "name", "") == "since_fired"
+        by_latent = is_by_latent(path) or getattr(path[0], "name", "") in BY_LATENT
         return P(MODEL, *[None] * (leaf.ndim - 1)) if by_latent and leaf.ndim else P()
 
     return jax.tree_util.tree_map_with_path(spec, abstract)
@@ -64,6 +71,8 @@ def make_init(method: Method, optimizer: optax.GradientTransformation, d_model: 
             threshold=jnp.zeros(()),
             mean=mean,
             scale=scale,
+            control=jnp.zeros(()) if method.steer else None,
+            frequency=jnp.zeros(params.b_enc.shape) if method.frequency else None,
         )
 
     return init

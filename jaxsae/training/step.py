@@ -15,6 +15,7 @@ from jaxsae.dictionary import Batch, Method, Report
 from jaxsae.parallel import AXES, DATA, MODEL, shardings, sum_over_data
 from jaxsae.training.optimizer import Schedule
 from jaxsae.training.routes import capacity_for_dead, loss_and_gradient, needs_pairs_for_dead
+from jaxsae.training.row_gradients import row_gradients
 from jaxsae.training.state import TrainState, state_specs
 from jaxsae.training.update import UpdateRule, Weights
 
@@ -57,11 +58,12 @@ class Pace:
 
     Attributes:
       schedule: of the learning rate, with the number of steps. dead_tokens: int32, rows without firing after which a
-        latent counts as dead.
+        latent counts as dead. seed: uint32, of what is drawn at a step.
     """
 
     schedule: Schedule
     dead_tokens: jax.Array
+    seed: jax.Array | int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,18 +114,24 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
     dead = state.since_fired > pace.dead_tokens
     dead_count = jax.lax.psum(dead.sum(), MODEL)
     fraction = state.step.astype(jnp.float32) / pace.schedule.steps
-    batch = Batch(x=y, dead=dead, rows=config.batch_size, step_fraction=fraction)
+    key = jax.random.fold_in(jax.random.key(pace.seed), state.step)
+    batch = Batch(x=y, dead=dead, rows=config.batch_size, step_fraction=fraction, key=key)
+    if method.frequency:
+        batch = batch.replace(excess=method.frequency.excess(state.frequency, state.params.W_dec))
+    if method.steer:
+        batch = batch.replace(control=state.control)
     learning_rate = pace.schedule(state.step)
 
-    def attempt(dead_route, weights: Weights) -> tuple[Outcome, Weights]:
+    def attempt(method: Method, dead_route, weights: Weights) -> tuple[Outcome, Weights]:
         loss, report, gradient = loss_and_gradient(method, update, weights.params, batch, dead_route)
         loss = sum_over_data(loss)
         finite = jnp.isfinite(loss)
+        rows = row_gradients(method, weights.params.W_dec, key)
         # A batch that is not finite changes nothing but the count of steps: the state stays one that can be saved.
-        return Outcome(loss, report, finite), update(weights, gradient, learning_rate, finite)
+        return Outcome(loss, report, finite), update(weights, gradient, learning_rate, finite, rows)
 
     weights = Weights(state.params, state.moments, state.average)
-    outcome, weights = _one_of(_ways(method, config, dead), attempt, weights)
+    outcome, weights = _one_of(_ways(method, config, dead, fraction), attempt, weights)
     report, finite = outcome.report, outcome.finite
     since_fired = jnp.minimum(jnp.where(report.firings > 0, 0, state.since_fired + config.batch_size), SINCE_LIMIT)
     new = state.replace(
@@ -132,9 +140,16 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
         moments=weights.moments,
         average=weights.average,
         since_fired=jnp.where(finite, since_fired, state.since_fired),
-        threshold=jnp.where(finite, _threshold(state, report.smallest), state.threshold),
+        threshold=jnp.where(finite, _threshold(state, report.smallest, method, pace), state.threshold),
         skipped=state.skipped + ~finite,
     )
+    if method.steer:
+        l0 = report.active / config.batch_size
+        control = method.steer.after(state.control, l0, fraction, pace.schedule.steps)
+        new = new.replace(control=jnp.where(finite, control, state.control))
+    if method.frequency:
+        frequency = method.frequency.after(state.frequency, report.firings, config.batch_size)
+        new = new.replace(frequency=jnp.where(finite, frequency, state.frequency))
     metrics = StepMetrics(
         loss=outcome.loss,
         fvu=report.squared_error / report.squared_norm,
@@ -147,8 +162,23 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
     return new, metrics
 
 
-def _ways(method: Method, config: StepConfig, dead: jax.Array) -> list[tuple[str, str | None, jax.Array | bool]]:
-    """The ways a step may go: (name, route of dead latents, whether it is this one), of which one is.
+def _ways(method: Method, config: StepConfig, dead: jax.Array, fraction: jax.Array) -> list[tuple]:
+    """The ways a step may go: (name, method, route of dead latents, whether it is this one), of which one is.
+
+    While more latents are active than in the end, a step of its own pays for them.
+    """
+    if not method.anneals:
+        return [(name, method, *rest) for name, *rest in _ways_of_dead(method, config, dead)]
+    ways, early = _ways_of_dead(method, config, dead), fraction < method.selection.anneal.share
+    late = method.without_anneal()
+    first = [(f"early_{name}", method, route, taken & early) for name, route, taken in ways]
+    return first + [(name, late, route, taken & ~early) for name, route, taken in ways]
+
+
+def _ways_of_dead(
+    method: Method, config: StepConfig, dead: jax.Array
+) -> list[tuple[str, str | None, jax.Array | bool]]:
+    """(name, route of dead latents, whether it is this one).
 
     The auxiliary loss is computed, and paid for, only while latents are dead; by pairs where more of them are dead than
     there is room for on some device.
@@ -163,24 +193,26 @@ def _ways(method: Method, config: StepConfig, dead: jax.Array) -> list[tuple[str
 
 
 def _one_of(ways: list, attempt: Callable, weights: Weights) -> tuple[Outcome, Weights]:
-    """`attempt(route of dead latents, weights)` by the way that is taken, which is known on the device alone.
+    """`attempt(method, route of dead latents, weights)` by the way that is taken, which is known on the device alone.
 
     Loops, of which one makes a turn and the others none: a conditional would copy the weights that it hands through,
     a loop changes them in place.
     """
     if len(ways) == 1:
-        return attempt(ways[0][1], weights)
-    nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(partial(attempt, None), weights)[0])
-    carry = nothing, weights
-    for scope, route, taken in ways:
+        return attempt(*ways[0][1:3], weights)
+    shapes = jax.eval_shape(partial(attempt, ways[0][1], None), weights)[0]
+    carry = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes), weights
+    for scope, method, route, taken in ways:
         with jax.named_scope(scope):
-            once = lambda _, c, route=route: attempt(route, c[1])
+            once = lambda _, c, way=(method, route): attempt(*way, c[1])
             carry = jax.lax.fori_loop(0, taken.astype(jnp.int32), once, carry)
     return carry
 
 
-def _threshold(state: TrainState, smallest: jax.Array) -> jax.Array:
+def _threshold(state: TrainState, smallest: jax.Array, method: Method, pace: Pace) -> jax.Array:
     """Moving average of decay 0.999 (2412.06410), shorter at first, so that a short run's is of its end too."""
     taken = (state.step - state.skipped).astype(jnp.float32)
+    if method.anneals:  # what was kept while more was kept says nothing
+        taken = jnp.maximum(taken - method.selection.anneal.share * pace.schedule.steps, 0)
     decay = jnp.minimum(0.999, taken / (taken + 10))
     return decay * state.threshold + (1 - decay) * smallest

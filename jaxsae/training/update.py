@@ -20,10 +20,14 @@ from jaxsae.kernels.blocks import cut, over_blocks, paste
 from jaxsae.parallel import MODEL
 from jaxsae.platform import target_platform
 from jaxsae.training.gradients import Gradient
+from jaxsae.training.row_gradients import RowGradients
 
 BLOCK_NUMBERS = 2**16  # of one array's block: a dozen of them fit a core's cache
 MADE_NUMBERS = 2**18  # where a block's gradient is summed too: fewer, fuller sums
 DEVICE_NUMBERS = 2**22  # 16 MiB: what starting a block costs is lost in the time that its bytes take
+
+
+NO_MORE = RowGradients()
 
 
 @flax.struct.dataclass
@@ -70,13 +74,24 @@ class UpdateRule:
         numbers = MADE_NUMBERS if made else BLOCK_NUMBERS
         return max(1, min(width, numbers // d, 32 if self.lazy_rows else width))
 
-    def __call__(self, weights: Weights, gradient: Gradient, rate: jax.Array, finite: jax.Array) -> Weights:
-        """This device's weights after a step; as they were where `finite` is False."""
+    def __call__(
+        self,
+        weights: Weights,
+        gradient: Gradient,
+        rate: jax.Array,
+        finite: jax.Array,
+        more: RowGradients = NO_MORE,
+    ) -> Weights:
+        """This device's weights after a step; as they were where `finite` is False.
+
+        Args:
+          more: gradients of decoder rows to be added.
+        """
         shard = jax.lax.axis_index(MODEL) * weights.params.b_enc.shape[0]
         scale = self._clip_scale(weights.params, gradient)
 
         def rows(part: Weights, g: Params, first_row) -> Weights:
-            return self._rows(part, g, shard + first_row, rate, scale)
+            return self._rows(part, more.added_to(g, first_row), shard + first_row, rate, scale)
 
         if self.by_blocks:
             formed = isinstance(gradient, Params)

@@ -11,6 +11,8 @@ that autograd differentiates. Run as a script to take them.
 
 import numpy as np
 import torch
+from dictionary.dense_more import MORE, aux_term
+from dictionary.dense_more import largest as _largest
 
 
 def reference(
@@ -33,9 +35,11 @@ def reference(
     """
     p = {name: _tensor(value).requires_grad_() for name, value in params.items()}
     loss, latents, x_hat = _forward(method, p, _tensor(x), dead, settings, held={})
+    if "costs" in settings:  # of latents that fire often
+        loss = loss + (_tensor(settings["costs"]) * latents.abs()).sum() / len(x)
     gradients = torch.autograd.grad(loss, list(p.values()), allow_unused=True, materialize_grads=True)
-    firings = (latents > settings.get("firing", 1e-3)).sum(0).numpy()
-    extras = {"active": int((latents > 0).sum()), "firings": firings, "reconstruction": x_hat.detach().numpy()}
+    firings = (latents.abs() > settings.get("firing", 1e-3)).sum(0).numpy()
+    extras = {"active": int((latents != 0).sum()), "firings": firings, "reconstruction": x_hat.detach().numpy()}
     return loss.item(), {name: g.numpy() for name, g in zip(p, gradients, strict=True)}, extras
 
 
@@ -47,13 +51,9 @@ def _forward(method, p, x, dead, settings, held):
     """(loss, latents [B, n], reconstruction [B, d]) as tensors."""
     if method in ("topk", "batchtopk", "matryoshka"):
         return _topk_family(method, p, x, dead, settings, held)
+    if method in MORE:
+        return MORE[method](p, x, dead, settings, held)
     return {"relu": _relu, "jumprelu": _jumprelu, "gated": _gated}[method](p, x, settings, held)
-
-
-def _largest(values, k):
-    """Mask of the k largest entries of each row (all entries where k is larger); of equal ones the lowest index."""
-    order = torch.sort(values.detach(), dim=1, descending=True, stable=True).indices
-    return torch.zeros_like(values, dtype=torch.bool).scatter(1, order[:, :k], True)
 
 
 def _topk_family(method, p, x, dead, settings, held):
@@ -80,14 +80,7 @@ def _topk_family(method, p, x, dead, settings, held):
     errors = [(x - p["b_dec"] - z[:, :m] @ p["W_dec"][:m]).square().sum() for m in prefixes]
     loss = sum(errors) / (x.numel() * len(prefixes))
 
-    if dead is not None and np.any(dead):
-        dead = torch.tensor(np.asarray(dead, dtype=bool))
-        chosen = _largest(pre.masked_fill(~dead, -torch.inf), settings["aux_k"]) & dead
-        e = held.setdefault("residual", (x - x_hat).detach())
-        e_hat = torch.where(chosen, pre.relu(), 0.0) @ p["W_dec"]
-        if e.square().sum() > 0:
-            loss = loss + settings["aux_coefficient"] * (e - e_hat).square().sum() / e.square().sum()
-    return loss, z, x_hat
+    return loss + aux_term(p, pre, x, x_hat, dead, settings, held), z, x_hat
 
 
 def _relu(p, x, settings, _held):

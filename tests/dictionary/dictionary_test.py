@@ -15,6 +15,7 @@ from jaxsae.dictionary import (
     make_method,
     unfold,
 )
+from jaxsae.dictionary.selection import ReLU
 from jaxsae.errors import InputError
 from jaxsae.parallel import make_mesh, shardings
 
@@ -125,7 +126,7 @@ def test_a_folded_dictionary_does_on_activations_what_the_trainer_does_on_its_ow
     params, x = random_params(3), activations()
     y = (x.astype(np.float64) - NORMALIZATION.mean) * NORMALIZATION.scale
     z, y_hat = dense(architecture, params, y)
-    folded = fold(params, NORMALIZATION, pre_bias=architecture == "topk")
+    folded = fold(params, NORMALIZATION, architecture == "topk", ReLU())
     sae = make(architecture, params=folded)
     np.testing.assert_allclose(sae.encode(x).dense(WIDTH), z / NORMALIZATION.scale, rtol=1e-4, atol=1e-4)
     x_hat = y_hat / NORMALIZATION.scale + NORMALIZATION.mean
@@ -135,10 +136,10 @@ def test_a_folded_dictionary_does_on_activations_what_the_trainer_does_on_its_ow
 @pytest.mark.parametrize("pre_bias", [True, False])
 def test_unfold_is_the_inverse_of_fold(pre_bias):
     params = random_params(4)
-    there = fold(params, NORMALIZATION, pre_bias)
+    there = fold(params, NORMALIZATION, pre_bias, ReLU())
     assert np.abs(np.asarray(there.b_enc) - params.b_enc).max() > 0.1
     for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
-        back = getattr(unfold(there, NORMALIZATION, pre_bias), name)
+        back = getattr(unfold(there, NORMALIZATION, pre_bias, ReLU()), name)
         np.testing.assert_allclose(back, getattr(params, name), rtol=1e-5, atol=1e-5)
 
 

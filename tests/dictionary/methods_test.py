@@ -26,14 +26,27 @@ from jaxsae.training.update import UpdateRule
 BATCH, D, WIDTH, K, AUX_K = 16, 8, 64, 6, 10
 MESHES = [(1, 1), (1, 8), (2, 4), (4, 2)]
 PREFIXES = (4, 16, 33, WIDTH)
-RANKED = ("topk", "batchtopk", "matryoshka")
+RANKED = ("topk", "batchtopk", "matryoshka", "multi_topk", "hierarchical_topk", "abstopk")
 SWITCHES = {
     "topk": {"k": K, "aux_k": AUX_K},
     "batchtopk": {"k": K, "aux_k": AUX_K, "row_k_max": 9},
     "matryoshka": {"k": K, "aux_k": AUX_K, "row_k_max": 9, "prefixes": PREFIXES},
     "jumprelu": {"k": K, "target_l0": 5.5, "l0_coefficient": 0.7, "bandwidth": 0.4, "l0_warmup": 0.0},
-    "gated": {"l1_coefficient": 0.8, "l1_warmup": 0.5},
-    "relu": {"l1_coefficient": 5.0, "l1_warmup": 0.5},
+    "gated": {"l1_coefficient": 0.8, "l1_warmup": 0.5, "k": K, "target_l0": 0.0},
+    "relu": {"l1_coefficient": 5.0, "l1_warmup": 0.5, "k": K, "target_l0": 0.0},
+    "multi_topk": {"k": K, "aux_k": AUX_K, "multi_coefficient": 0.3},
+    "hierarchical_topk": {"k": K, "aux_k": AUX_K},
+    "abstopk": {"k": K, "aux_k": AUX_K},
+    "jumprelu_tanh": {
+        "k": K,
+        "target_l0": 0.0,
+        "tanh_coefficient": 0.6,
+        "tanh_ramp": 0.5,
+        "pre_coefficient": 0.05,
+        "bandwidth": 0.8,
+        "tanh_scale": 1.5,
+    },
+    "rescaled": {"shift": True, "k": K},
 }
 WARM = 0.25 / 0.5  # of the L1 weight, after a quarter of the steps
 
@@ -47,9 +60,16 @@ def expected(name, params, x, dead=None, **more):
     settings = {"k": K, "aux_k": AUX_K, "aux_coefficient": 1 / 32, "row_k_max": 9, "prefixes": list(PREFIXES)}
     if name == "jumprelu":  # ours is the error of a number
         settings |= {"l0": 0.7 * D, "target_l0": 5.5, "bandwidth": 0.4}
+    if name == "multi_topk":
+        settings |= {"ranks": (K, 4 * K), "weights": (1.0, 0.3)}
+    if name == "hierarchical_topk":
+        settings |= {"ranks": (1, 2, 4, K), "weights": (0.25,) * 4}
+    if name == "jumprelu_tanh":
+        settings |= {"tanh": 0.6 * WARM, "tanh_scale": 1.5, "pre": 0.05, "bandwidth": 0.8}
     if name in ("relu", "gated"):
         settings |= {"l1": SWITCHES[name]["l1_coefficient"] * WARM}
     arrays = {n: np.asarray(a, np.float64) for n, a in (params.latent | params.shared).items()}
+    settings |= {"shift": True}
     loss, gradient, extras = reference(name, arrays, x.astype(np.float64), dead=dead, settings=settings | more)
     scale = D if name == "jumprelu" else 1
     return loss / scale, {n: g / scale for n, g in gradient.items()}, extras
@@ -104,6 +124,8 @@ def arrays(name, seed=0):
     own = {
         "jumprelu": {"threshold": 0.3 + 0.5 * rng.random(WIDTH).astype(np.float32)},
         "gated": {"r_mag": 0.3 * draw(WIDTH), "b_mag": 0.3 * draw(WIDTH)},
+        "rescaled": {"r_mag": 0.3 * draw(WIDTH), "b_mag": 0.3 * draw(WIDTH)},
+        "jumprelu_tanh": {"log_threshold": np.log(0.3 + 0.5 * rng.random(WIDTH)).astype(np.float32)},
     }.get(name, {})
     params = Params.of(draw(WIDTH, D), 0.3 * draw(WIDTH), 0.3 * draw(WIDTH, D), 0.3 * draw(D), **own)
     return params, draw(BATCH, D)

@@ -49,7 +49,7 @@ def random_dictionary(architecture: str, seed: int = 0) -> Dictionary:
     )
     config = MethodConfig(width=N, architecture=architecture, k=K)
     method = make_method(config)
-    params = fold(params, Normalization(mean_of(seed), 0.03), method.pre_bias, method.selection.own)
+    params = fold(params, Normalization(mean_of(seed), 0.03), method.pre_bias, method.selection)
     metadata = {"model": "shipped", "site": "resid_post.2", "context": 59}
     return Dictionary(params, config, metadata, threshold=THRESHOLD if config.has_threshold else 0.0)
 

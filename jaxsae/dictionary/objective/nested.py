@@ -16,10 +16,16 @@ from jaxsae.dictionary.objective.base import Objective
 
 @dataclasses.dataclass(frozen=True)
 class NestedPrefixes(Objective):
-    """Of the reconstructions by the first latents alone, for each of `prefixes`, ascending, the last of which is all."""
+    """Of the reconstructions by the first latents alone, for each of `prefixes`, ascending, the last of which is all.
+
+    Attributes:
+      random: whether all but the last are drawn anew at each step, their logarithms uniform from the first prefix to the last.
+    """
 
     prefixes: tuple[int, ...]
+    random: bool = False
     per_number: ClassVar[bool] = True
+    ranks: ClassVar[tuple[int, ...]] = ()
 
     @property
     def parts(self) -> int:
@@ -27,10 +33,15 @@ class NestedPrefixes(Objective):
 
     @property
     def ends(self) -> tuple[int, ...]:
-        return self.prefixes
+        return () if self.random else self.prefixes
 
-    def part_of(self, latents: jax.Array) -> jax.Array:
-        return jnp.searchsorted(jnp.asarray(self.prefixes), latents, side="right").astype(jnp.int32)
+    def part_of(self, latents: jax.Array, key: jax.Array | None) -> jax.Array:
+        prefixes = jnp.asarray(self.prefixes)
+        if self.random and key is not None:
+            low, high = jnp.log(prefixes[0] + 0.0), jnp.log(prefixes[-1] + 0.0)
+            drawn = jnp.exp(jax.random.uniform(key, (self.parts - 1,), minval=low, maxval=high))
+            prefixes = prefixes.at[:-1].set(jnp.sort(drawn).astype(prefixes.dtype))
+        return jnp.searchsorted(prefixes, latents, side="right").astype(jnp.int32)
 
     def __call__(self, target: jax.Array, b_dec: jax.Array, y: jax.Array) -> jax.Array:
         nested = jnp.cumsum(y, 0)

@@ -18,10 +18,8 @@ class SquaredError(Objective):
 
     per_number: bool = True
     parts: ClassVar[int] = 1
+    ranks: ClassVar[tuple[int, ...]] = ()
     ends: ClassVar[tuple[int, ...]] = ()
-
-    def part_of(self, latents: jax.Array) -> None:
-        return None
 
     def __call__(self, target: jax.Array, b_dec: jax.Array, y: jax.Array) -> jax.Array:
         return jnp.square(target - b_dec - y[0]).sum()

@@ -6,6 +6,7 @@ from typing import ClassVar, Protocol
 import jax
 import jax.numpy as jnp
 
+from jaxsae.dictionary.penalty.steer import Moment, Steer
 from jaxsae.dictionary.selection import Codes, Latent
 
 
@@ -18,8 +19,8 @@ class Penalty(Protocol):
         """Its sum over the rows and latents of a tile: []."""
         return jnp.zeros(())
 
-    def weigh(self, mean: jax.Array, step_fraction: jax.Array | float) -> jax.Array:
-        """The term of the loss, from the batch's mean amount a row and the share of the steps that are done."""
+    def weigh(self, mean: jax.Array, now: Moment) -> jax.Array:
+        """The term of the loss, from the batch's mean amount a row."""
         return jnp.zeros(())
 
     def code(self, codes: Codes, latent: Latent) -> tuple[jax.Array, jax.Array]:
@@ -33,13 +34,19 @@ class Penalty(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Proportional(Penalty):
-    """In proportion to its amount: `coefficient` times it, which rises over a share `warmup` of the steps."""
+    """In proportion to its amount: `coefficient` times it, which rises over a share `warmup` of the steps.
+
+    Attributes:
+      steer: what else the weight is multiplied by, so that L0 comes to where it is asked for; None: nothing.
+    """
 
     coefficient: float
     warmup: float
+    steer: Steer | None = None
 
-    def weigh(self, mean: jax.Array, step_fraction: jax.Array | float) -> jax.Array:
-        return self.coefficient * warmth(step_fraction, self.warmup) * mean
+    def weigh(self, mean: jax.Array, now: Moment) -> jax.Array:
+        factor = self.steer.factor(now) if self.steer else 1.0
+        return factor * self.coefficient * warmth(now.fraction, self.warmup) * mean
 
 
 def warmth(step_fraction: jax.Array | float, warmup: float) -> jax.Array:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.dictionary.penalty.base import Proportional, warmth
+from jaxsae.dictionary.penalty.steer import Moment
 from jaxsae.dictionary.selection import Codes, Latent
 
 
@@ -26,5 +27,5 @@ class L0Target(L0):
 
     target: float = 0.0
 
-    def weigh(self, mean: jax.Array, step_fraction: jax.Array | float) -> jax.Array:
-        return self.coefficient * warmth(step_fraction, self.warmup) * jnp.square(mean / self.target - 1)
+    def weigh(self, mean: jax.Array, now: Moment) -> jax.Array:
+        return self.coefficient * warmth(now.fraction, self.warmup) * jnp.square(mean / self.target - 1)

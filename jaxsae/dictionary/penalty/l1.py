@@ -19,5 +19,9 @@ class L1OfNorms(Proportional):
     """`coefficient` is lambda."""
 
     def amount(self, codes: Codes, latent: Latent) -> jax.Array:
-        norms = jnp.sqrt(jnp.square(latent["W_dec"]).sum(-1) + 1e-30)  # a row of zeros has a gradient too
-        return (codes.z.sum(0) * norms).sum()
+        return (codes.z.sum(0) * norms(latent)).sum()
+
+
+def norms(latent: Latent) -> jax.Array:
+    """float32 [T]: lengths of decoder rows, with a gradient for a row of zeros too."""
+    return jnp.sqrt(jnp.square(latent["W_dec"]).sum(-1) + 1e-30)

@@ -4,11 +4,29 @@ Two kinds. A ranking keeps the largest of a row's or a batch's pre-activations (
 one pre-activation at a time.
 """
 
-from jaxsae.dictionary.selection.base import Codes, Elementwise, Latent, Ranking
+from jaxsae.dictionary.selection.abstopk import AbsTopK
+from jaxsae.dictionary.selection.base import Anneal, Codes, Elementwise, Latent, Ranking, Selection
 from jaxsae.dictionary.selection.batchtopk import BatchTopK
 from jaxsae.dictionary.selection.gated import Gated
 from jaxsae.dictionary.selection.jumprelu import JumpReLU
+from jaxsae.dictionary.selection.jumprelu_tanh import JumpReLUTanh
 from jaxsae.dictionary.selection.relu import ReLU
+from jaxsae.dictionary.selection.rescaled import Rescaled
 from jaxsae.dictionary.selection.topk import TopK
 
-__all__ = ["BatchTopK", "Codes", "Elementwise", "Gated", "JumpReLU", "Latent", "Ranking", "ReLU", "TopK"]
+__all__ = [
+    "AbsTopK",
+    "Anneal",
+    "BatchTopK",
+    "Codes",
+    "Elementwise",
+    "Gated",
+    "JumpReLU",
+    "JumpReLUTanh",
+    "Latent",
+    "Ranking",
+    "ReLU",
+    "Rescaled",
+    "Selection",
+    "TopK",
+]

@@ -9,22 +9,28 @@ of the smallest positive activation that was kept.
 import dataclasses
 from typing import ClassVar
 
-from jaxsae.dictionary.selection.base import Ranking
+import jax
+
+from jaxsae.dictionary.selection.base import Anneal, Ranking
 from jaxsae.kernels import Request
 from jaxsae.kernels.tiles import batch_cut
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchTopK(Ranking):
-    """k latents of a row on average, at most `row_limit` of one."""
+    """k latents of a row on average, at most `row_limit` of one; more in the first steps, where `anneal` says so."""
 
     k: int
     row_limit: int
     encoder: str = "auto"
+    anneal: Anneal | None = None
     whole_batch: ClassVar[bool] = True
 
     def request(self, rows: int) -> Request:
-        return Request(self.row_limit, batch_total=rows * self.k, encoder=self.encoder)
+        most = self.anneal.start if self.anneal else self.k
+        limit = max(self.row_limit, most)
+        return Request(limit, batch_total=rows * most, encoder=self.encoder)
 
-    def cut(self, rows: int):
-        return lambda pre, used: batch_cut(pre, used, rows * self.k, self.row_limit)
+    def cut(self, rows: int, fraction: jax.Array | float):
+        limit = self.request(rows).k
+        return lambda pre, used: batch_cut(pre, used, rows * self.k_at(fraction), limit)

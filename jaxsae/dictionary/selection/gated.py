@@ -27,6 +27,9 @@ class Gated(Elementwise):
     def codes(self, latent: Latent, pre: jax.Array) -> Codes:
         return Codes((pre > 0) * self.value(latent, pre), gate=jax.nn.relu(pre))
 
+    def shifted(self, latent: Latent, by: jax.Array) -> Latent:
+        return {"b_mag": latent["b_mag"] - jnp.exp(latent["r_mag"]) * by}
+
     def gate_bias(self, latent: Latent) -> jax.Array:
         return latent["b_enc"]
 

@@ -4,7 +4,6 @@ z = ReLU(pre)
 """
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 
@@ -14,11 +13,6 @@ from jaxsae.dictionary.selection.base import Codes, Elementwise, Latent
 @dataclasses.dataclass(frozen=True)
 class ReLU(Elementwise):
     """All positive pre-activations; how many there are is what training finds out."""
-
-    own: ClassVar[tuple[str, ...]] = ()
-
-    def init(self, width: int, d_model: int) -> Latent:
-        return {}
 
     def codes(self, latent: Latent, pre: jax.Array) -> Codes:
         return Codes(jax.nn.relu(pre))

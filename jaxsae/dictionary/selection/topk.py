@@ -6,21 +6,24 @@ z = ReLU(TopK(pre)):    the k largest pre-activations of each row, over all shar
 import dataclasses
 from typing import ClassVar
 
-from jaxsae.dictionary.selection.base import Ranking
+import jax
+
+from jaxsae.dictionary.selection.base import Anneal, Ranking
 from jaxsae.kernels import Request
 from jaxsae.kernels.tiles import row_cut
 
 
 @dataclasses.dataclass(frozen=True)
 class TopK(Ranking):
-    """Exactly k latents of each row, or as many as are positive."""
+    """Exactly k latents of each row, or as many as are positive; more in the first steps, where `anneal` says so."""
 
     k: int
     encoder: str = "auto"
+    anneal: Anneal | None = None
     whole_batch: ClassVar[bool] = False
 
     def request(self, rows: int) -> Request:
-        return Request(self.k, encoder=self.encoder)
+        return Request(self.anneal.start if self.anneal else self.k, encoder=self.encoder)
 
-    def cut(self, rows: int):
-        return lambda pre, used: row_cut(pre, used, self.k)
+    def cut(self, rows: int, fraction: jax.Array | float):
+        return lambda pre, used: row_cut(pre, used, self.k_at(fraction))

@@ -25,6 +25,8 @@ def route_of(method: Method, rows: int, width: int, d_out: int, shards: int) -> 
     split over `shards`."""
     if not method.ranks:
         return "elementwise"
+    if method.objective.ranks:  # which of a row's latents are how large is known of lists alone
+        return "pairs"
     k, own = method.selection.request(rows).k, rows // shards
     if method.selection.whole_batch and own * width > WHOLE_NUMBERS:
         return "pairs"

@@ -4,10 +4,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.dictionary import Batch, Method, Params, Report
+from jaxsae.dictionary.penalty import Moment
 from jaxsae.kernels.tiles import Counts, Given, TileFunction, decoded, forward, latents_of_a_tile, pre_activations
 from jaxsae.parallel import AXES, DATA, MODEL, sum_over_data
 from jaxsae.training.gradients import TileGradient
 from jaxsae.training.routes.shares import error_of, report
+
+
+EXCESS = "excess"  # beside arrays of parameters by latent: what a unit of a latent costs for firing often
 
 
 def tile_function(method: Method, firing: float) -> TileFunction:
@@ -19,9 +23,11 @@ def tile_function(method: Method, firing: float) -> TileFunction:
         second = [p.code(codes, latent) for p in method.penalties if p.has_code]
         parts = [decoded(z, w_dec, x) for z, w_dec in [(codes.z, latent["W_dec"]), *second]]
         sums = [p.amount(codes, latent) for p in method.penalties]
+        if EXCESS in latent:
+            sums.append((codes.z.sum(0) * latent[EXCESS]).sum())
         z = jax.lax.stop_gradient(codes.z)
         counts = Counts((z > firing).sum(0, dtype=jnp.int32), (z > 0).sum(dtype=jnp.int32))
-        return Given(jnp.stack(parts), jnp.stack(sums)), counts
+        return Given(jnp.stack(parts), jnp.stack(sums) if sums else jnp.zeros(0)), counts
 
     return function
 
@@ -30,9 +36,12 @@ def loss(method: Method, params: Params, batch: Batch, size: int) -> tuple[jax.A
     """Loss of this device's rows, report, residuals [B, d_out], and the gradient, to be made in blocks of at most `size`
     latents, and at most a tile: a block's pre-activations of a chunk of rows are to fit a core's cache."""
     function = tile_function(method, batch.firing)
-    given, counts = forward(function, params.latent, params.shared, batch.x)
+    fixed = {} if batch.excess is None else {EXCESS: batch.excess}
+    given, counts = forward(function, params.latent | fixed, params.shared, batch.x)
     parts = given.parts if jax.lax.psum(1, MODEL) == 1 else jax.lax.psum(given.parts, MODEL)
     means = jax.lax.psum(given.sums, AXES) / batch.rows
+    l0 = jax.lax.psum(counts.active, AXES) / batch.rows
+    now = Moment(batch.step_fraction, batch.control, l0)
 
     def of_rows(parts: jax.Array, shared: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         """The objective with the errors of second codes, and those alone."""
@@ -42,8 +51,8 @@ def loss(method: Method, params: Params, batch: Batch, size: int) -> tuple[jax.A
         return error_of(method, batch.rows, batch.wanted, shared["b_dec"], parts[:1]) + extra, extra
 
     def weighed(means: jax.Array) -> jax.Array:
-        terms = zip(method.penalties, means, strict=True)
-        return sum((p.weigh(mean, batch.step_fraction) for p, mean in terms), jnp.zeros(()))
+        terms = zip(method.penalties, means[: len(method.penalties)], strict=True)
+        return sum((p.weigh(mean, now) for p, mean in terms), means[len(method.penalties) :].sum())
 
     (value, extra), (dparts, dshared) = jax.value_and_grad(of_rows, (0, 1), has_aux=True)(parts, params.shared)
     penalty, dmeans = jax.value_and_grad(weighed)(means)
@@ -51,5 +60,5 @@ def loss(method: Method, params: Params, batch: Batch, size: int) -> tuple[jax.A
     residual = batch.wanted - params.b_dec - parts[0]
     said = report(batch, residual, counts.active, penalty + extra, sum_over_data(counts.firings), jnp.float32(jnp.inf))
     slopes = Given(dparts, dmeans / batch.rows)
-    gradient = TileGradient(batch.x, slopes, dshared, params.shared, function, min(size, latents_of_a_tile()))
+    gradient = TileGradient(batch.x, slopes, dshared, params.shared, fixed, function, min(size, latents_of_a_tile()))
     return value + penalty, said, residual, gradient

@@ -16,6 +16,8 @@ from jaxsae.kernels import (
     encode,
     firings,
     group,
+    limited,
+    of_best_rank,
     pair_lists,
     tap,
     tap_rows,
@@ -23,13 +25,13 @@ from jaxsae.kernels import (
 )
 from jaxsae.parallel import DATA, copy_to_data
 from jaxsae.training.gradients import PairGradient
-from jaxsae.training.routes.shares import error_of, parts_of, report
+from jaxsae.training.routes.shares import error_of, frequent, parts_of, report
 
 
 def requests_of(method: Method, rows: int, d_out: int, aux: bool) -> tuple[Request, ...]:
     """What a batch of `rows` rows selects: the best latents and, with `aux`, the best dead ones."""
     best = method.selection.request(rows)
-    return (best, Request(method.aux.k_of(d_out), encoder=best.encoder)) if aux else (best,)
+    return (best, Request(method.aux.k_of(d_out), encoder=best.encoder, signed=best.signed)) if aux else (best,)
 
 
 def select(method: Method, params: Params, batch: Batch, aux: bool, taps: Taps | None = None) -> tuple[Selected, ...]:
@@ -39,7 +41,12 @@ def select(method: Method, params: Params, batch: Batch, aux: bool, taps: Taps |
     b_pre = method.input_bias(params.shared)
     b_pre = jnp.zeros(batch.x.shape[1]) if b_pre is None else b_pre
     best, *rest = tap(encode(batch.x, b_pre, params.W_enc, params.b_enc, among, requests), taps)
-    part = parts_of(method, len(params.b_enc), best.indices)
+    if method.anneals:
+        k = method.selection.k_at(batch.step_fraction)
+        best = limited(best, k, batch.rows * k if method.selection.whole_batch else None)
+    if method.objective.ranks:
+        return of_best_rank(best, method.objective.ranks), *rest
+    part = parts_of(method, len(params.b_enc), batch.key, best.indices)
     return best.replace(part=part, parts=method.objective.parts), *rest
 
 
@@ -51,15 +58,28 @@ def loss(
     y, *y_aux = tap_rows(decode(selected, params.W_dec), taps)
     b_dec = copy_to_data(params.b_dec)
     value = error_of(method, batch.rows, batch.wanted, b_dec, y)
-    best, residual = jax.lax.stop_gradient((selected[0].values, batch.wanted - b_dec - y.sum(0)))
-    term = jnp.zeros(())
+    chosen = _of_the_dictionary(method, selected[0])
+    best, residual = jax.lax.stop_gradient((jnp.abs(chosen.values), batch.wanted - b_dec - method.objective.whole(y)))
+    term = extra = jnp.zeros(())
+    if batch.excess is not None:
+        costs = batch.excess[chosen.indices]
+        local, extra = frequent(costs, jnp.abs(chosen.values), batch.rows)
+        value = value + local + jax.lax.stop_gradient(extra - local)
     if aux:
         squared_error = jax.lax.psum(jnp.square(residual).sum(), DATA)
         term = method.aux.loss(residual, y_aux[0][0], squared_error)
-    fired = firings(jax.lax.stop_gradient(selected[0]), len(params.b_enc), batch.firing)
+    fired = firings(jax.lax.stop_gradient(chosen), len(params.b_enc), batch.firing)
     smallest = jnp.where(best > 0, best, jnp.inf).min()
-    said = report(batch, residual, (best > 0).sum(), term, fired, smallest)
+    said = report(batch, residual, (best > 0).sum(), term + extra, fired, smallest)
     return value + term, (said, residual, jax.lax.stop_gradient(selected))
+
+
+def _of_the_dictionary(method: Method, selected: Selected) -> Selected:
+    """What the dictionary's own reconstruction is made of: all that is selected, or the largest of it."""
+    kept = getattr(method.objective, "kept", selected.parts)
+    if kept == selected.parts:
+        return selected
+    return selected.replace(values=jnp.where(selected.part < kept, selected.values, 0))
 
 
 def formed(method: Method, params: Params, batch: Batch, aux: bool) -> tuple[jax.Array, Report, jax.Array, Params]:

@@ -19,7 +19,7 @@ def formed(method: Method, params: Params, batch: Batch) -> tuple[jax.Array, Rep
         params.W_enc.astype(dtype),
         params.b_enc,
         params.W_dec.astype(dtype),
-        parts_of(method, width),
+        parts_of(method, width, batch.key),
         method.objective.ends if whole else (),
     )
     x, rows = method.centred(params.shared, batch.x), batch.rows
@@ -30,18 +30,21 @@ def formed(method: Method, params: Params, batch: Batch) -> tuple[jax.Array, Rep
         x,
         batch.wanted,
         params.shared,
-        selection.cut(rows),
+        selection.cut(rows, batch.step_fraction),
         objective,
         parts=method.objective.parts,
         firing=batch.firing,
         whole=selection.whole_batch,
+        signed=selection.signed,
+        costs=None if batch.excess is None else batch.excess[None] / rows,
     )
     residual = batch.wanted - params.b_dec - found.y
-    said = report(batch, residual, found.active, jnp.zeros(()), sum_over_data(found.firings[0]), found.smallest)
+    extra = jax.lax.psum(found.cost, MODEL)
+    said = report(batch, residual, found.active, extra, sum_over_data(found.firings[0]), found.smallest)
     latent = {"W_enc": found.dw_enc[0], "b_enc": found.db[0], "W_dec": found.dw_dec[0]}
     gradient = Params(latent, _with_input_bias(method, params, found, tables))
     gradient = gradient if jax.lax.psum(1, DATA) == 1 else jax.lax.psum(gradient, DATA)
-    return found.loss, said, residual, gradient
+    return found.loss + extra, said, residual, gradient
 
 
 def _with_input_bias(method: Method, params: Params, found: Ranked, tables: Tables) -> dict[str, jax.Array]:
@@ -89,6 +92,7 @@ def dead_part(
         {},
         lambda pre, used: row_cut(pre, used, k),
         lambda y, _, rows: method.aux.loss(rows, y[0], squared_error),
+        signed=method.selection.signed,
     )
     db_pre = -_by_input_bias(found, tables, params.W_enc) if method.pre_bias else None
     loss, sums = found.loss, (found.dw_enc, found.db, found.dw_dec, db_pre)

@@ -12,10 +12,26 @@ def error_of(method: Method, rows: int, target: jax.Array, b_dec: jax.Array, y: 
     return method.objective(target, b_dec, y) / (rows * (target.shape[1] if method.objective.per_number else 1))
 
 
-def parts_of(method: Method, width: int, indices: jax.Array | None = None) -> jax.Array | None:
-    """The part of the reconstruction that latents of this shard add to: int32 of the shape of `indices`, or [n_local]."""
+def parts_of(
+    method: Method, width: int, key: jax.Array | None, indices: jax.Array | None = None
+) -> jax.Array | None:
+    """The part of the reconstruction that latents of this shard add to: int32 of the shape of `indices`, or [n_local].
+
+    Args:
+      key: random, of the step.
+    """
     here = jnp.arange(width) if indices is None else indices
-    return method.objective.part_of(here + jax.lax.axis_index(MODEL) * width)
+    return method.objective.part_of(here + jax.lax.axis_index(MODEL) * width, key)
+
+
+def frequent(excess: jax.Array, sizes: jax.Array, rows: int) -> tuple[jax.Array, jax.Array]:
+    """The penalty on frequent latents of this shard, to be differentiated, and the same of all shards, to be reported.
+
+    Args:
+      excess: what a unit of each entry of `sizes` costs, of the same shape or one that broadcasts.
+    """
+    term = (excess * sizes).sum() / rows
+    return term, jax.lax.stop_gradient(jax.lax.psum(term, MODEL))
 
 
 def report(

@@ -1,0 +1,52 @@
+"""How a penalty's weight is steered so that L0 comes to where it is asked for.
+
+    weight = coefficient exp(u) (L0 / L0*)^p,    u <- u + g clip(log(L0 / L0*), -1, 1)  after each step
+
+An L1 weight says nothing of the L0 that it leads to: that differs between stores, widths and lengths of a run. The
+integral u finds the weight, the power p answers to each batch at once and damps what u would swing by.
+"""
+
+import dataclasses
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+
+@flax.struct.dataclass
+class Moment:
+    """Where training stands, for what a penalty weighs.
+
+    Attributes:
+      fraction: of the steps, done. control: u, where a weight is steered. l0: active latents of the batch a row.
+    """
+
+    fraction: jax.Array | float
+    control: jax.Array | float = 0.0
+    l0: jax.Array | float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Steer:
+    """Towards an L0 of `target`.
+
+    Attributes:
+      power: p. reach: by how much u may change in a whole run, in units of log weight. begin: share of the steps after
+        which u moves: before, L0 falls from what the start has, whatever the weight is.
+    """
+
+    target: float
+    power: float = 1.0
+    reach: float = 30.0
+    begin: float = 0.02
+
+    def factor(self, now: Moment) -> jax.Array:
+        return jnp.exp(now.control + self.power * self._off(now.l0))
+
+    def after(self, control: jax.Array, l0: jax.Array, fraction: jax.Array, steps: jax.Array) -> jax.Array:
+        """u after a step of a run of `steps`."""
+        gain = jnp.where(fraction < self.begin, 0.0, self.reach / steps)
+        return control + gain * self._off(l0)
+
+    def _off(self, l0: jax.Array) -> jax.Array:
+        return jnp.clip(jnp.log(jnp.maximum(l0, 1e-3) / self.target), -1, 1)

@@ -1,0 +1,35 @@
+"""Gradients of terms on decoder rows alone: of the latents drawn at a step, to be added where their rows are updated."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from jaxsae.dictionary import Method, Params
+from jaxsae.dictionary.penalty.rows import Sample
+from jaxsae.parallel import MODEL
+
+
+@flax.struct.dataclass
+class RowGradients:
+    """Of this shard's decoder rows: samples of latents, and the gradient [R, d_out] of each."""
+
+    parts: tuple[tuple[Sample, jax.Array], ...] = ()
+
+    def added_to(self, gradient: Params, start: jax.Array | int) -> Params:
+        """The gradient of a block of latents that begins at `start` on this shard."""
+        count, total = len(gradient.b_enc), gradient.W_dec
+        for sample, rows in self.parts if count else ():
+            total = total + sample.spread(rows, start, count)
+        return gradient.put(W_dec=total)
+
+
+def row_gradients(method: Method, w_dec: jax.Array, key: jax.Array, opponent=None) -> RowGradients:
+    """Those of a method's terms on decoder rows [n_local, d_out], weighed as its squared error is."""
+    parts, shard = [], jax.lax.axis_index(MODEL)
+    for number, penalty in enumerate(method.rows):
+        drawn = Sample.draw(jax.random.fold_in(jax.random.fold_in(key, number), shard), penalty.sample, len(w_dec))
+        scale = 1.0 if method.objective.per_number else w_dec.shape[1]  # of a row, not of a number of it
+        share = scale / jax.lax.psum(1, MODEL)  # a mean over all latents
+        term = lambda rows, penalty=penalty: share * penalty.term(rows, opponent)
+        parts.append((drawn, jax.grad(term)(drawn.rows(w_dec))))
+    return RowGradients(tuple(parts))
