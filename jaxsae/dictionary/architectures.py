@@ -18,6 +18,7 @@ from jaxsae.dictionary.penalty import (
     Steer,
     TanhOfNorms,
 )
+from jaxsae.dictionary.penalty.adversary import Adversary
 from jaxsae.dictionary.penalty.frequency import Frequency
 from jaxsae.dictionary.penalty.orthogonality import Orthogonality
 from jaxsae.dictionary.selection import (
@@ -40,7 +41,11 @@ def _method(c: MethodConfig, selection, objective: Objective, end: finish.Finish
     more["pre_bias"] = more.get("pre_bias", True) if c.pre_bias is None else c.pre_bias
     if c.tied or c.aligned:  # how long the encoder's rows are is then no matter of choice
         more["fits_start"] = False
-    rows = (Orthogonality(c.orthogonality, c.orthogonality_chunk),) if c.orthogonality else ()
+    rows = ()
+    if c.orthogonality:
+        rows += (Orthogonality(c.orthogonality, c.orthogonality_chunk),)
+    if c.adversary:
+        rows += (Adversary(c.adversary, c.adversary_width or max(1, c.width // 4), c.adversary_k, c.adversary_rows),)
     frequency = Frequency(c.frequency_penalty) if c.frequency_penalty else None
     return Method(c, selection, objective, end, rate, frequency=frequency, rows=rows, **more)
 
@@ -59,7 +64,7 @@ def _batchtopk(c: MethodConfig) -> BatchTopK:
 
 
 def _steer(c: MethodConfig) -> Steer | None:
-    return Steer(c.l0_target) if c.l0_target else None
+    return Steer(c.l0_target, max(c.l0_target, c.width / 4)) if c.l0_target else None
 
 
 def topk(c: MethodConfig) -> Method:
@@ -103,7 +108,7 @@ def relu(c: MethodConfig) -> Method:
         ReLU(),
         SquaredError(per_number=False),
         finish.Free(),
-        rates.Rates(rates.Fixed(5e-5)),
+        rates.Rates(rates.swept),
         penalties=(L1OfNorms(c.l1_coefficient, c.l1_warmup, _steer(c)),),
         pre_bias=False,
         start_norm=0.1,

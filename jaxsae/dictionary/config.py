@@ -12,8 +12,9 @@ _RANKS = ("k", "encoder", "aux_k", "aux_coefficient")
 _ANNEALS = ("k_start", "k_anneal")
 _L1 = ("k", "target_l0", "l1_coefficient", "l1_warmup")
 _ALL = ("tied", "aligned", "pre_bias", "frequency_penalty", "orthogonality", "orthogonality_chunk")
+_ALL += ("adversary", "adversary_width", "adversary_k", "adversary_rows")
 _WEIGHTS = ("aux_coefficient", "l1_coefficient", "l0_coefficient", "multi_coefficient", "tanh_coefficient")
-_WEIGHTS += ("pre_coefficient", "frequency_penalty", "orthogonality")
+_WEIGHTS += ("pre_coefficient", "frequency_penalty", "orthogonality", "adversary")
 # The switches that an architecture takes beside --width.
 SWITCHES = {
     "topk": (*_RANKS, *_ANNEALS, *_ALL),
@@ -130,9 +131,17 @@ class MethodConfig:
         0.0, "weight of the mean largest squared cosine between decoder rows (OrtSAE, 2509.22033); 0: none"
     )
     orthogonality_chunk: int = option(1024, "orthogonality: latents, drawn at each step, that it is taken among")
+    adversary: float = option(
+        0.0,
+        "weight of the share of decoder rows that a meta-SAE explains, which learns to in turns with this one (2604.03436); "
+        "0: none",
+    )
+    adversary_width: int | None = option(None, "adversary: latents of the meta-SAE; default: a quarter of --width")
+    adversary_k: int = option(4, "adversary: latents of the meta-SAE that are active for a decoder row")
+    adversary_rows: int = option(1024, "adversary: latents, drawn at each step, whose decoder rows both learn from")
 
     def __post_init__(self):
-        check_positive(self, "width", "k", "aux_k", "row_k_max", "bandwidth", "k_start", "tanh_scale")
+        check_positive(self, "width", "k", "aux_k", "row_k_max", "bandwidth", "k_start", "tanh_scale", "adversary_width", "adversary_k", "adversary_rows")
         # Of relu and gated runs of a time before they aimed at an L0, k says nothing.
         means_k = self.takes("k") and not (self.takes("l1_coefficient") and self.k == type(self).k)
         check(not means_k or self.k <= self.width, "k", self.k, f"must be at most --width={self.width}")

@@ -13,6 +13,7 @@ from jaxsae.dictionary.finish import Finish
 from jaxsae.dictionary.objective import Objective
 from jaxsae.dictionary.parameters import Params, tied_init
 from jaxsae.dictionary.penalty import AuxK, Penalty, Steer
+from jaxsae.dictionary.penalty.adversary import Adversary
 from jaxsae.dictionary.penalty.frequency import Frequency
 from jaxsae.dictionary.penalty.rows import RowPenalty
 from jaxsae.dictionary.rates import Rates
@@ -64,6 +65,11 @@ class Method:
     def steer(self) -> Steer | None:
         """What steers a penalty's weight to an L0, where something does."""
         return next((p.steer for p in self.penalties if getattr(p, "steer", None)), None)
+
+    @property
+    def adversary(self) -> Adversary | None:
+        """The term on decoder rows for which an opponent learns, too; None: there is none."""
+        return next((term for term in self.rows if isinstance(term, Adversary)), None)
 
     @property
     def anneals(self) -> bool:

@@ -176,6 +176,7 @@ class _Watch:
             "dead_window": config.dead_window,
             "aux_loss": float(metrics.aux),
             "learning_rate": float(metrics.learning_rate),
+            **({} if metrics.explained is None else {"adversary_explained": float(metrics.explained)}),
             "skipped_batches": self._skipped,
             "tokens_per_second": self._speed(tokens - self._first * config.batch_size),
         }

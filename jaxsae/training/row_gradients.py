@@ -1,11 +1,13 @@
 """Gradients of terms on decoder rows alone: of the latents drawn at a step, to be added where their rows are updated."""
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from jaxsae.dictionary import Method, Params
-from jaxsae.dictionary.penalty.rows import Sample
+from jaxsae.dictionary.penalty.rows import RowPenalty, Sample
 from jaxsae.parallel import MODEL
 
 
@@ -23,11 +25,21 @@ class RowGradients:
         return gradient.put(W_dec=total)
 
 
-def row_gradients(method: Method, w_dec: jax.Array, key: jax.Array, opponent=None) -> RowGradients:
-    """Those of a method's terms on decoder rows [n_local, d_out], weighed as its squared error is."""
-    parts, shard = [], jax.lax.axis_index(MODEL)
+def drawn_rows(penalty: RowPenalty, number: int, w_dec: jax.Array, key: jax.Array) -> Sample:
+    """The latents of this shard that the `number`-th term of a method is taken of at a step."""
+    own = jax.random.fold_in(jax.random.fold_in(key, number), jax.lax.axis_index(MODEL))
+    return Sample.draw(own, penalty.sample, len(w_dec))
+
+
+def row_gradients(method: Method, w_dec: jax.Array, key: jax.Array, opponent: Any = None) -> RowGradients:
+    """Those of a method's terms on decoder rows [n_local, d_out], weighed as its squared error is.
+
+    Args:
+      opponent: the weights that a term's rows are trained against.
+    """
+    parts = []
     for number, penalty in enumerate(method.rows):
-        drawn = Sample.draw(jax.random.fold_in(jax.random.fold_in(key, number), shard), penalty.sample, len(w_dec))
+        drawn = drawn_rows(penalty, number, w_dec, key)
         scale = 1.0 if method.objective.per_number else w_dec.shape[1]  # of a row, not of a number of it
         share = scale / jax.lax.psum(1, MODEL)  # a mean over all latents
         term = lambda rows, penalty=penalty: share * penalty.term(rows, opponent)

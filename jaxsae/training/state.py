@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsae.dictionary import Method, Normalization, Params, is_by_latent
 from jaxsae.parallel import MODEL, shardings
+from jaxsae.training.opponent import Opponent, init_opponent
 
 
 @flax.struct.dataclass
@@ -24,6 +25,7 @@ class TrainState:
       threshold: float32, average of the smallest positive latent of a batch (BatchTopK's inference threshold).
       mean, scale: float32 [d] and []: the trainer sees (x - mean) * scale.
       control: float32, log of the factor of a penalty's weight that steers L0; None where nothing is steered.
+      opponent: what decoder rows are trained against, the same on every device; None where there is nothing.
       frequency: float32 [n], moving average of the share of rows on which a latent fires; None where nothing hangs on it.
     """
 
@@ -38,6 +40,7 @@ class TrainState:
     scale: jax.Array
     control: jax.Array | None = None
     frequency: jax.Array | None = None
+    opponent: Opponent | None = None
 
 
 BY_LATENT = ("since_fired", "frequency")  # beside parameters and what mirrors them
@@ -61,6 +64,9 @@ def make_init(method: Method, optimizer: optax.GradientTransformation, d_model: 
 
     def init(key: jax.Array, mean: jax.Array, scale: jax.Array) -> TrainState:
         params = method.init(key, d_model)
+        opponent = None
+        if method.adversary:
+            opponent = init_opponent(jax.random.fold_in(key, 1), method.adversary, d_model)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -73,6 +79,7 @@ def make_init(method: Method, optimizer: optax.GradientTransformation, d_model: 
             scale=scale,
             control=jnp.zeros(()) if method.steer else None,
             frequency=jnp.zeros(params.b_enc.shape) if method.frequency else None,
+            opponent=opponent,
         )
 
     return init

@@ -13,9 +13,10 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsae.dictionary import Batch, Method, Report
 from jaxsae.parallel import AXES, DATA, MODEL, shardings, sum_over_data
+from jaxsae.training.opponent import opponent_step
 from jaxsae.training.optimizer import Schedule
 from jaxsae.training.routes import capacity_for_dead, loss_and_gradient, needs_pairs_for_dead
-from jaxsae.training.row_gradients import row_gradients
+from jaxsae.training.row_gradients import drawn_rows, row_gradients
 from jaxsae.training.state import TrainState, state_specs
 from jaxsae.training.update import UpdateRule, Weights
 
@@ -32,6 +33,7 @@ class StepMetrics:
       loss: whole loss of the batch. fvu: squared error over squared norm of centred inputs. l0: active latents a row.
       aux: auxiliary or penalty term. dead: latents without firing in `dead_tokens` rows.
       learning_rate: of this step. finite: False where the batch or the loss held NaN or Inf and was left out.
+      explained: the share of the decoder rows' variance that an opponent explains; None where there is no opponent.
     """
 
     loss: jax.Array
@@ -41,6 +43,7 @@ class StepMetrics:
     dead: jax.Array
     learning_rate: jax.Array
     finite: jax.Array
+    explained: jax.Array | None = None
 
 
 @flax.struct.dataclass
@@ -121,12 +124,20 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
     if method.steer:
         batch = batch.replace(control=state.control)
     learning_rate = pace.schedule(state.step)
+    opponent, explained = state.opponent, None
+    if method.adversary:
+        drawn = drawn_rows(method.adversary, method.rows.index(method.adversary), state.params.W_dec, key)
+        share = learning_rate / pace.schedule.peak
+        rows = drawn.rows(state.params.W_dec)
+        opponent, explained = opponent_step(
+            state.opponent, method.adversary, rows, share, state.step, pace.schedule.steps
+        )
 
     def attempt(method: Method, dead_route, weights: Weights) -> tuple[Outcome, Weights]:
         loss, report, gradient = loss_and_gradient(method, update, weights.params, batch, dead_route)
         loss = sum_over_data(loss)
         finite = jnp.isfinite(loss)
-        rows = row_gradients(method, weights.params.W_dec, key)
+        rows = row_gradients(method, weights.params.W_dec, key, opponent and opponent.weights)
         # A batch that is not finite changes nothing but the count of steps: the state stays one that can be saved.
         return Outcome(loss, report, finite), update(weights, gradient, learning_rate, finite, rows)
 
@@ -147,6 +158,8 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
         l0 = report.active / config.batch_size
         control = method.steer.after(state.control, l0, fraction, pace.schedule.steps)
         new = new.replace(control=jnp.where(finite, control, state.control))
+    if method.adversary:
+        new = new.replace(opponent=jax.tree.map(lambda a, b: jnp.where(finite, a, b), opponent, state.opponent))
     if method.frequency:
         frequency = method.frequency.after(state.frequency, report.firings, config.batch_size)
         new = new.replace(frequency=jnp.where(finite, frequency, state.frequency))
@@ -158,6 +171,7 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
         dead=dead_count,
         learning_rate=learning_rate,
         finite=finite,
+        explained=explained,
     )
     return new, metrics
 

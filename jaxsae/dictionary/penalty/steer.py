@@ -1,9 +1,10 @@
 """How a penalty's weight is steered so that L0 comes to where it is asked for.
 
-    weight = coefficient exp(u) (L0 / L0*)^p,    u <- u + g clip(log(L0 / L0*), -1, 1)  after each step
+    weight = coefficient exp(u) (L0 / L)^p,    u <- u + g clip(log(L0 / L), -1, 1)  after each step
 
 An L1 weight says nothing of the L0 that it leads to: that differs between stores, widths and lengths of a run. The
-integral u finds the weight, the power p answers to each batch at once and damps what u would swing by.
+integral u finds the weight, the power p answers to each batch at once and damps what u would swing by. L falls evenly, in
+its logarithm, from `start` to the target over a share of the steps: latents that a strong penalty cuts off at once are dead.
 """
 
 import dataclasses
@@ -31,22 +32,24 @@ class Steer:
     """Towards an L0 of `target`.
 
     Attributes:
-      power: p. reach: by how much u may change in a whole run, in units of log weight. begin: share of the steps after
-        which u moves: before, L0 falls from what the start has, whatever the weight is.
+      start: L at the first step. share: of the steps, over which it falls to the target. power: p.
+      reach: by how much u may change in a whole run, in units of log weight.
     """
 
     target: float
+    start: float
+    share: float = 0.5
     power: float = 1.0
     reach: float = 30.0
-    begin: float = 0.02
 
     def factor(self, now: Moment) -> jax.Array:
-        return jnp.exp(now.control + self.power * self._off(now.l0))
+        return jnp.exp(now.control + self.power * self._off(now.l0, now.fraction))
 
     def after(self, control: jax.Array, l0: jax.Array, fraction: jax.Array, steps: jax.Array) -> jax.Array:
         """u after a step of a run of `steps`."""
-        gain = jnp.where(fraction < self.begin, 0.0, self.reach / steps)
-        return control + gain * self._off(l0)
+        return control + self.reach / steps * self._off(l0, fraction)
 
-    def _off(self, l0: jax.Array) -> jax.Array:
-        return jnp.clip(jnp.log(jnp.maximum(l0, 1e-3) / self.target), -1, 1)
+    def _off(self, l0: jax.Array, fraction: jax.Array) -> jax.Array:
+        left = jnp.clip(1 - fraction / self.share, 0, 1)
+        aimed = jnp.log(self.target) + left * jnp.log(self.start / self.target)
+        return jnp.clip(jnp.log(jnp.maximum(l0, 1e-3)) - aimed, -1, 1)

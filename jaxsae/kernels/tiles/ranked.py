@@ -91,7 +91,8 @@ def ranked_pass(
     }
     d_out = tables.w_dec.shape[2]
     pre = _pre_activations(tables, x, zero(J, len(x), T)) if whole else zero(J, size, T)
-    sizes = jnp.abs if signed else lambda pre: pre
+    empty = lambda pre: pre == -jnp.inf  # places without a latent, which is smaller than any
+    sizes = lambda pre: jnp.where(empty(pre), pre, jnp.abs(pre)) if signed else pre
     kept = lambda at, pre, first: at.keep(sizes(pre), first) * (jnp.sign(pre) if signed else 1)
     whole_cut = cut(sizes(pre), tables.used) if whole else None
 
