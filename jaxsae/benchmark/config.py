@@ -42,7 +42,7 @@ class BenchmarkConfig:
     what: Literal["step", "harvest", "loader", "known_dictionary"] = option(
         "step",
         "step: a training step against the matmul of its encoder; harvest: of a Hugging Face model, against its "
-        "bare forward pass; loader: shuffled batches against raw reads; known_dictionary: not times, but how well each method "
+        "bare forward pass; loader: shuffled batches against raw reads; known_dictionary: how well each method "
         "recovers a dictionary that is known",
     )
     d_model: int | None = option(None, "width of the activations; default: 768, known_dictionary 256")
@@ -62,7 +62,9 @@ class BenchmarkConfig:
         "alone where the loss has no term of dead latents",
     )
     mesh: tuple[int, ...] = option((), "devices as DATA,MODEL; default: all on MODEL")
-    compare: tuple[str, ...] = option((), f"time the same work in other packages, in turn: {', '.join(PEERS)}; known_dictionary: saelens")
+    compare: tuple[str, ...] = option(
+        (), f"time the same work in other packages, in turn: {', '.join(PEERS)}; known_dictionary: saelens"
+    )
     seed: int = option(0, "of weights and inputs; known_dictionary takes --seeds")
     json: str = option("", "file for the figures")
     loader_bytes: int = option(2**31, "loader: size of the store that is made for it, in bfloat16")

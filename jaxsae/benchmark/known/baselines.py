@@ -13,9 +13,9 @@ RIDGE = 1e-6  # of the least squares, over squared lengths of 1: directions that
 def baselines(features: Features, sample: np.ndarray, width: int, k: int) -> Mapping[str, Candidate]:
     """By name: `pca`, `random` and `oracle`, each with k active directions a row.
 
-    PCA: all d components of the sample, of which a row takes the k that it projects on most, by either sign. Random: `width` unit
-    directions; oracle: the true features, as an encoder of their own. Of both a row takes the k of the largest
-    projections, with the amplitudes that fit it best (least squares).
+    PCA: all d components of the sample, of which a row takes the k that it projects on most, by either sign. Random:
+    `width` unit directions; oracle: the true features, as an encoder of their own. Of both a row takes the k of the
+    largest projections, with the amplitudes that fit it best (least squares).
 
     Args:
       sample: float32 [B, d], training rows.

@@ -49,4 +49,6 @@ class KnownConfig:
         check(sound, "seeds", given, "give one or more numbers from 0 to 2^32 - 1")
         check(len(set(self.seeds)) == len(self.seeds), "seeds", given, "name each seed once")
         rates = ",".join(map(str, self.peer_rates))
-        check(bool(rates) and all(0 < r < 1 for r in self.peer_rates), "peer_rates", rates, "give rates between 0 and 1")
+        check(
+            bool(rates) and all(0 < r < 1 for r in self.peer_rates), "peer_rates", rates, "give rates between 0 and 1"
+        )

@@ -1,9 +1,9 @@
 """SAELens' own classes and trainer on the same batches: TopK, BatchTopK, Matryoshka and JumpReLU.
 
 Its `SAETrainer` takes the steps: loss and auxiliary loss with its own coefficients, gradient clipped at 1, Adam, running
-threshold, warm-up of coefficients. As its tutorial has it, the rate is constant and falls over the last fifth, and the weight
-of JumpReLU's penalty rises over the first twentieth. k, target L0, prefixes and the rows after which a latent is dead, at most
-its default of 1,000 steps, are ours. Judged is what it saves for inference, where BatchTopK has its threshold.
+threshold, warm-up of coefficients. As its tutorial has it, the rate is constant and falls over the last fifth, and the
+weight of JumpReLU's penalty rises over the first twentieth. k, target L0, prefixes and the rows after which a latent is
+dead, at most its default of 1,000 steps, are ours. Judged is what it saves for inference, where BatchTopK has its threshold.
 """
 
 import tempfile
