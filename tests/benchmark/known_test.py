@@ -13,9 +13,12 @@ from jaxsae.benchmark.known import methods
 from jaxsae.benchmark.known.config import KnownConfig
 from jaxsae.benchmark.known.features import HELD_OUT, Features, frequencies
 from jaxsae.benchmark.known.judge import Candidate, absolute_cosines, judge, match
+from jaxsae.benchmark.known.peers import own_flags
 from jaxsae.benchmark.known.rows import SITE, write_store
 from jaxsae.benchmark.known.rows import HeldOut as Rows
 from jaxsae.benchmark.peers import is_installed
+from jaxsae.benchmark.peers.saelens import CLASSES
+from jaxsae.benchmark.peers.worker import hide_broken_torchvision
 from jaxsae.dictionary import ARCHITECTURES
 from jaxsae.errors import InputError
 from jaxsae.parallel import make_mesh
@@ -167,11 +170,11 @@ def one_device(monkeypatch):
 def test_the_command_trains_judges_and_tells(one_device, tmp_path, capsys):
     out, place = tmp_path / "figures.json", tmp_path / "disk"
     place.mkdir()
-    known = {"methods": ("topk", "relu"), "seeds": (0, 3)}
+    known = {"methods": ("topk",), "seeds": (0, 3)}
     figures = benchmark(config_of(known, loader_dir=str(place), json=str(out)))
     assert json.loads(out.read_text()) == figures and not list(place.iterdir())
     assert (figures["width"], figures["k"], figures["steps"], figures["rows"]) == (32, 2, 100, 6400)
-    assert list(figures["methods"]) == ["topk", "relu"] and figures["peers"] == {}
+    assert list(figures["methods"]) == ["topk"] and figures["peers"] == {}
     topk, made = figures["methods"]["topk"], figures["baselines"]
     assert [run["seed"] for run in topk["runs"]] == [0, 3]
     values = [run["mcc"] for run in topk["runs"]]
@@ -181,7 +184,7 @@ def test_the_command_trains_judges_and_tells(one_device, tmp_path, capsys):
     assert made["oracle"]["mean"]["mcc"] == pytest.approx(1, abs=1e-5)
     assert made["pca"]["mean"]["l0"] == made["random"]["mean"]["l0"] == 2
     shown = capsys.readouterr().err
-    assert "4 of 4, relu, seed 3: MCC" in shown and "the true features" in shown and "memory of one device" not in shown
+    assert "2 of 2, topk, seed 3: MCC" in shown and "the true features" in shown and "memory of one device" not in shown
 
 
 @pytest.mark.parametrize(
@@ -234,15 +237,30 @@ def test_defaults_go_by_what_is_benchmarked():
     assert (known.d_model, made.width, made.k, known.rows_of_a_batch) == (256, 4096, 8, 1024)
 
 
-@pytest.mark.parametrize("name", methods.COMPARED)
-def test_saelens_is_trained_on_the_same_rows(name, one_device):
-    if not is_installed("saelens"):
-        pytest.skip("needs sae_lens (jaxsae[interop])")
-    known = {"methods": (name,), "peer_rates": (1e-5, 5e-3), "seeds": (0, 1)}
+@pytest.mark.skipif(not is_installed("saelens"), reason="needs sae_lens (jaxsae[interop])")
+def test_saelens_is_trained_on_the_same_rows(one_device, capsys):
+    known = {"methods": ("batchtopk",), "peer_rates": (1e-5, 5e-3), "seeds": (0, 1)}
     figures = benchmark(config_of(known, compare=("saelens",)))
-    peer = figures["peers"]["saelens"][name]
+    peer = figures["peers"]["saelens"]["batchtopk"]
     assert [run["learning_rate"] for run in peer["rates"]] == [1e-5, 5e-3]
-    assert [run["seed"] for run in peer["runs"]] == [0, 1]
-    best = min(peer["rates"], key=lambda run: run["fvu"])
-    assert peer["learning_rate"] == best["learning_rate"] and peer["runs"][0] == best
-    assert peer["mean"]["mcc"] > 0.4 and all(run["l0"] > 0 for run in peer["runs"])
+    assert [run["seed"] for run in peer["runs"]] == [0, 1] and peer["runs"][0] in peer["rates"]
+    assert peer["runs"][0]["fvu"] == min(run["fvu"] for run in peer["rates"])
+    assert peer["learning_rate"] == 5e-3 and peer["at_end"] == "highest"
+    shown = capsys.readouterr().err
+    assert "5 of 5, saelens batchtopk, seed 1, learning rate 0.005" in shown
+    assert "saelens batchtopk was best at the highest of the rates" in shown
+    assert 0.5 < peer["mean"]["l0"] < 8 and peer["mean"]["mcc"] > figures["baselines"]["random"]["mean"]["mcc"]
+
+
+@pytest.mark.skipif(not is_installed("saelens"), reason="needs sae_lens (jaxsae[interop])")
+@pytest.mark.parametrize("name", methods.COMPARED)
+def test_saelens_takes_what_it_is_given(name):
+    hide_broken_torchvision()
+    from sae_lens import saes
+
+    method = methods.Methods.of(config_of()).ours[name]
+    made, settings = (getattr(saes, CLASSES[name] + end) for end in ("", "Config"))
+    config = settings(d_in=D, d_sae=32, **own_flags(method, 100))
+    made(config)
+    assert (config.target_l0 if name == "jumprelu" else config.k) == 2
+    assert name != "matryoshka" or config.matryoshka_widths == [1, 3, 7, 15, 32]

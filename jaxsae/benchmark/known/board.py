@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from jaxsae.benchmark.known.config import PEER
 from jaxsae.benchmark.known.judge import Candidate
 from jaxsae.benchmark.known.table import line, summarised
 from jaxsae.progress import say
@@ -45,7 +46,9 @@ class Board:
         runs.setdefault(name, []).append(found)
         if runs is not self.baselines:
             done = sum(len(of_one) for of_one in [*self.methods.values(), *self.peers.values()])
-            say(line(f"{done} of {self.total}, {name}, {', '.join(f'{n} {v:g}' for n, v in about.items())}", found))
+            words = ", ".join(f"{word.replace('_', ' ')} {value:g}" for word, value in about.items())
+            whose = f"{PEER} {name}" if runs is self.peers else name
+            say(line(f"{done} of {self.total}, {whose}, {words}", found))
 
     def best_rate(self, name: str) -> float:
         """The learning rate at which the first seed came to the lowest FVU."""
@@ -53,17 +56,20 @@ class Board:
         fvu = lambda run: math.inf if run["fvu"] is None else run["fvu"]
         return min((run for run in self.peers[name] if run["seed"] == seed), key=fvu)["learning_rate"]
 
-    def figures(self, package: str) -> dict[str, Any]:
-        """`methods`, `peers` ({package: {name: ...}}) and `baselines`, with means and standard errors over the seeds."""
+    def figures(self) -> dict[str, Any]:
+        """`methods`, `peers` ({"saelens": {name: ...}}) and `baselines`, with means and standard errors over the seeds."""
         every = lambda runs: {name: summarised(of_one) for name, of_one in runs.items()}
         peers = {name: self._peer(name, runs) for name, runs in self.peers.items()}
         return {
             "methods": every(self.methods),
-            "peers": {package: peers} if peers else {},
+            "peers": {PEER: peers} if peers else {},
             "baselines": every(self.baselines),
         }
 
     def _peer(self, name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
         rate = self.best_rate(name)
         rates = [run for run in runs if run["seed"] == runs[0]["seed"]]
-        return {"learning_rate": rate, "rates": rates} | summarised([r for r in runs if r["learning_rate"] == rate])
+        tried = sorted(run["learning_rate"] for run in rates)
+        end = {tried[-1]: "highest", tried[0]: "lowest"}.get(rate) if len(tried) > 1 else None
+        best = [run for run in runs if run["learning_rate"] == rate]
+        return {"learning_rate": rate, "at_end": end, "rates": rates} | summarised(best)

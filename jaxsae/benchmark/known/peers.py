@@ -38,7 +38,7 @@ def train_saelens(run: TrainConfig, rate: float) -> Candidate:
     setup, method = Setup.of(run), run.method
     torch.manual_seed(run.seed)
     made, settings = (getattr(saes, CLASSES[method.architecture] + end) for end in ("", "Config"))
-    sae = made(settings(d_in=setup.d_model, d_sae=method.width, device=device(), **_own(method, run.steps)))
+    sae = made(settings(d_in=setup.d_model, d_sae=method.width, device=device(), **own_flags(method, run.steps)))
     flags = SAETrainerConfig(
         total_training_samples=run.steps * run.batch_size,
         train_batch_size_samples=run.batch_size,
@@ -60,8 +60,8 @@ def train_saelens(run: TrainConfig, rate: float) -> Candidate:
         return _candidate(SAE.load_from_disk(folder, device=device()), setup)
 
 
-def _own(method: MethodConfig, steps: int) -> dict[str, Any]:
-    """What is set besides widths."""
+def own_flags(method: MethodConfig, steps: int) -> dict[str, Any]:
+    """What is set of SAELens' configuration besides widths, for a run of so many steps."""
     if method.architecture == "jumprelu":
         quadratic = {"jumprelu_sparsity_loss_mode": "quadratic", "target_l0": float(method.l0_target)}
         return quadratic | {"l0_warm_up_steps": steps // RISE}

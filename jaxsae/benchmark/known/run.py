@@ -10,7 +10,6 @@ from typing import Any
 from jaxsae.benchmark.config import BenchmarkConfig
 from jaxsae.benchmark.known.baselines import baselines
 from jaxsae.benchmark.known.board import Board
-from jaxsae.benchmark.known.config import PEER
 from jaxsae.benchmark.known.features import Features
 from jaxsae.benchmark.known.judge import judge
 from jaxsae.benchmark.known.methods import Methods
@@ -19,6 +18,7 @@ from jaxsae.benchmark.known.peers import train_saelens
 from jaxsae.benchmark.known.rows import SITE, HeldOut, write_store
 from jaxsae.benchmark.known.table import show
 from jaxsae.config import to_dict
+from jaxsae.errors import Preempted
 from jaxsae.store import open_store
 
 SAMPLE = 65_536  # training rows, at most, that the baselines learn from
@@ -30,11 +30,11 @@ def benchmark_known(config: BenchmarkConfig) -> dict[str, Any]:
     Returns:
       `flags`, `width`, `k`, `steps`, `rows` (trained on), `active` (a held-out row's true features, mean), `f1_features`
       (see `judge`; the mean over seeds); `methods`, `peers` ({package: ...}) and `baselines`: {name: `runs`, a seed each,
-      `mean`, `standard_error`}, of a peer also `learning_rate`, the best of the first seed, and `rates`, all that seed's;
-      `seconds`.
+      `mean`, `standard_error`}, of a peer also `learning_rate`, the best of the first seed, `at_end`, "highest" or
+      "lowest" where it is that of those that were tried, and `rates`, all that seed's; `seconds`.
 
     Raises:
-      InputError: methods, switches, sizes or peers that do not do, before anything is made.
+      InputError: methods, switches, sizes or peers that do not do, before anything is made. Preempted: SIGTERM came; nothing is kept.
     """
     methods, began = Methods.of(config), time.perf_counter()
     board, active = Board(methods.runs), []
@@ -42,6 +42,8 @@ def benchmark_known(config: BenchmarkConfig) -> dict[str, Any]:
         folder = Path(tempfile.mkdtemp(prefix="jaxsae-known-", dir=config.loader_dir or None))
         try:
             active.append(_one_seed(config, methods, seed, folder, board))
+        except Preempted:
+            raise Preempted("stopped by SIGTERM. Figures of what was done stand above; no run of it is kept") from None
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     figures = {
@@ -52,7 +54,7 @@ def benchmark_known(config: BenchmarkConfig) -> dict[str, Any]:
         "rows": methods.rows,
         "active": sum(active) / len(active),
     }
-    figures |= board.figures(PEER) | {"seconds": time.perf_counter() - began}
+    figures |= board.figures() | {"seconds": time.perf_counter() - began}
     figures["f1_features"] = figures["baselines"]["oracle"]["mean"]["f1_features"]
     show(figures)
     return figures

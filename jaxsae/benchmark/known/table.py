@@ -54,19 +54,25 @@ def show(figures: dict[str, Any]) -> None:
             say(_row(f"{package} {name}, {found['learning_rate']:g}", found))
     for name, found in figures["baselines"].items():
         say(_row(NAMES[name], found))
+    for package, methods in figures["peers"].items():
+        for name, found in methods.items():
+            if found["at_end"]:
+                say(
+                    f"{package} {name} was best at the {found['at_end']} of the rates; --peer_rates may find it a better one"
+                )
 
 
 def _row(name: str, found: dict[str, Any]) -> str:
     mean, error = found["mean"], found["standard_error"]
-    cells = [
-        _number(mean[key]) + ("" if error[key] is None else f" ± {_number(error[key], len(_number(mean[key])))}")
-        for key in COLUMNS
-    ]
+    cells = []
+    for key in COLUMNS:
+        spread = "" if error[key] is None else f" ± {_number(error[key], like=mean[key])}"
+        cells.append(_number(mean[key]) + spread)
     return f"{name:<28}" + "".join(f"{cell:>15}" for cell in cells) + f"{mean['seconds']:>7.0f}"
 
 
-def _number(value: float | None, length: int = 0) -> str:
-    """Three digits behind the point, one where there are two or more before it."""
+def _number(value: float | None, like: float | None = None) -> str:
+    """Three digits behind the point, one where `like`, by default the value itself, has two or more before it."""
     if value is None:
         return "-"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    return f"{value:.3f}" if abs(value if like is None else like) < 10 else f"{value:.1f}"
