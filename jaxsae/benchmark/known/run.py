@@ -34,7 +34,8 @@ def benchmark_known(config: BenchmarkConfig) -> dict[str, Any]:
       "lowest" where it is that of those that were tried, and `rates`, all that seed's; `seconds`.
 
     Raises:
-      InputError: methods, switches, sizes or peers that do not do, before anything is made. Preempted: SIGTERM came; nothing is kept.
+      InputError: methods, switches, sizes or peers that do not do, before anything is made.
+      Preempted: SIGTERM came; nothing is kept.
     """
     methods, began = Methods.of(config), time.perf_counter()
     board, active = Board(methods.runs), []
