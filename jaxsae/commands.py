@@ -40,7 +40,10 @@ COMMANDS = {
     "import": Command("read another tool's files as a run", "jaxsae.exchange", "ImportConfig", "import_"),
     "report": Command("draw a run or a sweep as one HTML file", "jaxsae.report", "ReportConfig", "report"),
     "benchmark": Command(
-        "time a train step against its encoder matmul", "jaxsae.benchmark", "BenchmarkConfig", "benchmark"
+        "time a train step against its encoder matmul, or judge methods by a known dictionary",
+        "jaxsae.benchmark",
+        "BenchmarkConfig",
+        "benchmark",
     ),
     "check": Command(
         "are the kernels right, and how fast, on this machine's devices", "jaxsae.check", "CheckConfig", "check"

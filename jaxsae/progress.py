@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 _log_dir: Path | None = None
+_hushed = False
 
 
 def is_first_process() -> bool:
@@ -48,11 +50,24 @@ def log_under(directory: Path) -> None:
     _log_dir = directory
 
 
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Within it `say` says nothing: what is done there is a part of something that speaks for itself."""
+    global _hushed
+    before, _hushed = _hushed, True
+    try:
+        yield
+    finally:
+        _hushed = before
+
+
 def say(*lines: str) -> None:
     """Prints lines for people, from process 0, on standard error (standard output is for results).
 
     The other processes write theirs to process-N.log, with the time.
     """
+    if _hushed:
+        return
     if is_first_process():
         for line in lines:
             tqdm.write(line, file=sys.stderr)

@@ -7,7 +7,8 @@ import jax
 from jax.sharding import Mesh
 
 from jaxsae.benchmark.clock import Timing, time_in_turn
-from jaxsae.benchmark.config import BenchmarkConfig
+from jaxsae.benchmark.config import KNOWN, BenchmarkConfig
+from jaxsae.benchmark.known.run import benchmark_known
 from jaxsae.benchmark.loader import benchmark_loader
 from jaxsae.benchmark.peers import compare
 from jaxsae.benchmark.step import TimedStep
@@ -29,7 +30,8 @@ PEAK_FLOPS = {
 
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
-    """Times a step as training runs it, in each state of the config; or a harvest, or the loader. Prints and returns figures.
+    """Times a step as training runs it, in each state of the config; or a harvest, or the loader; or judges methods by a
+    dictionary that is known. Prints and returns figures.
 
     Of a step: the figures of the first state, and `states`, a list with the figures of each.
 
@@ -44,6 +46,8 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         return benchmark_harvest(config)
     if config.what == "loader":
         figures = benchmark_loader(config)
+    elif config.what == KNOWN:
+        figures = benchmark_known(config)
     else:
         mesh = make_mesh(config.mesh)
         check_divides(mesh, config.method.width, config.rows_of_a_batch)

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxsae.benchmark.config import BenchmarkConfig
-from jaxsae.config import leaves
+from jaxsae.config import to_dict
 from jaxsae.dictionary import SWITCHES
 from jaxsae.report.figures import NONE, Group, Row
 from jaxsae.report.read import BENCHMARK, RunFiles
 
 TITLE = "A training step"
-DEFAULTS = {field.name: field.default for field, _ in leaves(BenchmarkConfig)}
+DEFAULTS = to_dict(BenchmarkConfig())
 # Flags of `train` that change what a step does, beside the method's; `benchmark` has the same.
 OF_A_STEP = ("batch_size", "compute_dtype", "optimizer", "lazy_rows")
 
