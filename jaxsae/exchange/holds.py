@@ -45,6 +45,7 @@ def name_in(file_format: str, dictionary: Dictionary) -> str:
     if architecture in HOLDS[file_format]:
         return HOLDS[file_format][architecture]
     others = " or ".join(f"--format={name}" for name, held in HOLDS.items() if architecture in held)
+    why = _WHY.get(file_format, "none of its classes is one")
     raise InputError(
-        f"--format={file_format} cannot hold a {architecture} dictionary: {_WHY[file_format]}. Take {others}."
+        f"--format={file_format} cannot hold a {architecture} dictionary: {why}.{f' Take {others}.' if others else ''}"
     )

@@ -36,7 +36,8 @@ def reference(
     p = {name: _tensor(value).requires_grad_() for name, value in params.items()}
     loss, latents, x_hat = _forward(method, p, _tensor(x), dead, settings, held={})
     if "costs" in settings:  # of latents that fire often
-        loss = loss + (_tensor(settings["costs"]) * latents.abs()).sum() / len(x)
+        sizes = latents.abs() if method == "abstopk" else latents
+        loss = loss + (_tensor(settings["costs"]) * sizes).sum() / len(x)
     gradients = torch.autograd.grad(loss, list(p.values()), allow_unused=True, materialize_grads=True)
     firings = (latents.abs() > settings.get("firing", 1e-3)).sum(0).numpy()
     extras = {"active": int((latents != 0).sum()), "firings": firings, "reconstruction": x_hat.detach().numpy()}

@@ -76,14 +76,14 @@ def expected(name, params, x, dead=None, **more):
 
 
 @functools.lru_cache(None)
-def program(name, shape, blocked, products, dead, **more):
+def program(name, shape, blocked, products, dead, with_costs=False, **more):
     """The compiled (params, x, dead) -> (loss, report, gradient); `products`: latents up to which rankings go by them."""
     method = method_of(name, **dict(more))
     rule = UpdateRule(method, make_optimizer(OptimizerConfig(), 0), blocked=blocked)
     mesh = make_mesh(shape, jax.devices()[: shape[0] * shape[1]])
 
-    def device(params, x, mask):
-        batch = Batch(x=x, dead=mask, rows=BATCH, step_fraction=0.25)
+    def device(params, x, mask, *costs):
+        batch = Batch(x=x, dead=mask, rows=BATCH, step_fraction=0.25, excess=costs[0] if with_costs else None)
         loss, report, gradient = loss_and_gradient(method, rule, params, batch, dead)
         gradient = whole(gradient, params)
         return (
@@ -92,9 +92,8 @@ def program(name, shape, blocked, products, dead, **more):
             gradient,
         )
 
-    sharded = jax.shard_map(
-        device, mesh=mesh, in_specs=(SPECS, P(DATA, None), P(MODEL)), out_specs=(P(), P(), SPECS), check_vma=False
-    )
+    inputs = (SPECS, P(DATA, None), P(MODEL), *([P(MODEL)] if with_costs else []))
+    sharded = jax.shard_map(device, mesh=mesh, in_specs=inputs, out_specs=(P(), P(), SPECS), check_vma=False)
     return jax.jit(sharded), products
 
 
@@ -233,6 +232,14 @@ def test_straight_through_gradients_are_those_of_the_smoothed_functions():
             "--prefixes=32,8,64: must be whole numbers that rise",
         ),
         ({"architecture": "jumprelu", "bandwidth": 0.0}, "--bandwidth=0.0"),
+        ({"k_start": 3}, "--k_start=3: must be from --k=4 to --width=64"),
+        ({"k_anneal": 1.5}, "--k_anneal=1.5: must be between 0 and 1"),
+        ({"architecture": "hierarchical_topk", "ranks": (1, 3)}, "--ranks=1,3: must end with --k=4"),
+        ({"orthogonality": float("nan")}, "--orthogonality=nan: must be a number of 0 or above"),
+        ({"adversary": -1.0}, "--adversary=-1.0: must be a number of 0 or above"),
+        ({"aux_k": 65}, "--aux_k=65: must be at most --width=64"),
+        ({"tied": True, "aligned": True}, "--aligned=true: with --tied=true"),
+        ({"architecture": "jumprelu_tanh", "tanh_ramp": -0.1}, "--tanh_ramp=-0.1: must be between 0 and 1"),
     ],
 )
 def test_bad_numbers_are_refused(flags, message):
@@ -243,7 +250,7 @@ def test_bad_numbers_are_refused(flags, message):
 @pytest.mark.parametrize(
     ("flags", "switch", "known"),
     [
-        ({"architecture": "relu", "k": 8}, "--k=8", "--l1_coefficient, --l1_warmup"),
+        ({"architecture": "relu", "aux_k": 8}, "--aux_k=8", "--l1_coefficient, --l1_warmup"),
         ({"architecture": "topk", "row_k_max": 40}, "--row_k_max=40", "--aux_coefficient"),
         ({"architecture": "gated", "bandwidth": 0.7}, "--bandwidth=0.7", "--frozen_gate"),
     ],

@@ -24,16 +24,41 @@ SWITCHES = {
     "matryoshka": {"k": 4, "aux_k": 8},
     "jumprelu": {"k": 4},
     "gated": {"l1_coefficient": 1.0},
-    "relu": {},
+    "relu": {"target_l0": 0.0},
+}
+# What else a step may do, each with state of its own or numbers that hang on the step.
+MORE = {
+    "steered": {"architecture": "relu", "k": 6},
+    "steered_gate": {"architecture": "gated", "k": 6},
+    "multi_topk": {"architecture": "multi_topk", "k": 4, "aux_k": 8},
+    "hierarchical_topk": {"architecture": "hierarchical_topk", "k": 4, "aux_k": 8},
+    "abstopk": {"architecture": "abstopk", "k": 4, "aux_k": 8},
+    "jumprelu_tanh": {"architecture": "jumprelu_tanh", "k": 4},
+    "annealed": {"architecture": "batchtopk", "k": 4, "aux_k": 8, "k_start": 9, "k_anneal": 0.6},
+    "annealed_rows": {"architecture": "topk", "k": 4, "aux_k": 8, "k_start": 9, "k_anneal": 0.6},
+    "random_prefixes": {"architecture": "matryoshka", "k": 4, "aux_k": 8, "random_prefixes": True},
+    "tied": {"architecture": "topk", "k": 4, "aux_k": 8, "tied": True},
+    "aligned": {"architecture": "topk", "k": 4, "aux_k": 8, "aligned": True},
+    "penalties": {
+        "architecture": "batchtopk",
+        "k": 4,
+        "aux_k": 8,
+        "frequency_penalty": 0.1,
+        "orthogonality": 0.3,
+        "orthogonality_chunk": 16,
+        "adversary": 0.2,
+        "adversary_rows": 16,
+    },
+    "frequent": {"architecture": "jumprelu", "k": 4, "frequency_penalty": 0.1, "pre_bias": True},
 }
 WIDTH = 64
 
 
-def method(architecture):
-    return MethodConfig(width=WIDTH, architecture=architecture, **SWITCHES[architecture])
+def method(name):
+    return MethodConfig(width=WIDTH, **MORE.get(name, {"architecture": name} | SWITCHES.get(name, {})))
 
 
-@pytest.mark.parametrize("architecture", SWITCHES)
+@pytest.mark.parametrize("architecture", [*SWITCHES, *MORE])
 def test_a_resumed_run_ends_bit_identical_on_another_mesh_too(architecture, configure, newest_state, assert_same):
     whole, cut = (configure(name, method=method(architecture), mesh=(1, 1)) for name in ("whole", "cut"))
     train(whole), train(cut)
@@ -42,6 +67,7 @@ def test_a_resumed_run_ends_bit_identical_on_another_mesh_too(architecture, conf
     train(cut)
     assert newest_state(cut)[0] == 12
     assert_same(newest_state(cut)[1], newest_state(whole)[1])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(newest_state(cut)[1]))
     x = np.random.default_rng(0).normal(size=(9, load(cut.workdir).d_model)).astype(np.float32)
     one, spread = (load(cut.workdir, mesh).encode(x).dense(WIDTH) for mesh in (None, make_mesh((1, 8))))
     np.testing.assert_allclose(one, spread, rtol=1e-5, atol=1e-6)
@@ -119,7 +145,7 @@ def test_a_layout_that_is_not_known_is_refused(configure, monkeypatch):
 
 
 def test_a_switch_that_does_nothing_is_refused_before_a_run_begins(configure):
-    config = configure(method=MethodConfig(width=WIDTH, architecture="relu", k=8))
-    with pytest.raises(InputError, match="--k=8: --architecture=relu does not take it"):
+    config = configure(method=MethodConfig(width=WIDTH, architecture="relu", aux_k=8))
+    with pytest.raises(InputError, match="--aux_k=8: --architecture=relu does not take it"):
         train(config)
     assert not Path(config.workdir).exists()
