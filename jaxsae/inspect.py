@@ -116,10 +116,9 @@ def describe_run(run: Path) -> str:
             kind += f", threshold {_threshold(run / CHECKPOINTS, step):.6g}"
         lines += [f"is        {kind}", f"step      {step:,}"]
         if is_meta_sae(about):
-            stand_ins = {"random": "random directions for ", "gaussian": "Gaussian rows for "}.get(
-                about.get("directions"), ""
-            )
-            lines.append(f"meta-SAE  of {stand_ins}the decoder of {about.get('source_run', 'another dictionary')}")
+            control = {"random": "random directions for ", "gaussian": "Gaussian rows for "}
+            rows = control.get(about.get("directions"), "") + "the decoder rows"
+            lines.append(f"meta-SAE  of {rows} of {about.get('source_run', 'another dictionary')}")
         lines += [f"{name:<10}{about[name]}" for name in ("store", "site", "model") if about.get(name)]
     if last := read_metrics(run / METRICS)[-1:]:
         names = ("tokens", "loss", "fvu", "held_out_fvu", "l0", "dead_fraction", "dead_window")

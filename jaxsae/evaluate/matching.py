@@ -18,12 +18,15 @@ from jaxsae.evaluate.decoder_rows import DecoderRows
 from jaxsae.parallel import shardings
 from jaxsae.progress import Progress
 
+_APART = 0x6D70  # from the keys of dictionaries that start at the same seed, whose rows would be among the directions
+
 
 def random_dictionary(context: Context) -> Dictionary:
     """Random unit directions, as many as the context's dictionary has latents, of which the best one is active."""
     mesh, width, d = context.dictionary.mesh, context.dictionary.width, context.dictionary.d_model
     make = jax.jit(partial(tied_init, width=width, d_model=d), out_shardings=shardings(mesh, SPECS))
-    return Dictionary(make(jax.random.key(context.config.seed)), MethodConfig(width=width, k=1), mesh=mesh)
+    key = jax.random.fold_in(jax.random.key(context.config.seed), _APART)
+    return Dictionary(make(key), MethodConfig(width=width, k=1), mesh=mesh)
 
 
 def matched_by_random(context: Context, rows: DecoderRows, k: int) -> dict[str, Any]:

@@ -63,13 +63,9 @@ def cards(run: RunFiles) -> list[Card]:
         return []
     control = part(e, "baselines", "random_decoder").get("explained_variance")
     l0 = f"{e['l0']:.1f}" if is_number(e.get("l0")) else count(None)
-    of = f"of {count(e.get('latents'))} decoder rows"
+    beside = f"of {count(e.get('latents'))} decoder rows; of as many random directions {decimal(control)}"
     return [
-        Card(
-            "explained variance",
-            decimal(e.get("explained_variance")),
-            f"{of}; of as many random directions {decimal(control)}",
-        ),
+        Card("explained variance", decimal(e.get("explained_variance")), beside),
         Card("L0", l0, "meta-latents a latent"),
         Card("dead", percent(e.get("dead_fraction")), "of the meta-latents, in no latent"),
     ]

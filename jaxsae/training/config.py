@@ -64,7 +64,7 @@ class TrainConfig:
         "",
         "instead of --store: a run, one of its checkpoints or an imported dictionary, whose decoder rows, at length 1, are "
         "trained on (meta-SAE, 2502.04878). Defaults are then batchtopk, k 4, a quarter of its latents, no row held out, "
-        "4,000 steps",
+        "4,000 steps of an eighth of the rows, at most 4,096 (100 epochs where that is more), and another seed than its own",
     )
     source_rows: Literal["decoder", "random", "gaussian"] = option(
         "decoder",

@@ -22,13 +22,8 @@ from jaxsae.training.run import checkpoint_metadata, initial_params
 from jaxsae.training.start import Start, fit_start, sample, started
 from jaxsae.training.state import TrainState, create_state
 
-KEPT_SETTINGS = (
-    "source",
-    "directions",
-    "first_position",
-    "last_position",
-    "prepend_bos",
-)  # of a store's, those a dictionary keeps
+# Of a store's, those a dictionary keeps.
+KEPT_SETTINGS = ("source", "directions", "first_position", "last_position", "prepend_bos")
 
 
 def default_site(store: Store, site: str) -> str:

@@ -24,7 +24,7 @@ NAMES = {"decoder": "decoder rows", "random": "random directions for the rows", 
 
 
 class SourceRows:
-    """A decoder's rows at length 1, or stand-ins, a shard of them on the host at a time. Every process must make the calls."""
+    """A decoder's rows at length 1, or stand-ins, a shard of them on the host at a time; every process must call."""
 
     def __init__(self, run: str, W_dec: jax.Array, mesh: Mesh, kind: str, seed: int):
         """Takes in the decoder.

@@ -34,13 +34,16 @@ def source_flags(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       InputError: no dictionary is there, or it is the one to be trained.
     """
-    latents = _described(given["source_run"], given.get("workdir") or "")[1]["method"]["width"]
+    described = _described(given["source_run"], given.get("workdir") or "")[1]
+    latents = described["method"]["width"]
     width = given.get("width", max(1, latents // 4))
     batch = given.get("batch_size", min(BATCH, 1 << max(latents // BATCHES, 1).bit_length() - 1))
     steps = max(STEPS, -(-EPOCHS * latents // max(batch, 1)))
     flags = {"store": "", "architecture": "batchtopk", "width": width, "holdout_rows": 0}
     if "k" in SWITCHES[given.get("architecture", "batchtopk")]:
         flags["k"] = max(1, min(K, width))
+    # Not the source's: from one seed the narrower dictionary starts as the first rows that the wider one started with.
+    flags["seed"] = (described["dictionary"].get("seed", -1) + 1) % 2**32
     return flags | {"batch_size": batch, "tokens": steps * batch}
 
 
@@ -60,16 +63,17 @@ def write_source_store(config: TrainConfig) -> None:
         decoder = load(config.source_run, mesh).params.W_dec
         rows = SourceRows(config.source_run, decoder, mesh, config.source_rows, config.seed)
         plan = rows.plan(step)
-        fingerprint = plan.attributes()["fingerprint"]
-        if (began := _began_on(Path(config.workdir))) not in (None, fingerprint):
-            raise InputError(
-                f"--source_run={config.source_run}: has other rows (of step {step:,}, fingerprint {fingerprint}) than those "
-                f"that {config.workdir} was begun on ({began}). Name the checkpoint that it was begun on where that is still "
-                "there, RUN/checkpoints/STEP, and the same --source_rows and --seed, or give another --workdir."
-            )
-        open_run(config)
+    fingerprint = plan.attributes()["fingerprint"]
+    if (began := _began_on(Path(config.workdir))) not in (None, fingerprint):
+        raise InputError(
+            f"--source_run={config.source_run}: has other rows (of step {step:,}, fingerprint {fingerprint}) than those "
+            f"that {config.workdir} was begun on ({began}). Name the checkpoint that it was begun on where that is still "
+            "there, RUN/checkpoints/STEP, and the same --source_rows and --seed, or give another --workdir."
+        )
+    open_run(config)
+    with processes.busy("writing the source's decoder"):
         rows.write(config.store_url, plan)
-        processes.barrier("the decoder's rows are there")
+    processes.barrier("the decoder's rows are there")
 
 
 def _described(run: str, workdir: str) -> tuple[int, dict[str, Any]]:
