@@ -1,7 +1,6 @@
 """A meta-SAE's rows are its source's decoder rows; what is not given follows from the source, and stays as it was begun."""
 
 import dataclasses
-import json
 import os
 import shutil
 import signal
@@ -9,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 
 from jaxsae import cli
-from jaxsae.config import read_flag_file, to_flag_lines
+from jaxsae.config import read_flag_file
 from jaxsae.dictionary import Dictionary, MethodConfig, Params
 from jaxsae.inspect import describe_run
+from jaxsae.parallel import make_mesh
 from jaxsae.store import open_store
 from jaxsae.training import TrainConfig, load, save_dictionary, setup, source_flags, source_run, train
 from jaxsae.training.checkpoint import read_metadata
+from jaxsae.training.source_rows import SourceRows, unit_rows
 
 N, D = 96, 16
 
@@ -86,12 +88,9 @@ def test_rows_are_the_decoder_rows_at_length_1_in_the_order_of_the_latents(flags
 
 
 def test_defaults_follow_from_the_source_and_what_is_given_stays(source):
-    found = source_flags({"source_run": source})
-    assert found == {"store": "", "architecture": "batchtopk", "width": 24, "k": 4, "holdout_rows": 0} | {
-        "batch_size": 8,
-        "tokens": 32_000,
-        "seed": 0,
-    }
+    expected = {"store": "", "architecture": "batchtopk", "width": 24, "k": 4, "holdout_rows": 0}
+    expected |= {"batch_size": 8, "tokens": 32_000, "seed": 0}
+    assert source_flags({"source_run": source}) == expected
     assert "k" not in source_flags({"source_run": source, "architecture": "relu"})
     assert source_flags({"source_run": source, "width": 3})["k"] == 3
     assert source_flags({"source_run": source, "batch_size": 32})["tokens"] == 4000 * 32
@@ -129,15 +128,11 @@ def test_killed_and_resumed_it_ends_as_one_left_alone(flags, tmp_path):
 
 def test_a_store_that_was_cut_short_is_written_to_its_end(flags, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("jaxsae.store.writer.StoreWriter.write_shard", interrupted)
+        patch.setattr("jaxsae.store.writer.StoreWriter.write_shard", Mock(side_effect=KeyboardInterrupt))
         cli.run(flags())
     assert not (tmp_path / "meta" / "checkpoints").exists()
     assert cli.run(flags()) == 0
     assert open_store(tmp_path / "meta" / "source_store").complete
-
-
-def interrupted(*args):
-    raise KeyboardInterrupt
 
 
 def test_it_does_not_go_on_with_other_rows(flags, source, tmp_path, capsys):
@@ -169,9 +164,7 @@ def test_controls_are_other_directions_of_the_same_shape(flags, tmp_path, kind):
 def test_gaussian_rows_have_the_mean_and_covariance_of_the_decoder():
     rng = np.random.default_rng(0)
     rows = (rng.normal(size=(20_000, 4)) * [3, 1, 1, 0.2] + [2, 0, 0, 0]).astype(np.float32)
-    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1), ("data", "model"))
-    from jaxsae.training.source_rows import SourceRows, unit_rows
-
+    mesh = make_mesh((1, 1), jax.devices()[:1])
     made = SourceRows("run", jnp.asarray(rows), mesh, "gaussian", 0)._stand_ins(0, 20_000)
     wanted = unit_rows(rows).astype(np.float64)
     np.testing.assert_allclose(made.mean(0), wanted.mean(0), atol=0.02)
@@ -256,8 +249,3 @@ def test_a_source_of_several_shards(flags, tmp_path, monkeypatch):
     np.testing.assert_allclose(
         store.read("decoder", 0, 2500), rows / np.linalg.norm(rows, axis=1, keepdims=True), atol=1e-6
     )
-
-
-def test_flags_of_every_run_say_whether_it_is_one(configure, tmp_path):
-    assert "--source_run=" in to_flag_lines(configure())
-    assert json.loads(json.dumps(dataclasses.asdict(configure())))["source_rows"] == "decoder"
