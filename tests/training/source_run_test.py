@@ -232,8 +232,7 @@ def test_the_newest_checkpoint_or_the_one_that_is_named(configure, flags, tmp_pa
         rows = open_store(tmp_path / f"meta{step}" / "source_store").read("decoder", 0, len(W_dec))
         np.testing.assert_allclose(rows, W_dec / np.linalg.norm(W_dec, axis=1, keepdims=True), atol=1e-6)
         assert load(tmp_path / f"meta{step}").metadata["source_run"] == name
-    text = describe_run(tmp_path / "meta4")
-    assert f"meta-SAE  of the decoder rows of {config.workdir}/checkpoints/4" in text
+    assert f"of the decoder rows of {config.workdir}/checkpoints/4" in describe_run(tmp_path / "meta4")
 
 
 def test_a_source_of_several_shards(flags, tmp_path, monkeypatch):
