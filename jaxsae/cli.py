@@ -9,6 +9,7 @@ import os
 import sys
 import textwrap
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,11 @@ def _flag_help(name: str, values: flags.FlagValues) -> str:
     return "\n".join(lines)
 
 
-def _parse(name: str, config_class: type, arguments: list[str]) -> tuple[Any, JoinConfig] | None:
-    """The command's configuration and how it joins other processes, or None where only help was asked for."""
+def _parse(name: str, config_class: type, arguments: list[str]) -> tuple[Callable[[], Any], JoinConfig] | None:
+    """What makes the command's configuration, and how it joins other processes; None where only help was asked for.
+
+    Where flags follow from what a run on disk says, that is for when processes have joined: to read it starts JAX.
+    """
     values = flags.FlagValues()
     define_flags(config_class, values)
     if COMMANDS[name].joins:
@@ -62,8 +66,12 @@ def _parse(name: str, config_class: type, arguments: list[str]) -> tuple[Any, Jo
         values["path"].value, rest = rest[0], []
     if rest:
         raise InputError(f"{' '.join(rest)}: not a flag. Flags look like --name=value; see `jaxsae {name} --help`.")
+    joining = from_flags(JoinConfig, values) if COMMANDS[name].joins else JoinConfig()
+    given = {flag: values[flag].value for flag in values if values[flag].present}
+    if COMMANDS[name].implies(given):
+        return lambda: from_flags(config_class, values, COMMANDS[name].implied_flags(given)), joining
     config = from_flags(config_class, values)
-    return config, from_flags(JoinConfig, values) if COMMANDS[name].joins else JoinConfig()
+    return lambda: config, joining
 
 
 def _log_dir(config: Any, joining: JoinConfig) -> Path:
@@ -89,15 +97,16 @@ def _check_started_once(name: str, arguments: list[str]) -> None:
         raise _OneProcess(count)
 
 
-def _work(name: str, function, config: Any, joining: JoinConfig) -> None:
+def _work(name: str, function: Callable[[Any], Any], make: Callable[[], Any], joining: JoinConfig) -> None:
     if not COMMANDS[name].joins:
         with suppress(InputError):  # half a cluster, such as a shell of one, does not concern it
             if (place := joining.place()) is not None:
                 raise _OneProcess(place.count)
-        return function(config)
+        return function(make())
     from jaxsae.progress import log_under  # jax, which `jaxsae --help` does without
 
     with processes.joined(joining, name):
+        config = make()
         log_under(_log_dir(config, joining))
         function(config)
 

@@ -11,6 +11,8 @@ class Command:
     """A command of `jaxsae`: `module` holds the configuration class and the function that takes it.
 
     `joins`: it runs in several processes; any other command is refused where a scheduler starts it several times.
+    `implied`: (flag of the command, function of the module). Where that flag is given, the function takes the flags that
+    were given, {name: value}, and returns those that follow from them; it may read files and use JAX.
     """
 
     help: str
@@ -18,11 +20,20 @@ class Command:
     config: str
     function: str
     joins: bool = False
+    implied: tuple[str, str] | None = None
 
     def load(self) -> tuple[type, Callable[[Any], Any]]:
         """The configuration class and the function."""
         module = importlib.import_module(self.module)
         return getattr(module, self.config), getattr(module, self.function)
+
+    def implies(self, given: dict[str, Any]) -> bool:
+        """Whether flags that were `given` decide others."""
+        return self.implied is not None and bool(given.get(self.implied[0]))
+
+    def implied_flags(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The flags that follow from those `given`, {name: value}."""
+        return getattr(importlib.import_module(self.module), self.implied[1])(given) if self.implies(given) else {}
 
 
 COMMANDS = {
@@ -32,7 +43,14 @@ COMMANDS = {
     "harvest": Command(
         "a model's activations, or arrays, into a store", "jaxsae.harvest", "HarvestConfig", "harvest", True
     ),
-    "train": Command("fit a dictionary to a store, or resume a run", "jaxsae.training", "TrainConfig", "train", True),
+    "train": Command(
+        "fit a dictionary to a store, or resume a run",
+        "jaxsae.training",
+        "TrainConfig",
+        "train",
+        True,
+        ("source_run", "source_flags"),
+    ),
     "evaluate": Command(
         "judge a dictionary: JSON files under RUN/eval", "jaxsae.evaluate", "EvaluateConfig", "evaluate"
     ),

@@ -11,7 +11,7 @@ import io
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -113,19 +113,24 @@ def _parse_tuple(name: str, hint: Any, value: list[str]) -> tuple:
         ) from None
 
 
-def from_flags(cls: type[T], flag_values: flags.FlagValues) -> T:
+def from_flags(cls: type[T], flag_values: flags.FlagValues, implied: Mapping[str, Any] | None = None) -> T:
     """Builds `cls` from parsed flags.
+
+    Args:
+      implied: values of flags that were not given, where they follow from others; the rest has its default.
 
     Raises:
       InputError: a required flag is missing, or a value does not pass the class's own checks.
     """
-    hints, values = typing.get_type_hints(cls), {}
+    hints, values, implied = typing.get_type_hints(cls), {}, implied or {}
     for field in dataclasses.fields(cls):
         hint = hints[field.name]
         if dataclasses.is_dataclass(hint):
-            values[field.name] = from_flags(hint, flag_values)
+            values[field.name] = from_flags(hint, flag_values, implied)
             continue
         value = flag_values[field.name].value
+        if field.name in implied and not flag_values[field.name].present:
+            value = implied[field.name]
         if value is None and field.default is dataclasses.MISSING:
             raise InputError(f"--{field.name} is required: {field.metadata.get('help', '')}")
         if value is not None and typing.get_origin(_without_none(hint)) is tuple:

@@ -10,6 +10,7 @@ from orbax.checkpoint import v1 as ocp
 from jaxsae.config import from_dict, option
 from jaxsae.dictionary import MethodConfig
 from jaxsae.errors import InputError
+from jaxsae.evaluate.context import is_meta_sae
 from jaxsae.exchange import describe_export
 from jaxsae.progress import Progress
 from jaxsae.store import open_store
@@ -114,6 +115,10 @@ def describe_run(run: Path) -> str:
         if config.has_threshold:
             kind += f", threshold {_threshold(run / CHECKPOINTS, step):.6g}"
         lines += [f"is        {kind}", f"step      {step:,}"]
+        if is_meta_sae(about):
+            control = {"random": "random directions for ", "gaussian": "Gaussian rows for "}
+            rows = control.get(about.get("directions"), "") + "the decoder rows"
+            lines.append(f"meta-SAE  of {rows} of {about.get('source_run', 'another dictionary')}")
         lines += [f"{name:<10}{about[name]}" for name in ("store", "site", "model") if about.get(name)]
     if last := read_metrics(run / METRICS)[-1:]:
         names = ("tokens", "loss", "fvu", "held_out_fvu", "l0", "dead_fraction", "dead_window")

@@ -9,7 +9,7 @@ from jaxsae.lm.othello import CONTEXT
 from jaxsae.lm.torch_lm import TorchConfig
 
 # One file of this folder each; `run.py` imports those that are asked for.
-SUITES = ("reconstruction", "splice", "effective_compute", "othello")
+SUITES = ("reconstruction", "splice", "effective_compute", "othello", "decomposability")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,11 @@ class EvaluateConfig:
     """Which dictionary is evaluated, on what, and how."""
 
     run: str = option(help="directory of a run or of an imported dictionary; figures go to its eval/")
-    suite: tuple[str, ...] = option(("reconstruction",), f"what to measure, comma-separated: {', '.join(SUITES)}")
+    suite: tuple[str, ...] | None = option(
+        None,
+        f"what to measure, comma-separated: {', '.join(SUITES)}; default: reconstruction, of a meta-SAE (train --source_run) "
+        "decomposability",
+    )
     store: str = option("", "activations to evaluate on; default: the end of the run's own store, kept from training")
     site: str = option("", "which activations; default: those that the dictionary was trained on")
     model: str = option(
@@ -35,7 +39,11 @@ class EvaluateConfig:
     games_per_batch: int = option(64, "games in a forward pass")
     first_position: int | None = option(None, "first ply of a game that is looked at; default: as harvested, or 4")
     last_position: int | None = option(None, "last ply of a game that is looked at; default: as harvested, or 50")
-    control_run: str = option("", "othello: a run on a model with random weights, the baseline `random_model`")
+    control_run: str = option(
+        "",
+        "othello: a run on a model with random weights, the baseline `random_model`; decomposability: one of "
+        "--source_rows=random, the baseline `random_decoder`",
+    )
     probe_rows: int = option(20_000, "othello: positions, of other games, that the linear probe is fitted to")
     text: tuple[str, ...] = option(
         (), "splice: what a language model reads, as for harvest; default: the text that was harvested, after its end"
@@ -61,7 +69,10 @@ class EvaluateConfig:
         None,
         "effective_compute: tokens the language model was trained on; default: the best number for its loss",
     )
-    seed: int = option(0, "of the games; of the tokens that a masked language model has to guess")
+    seed: int = option(
+        0,
+        "of the games; of the tokens that a masked language model has to guess; of decomposability's random dictionary",
+    )
     mesh: tuple[int, ...] = option((), "devices as DATA,MODEL; default: one device")
     torch: TorchConfig = group(TorchConfig)
 
@@ -72,7 +83,8 @@ class EvaluateConfig:
         check(self.games >= 2, "games", self.games, "must be at least 2: half of them choose, the others measure")
         check(self.seed >= 0, "seed", self.seed, "must be 0 or more")
         check(bool(self.scaling_curve), "scaling_curve", "", "give one or more of hoffmann, epoch, or a JSON file")
-        check_suites(self.suite)
+        if self.suite is not None:
+            check_suites(self.suite)
 
 
 def check_suites(names: tuple[str, ...]) -> None:

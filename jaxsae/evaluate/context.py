@@ -1,9 +1,10 @@
 """What the suites share: the dictionary, the store and model it came from, and the rows that training never saw."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from jaxsae.lm.gpt import GPT, check_sites
 from jaxsae.parallel import make_mesh
 from jaxsae.store import Store, location, open_store
 from jaxsae.store.ranges import select
-from jaxsae.store.schema import site_path
+from jaxsae.store.schema import DECODER, SOURCE_STORE, site_path
 
 FIRST_POSITION, LAST_POSITION = 4, 50  # where nothing says which plies were harvested
 
@@ -29,8 +30,10 @@ class Context:
 
     @cached_property
     def store(self) -> Store:
-        """The store of `--store`, or the one that the dictionary was trained on."""
-        url = self.config.store or self.dictionary.metadata.get("store")
+        """The store of `--store`, or the one that the dictionary was trained on; a meta-SAE's own moves with it."""
+        beside = Path(self.config.run) / SOURCE_STORE
+        there = is_meta_sae(self.dictionary.metadata) and beside.is_dir()
+        url = self.config.store or (str(beside) if there else self.dictionary.metadata.get("store"))
         if not url:
             raise InputError(f"--store is required: {self.config.run} does not say what it was trained on")
         return open_store(url)
@@ -114,6 +117,11 @@ class Context:
                 f"--run={self.config.run} takes activations of width {self.dictionary.d_model}, and those of {what} "
                 f"have width {d_model}: give the --site, --store and --model that it was trained on"
             )
+
+
+def is_meta_sae(metadata: Mapping[str, Any]) -> bool:
+    """Whether a dictionary's rows were another one's decoder."""
+    return metadata.get("source") == DECODER
 
 
 def load_dictionary(run: str, mesh: tuple[int, ...] = (), flag: str = "run") -> Dictionary:

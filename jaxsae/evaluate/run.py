@@ -13,7 +13,7 @@ import numpy as np
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import reraise_if_disk_full
 from jaxsae.evaluate.config import EvaluateConfig
-from jaxsae.evaluate.context import Context, load_dictionary
+from jaxsae.evaluate.context import Context, is_meta_sae, load_dictionary
 from jaxsae.files import replace, write_json
 from jaxsae.numbers import plain
 from jaxsae.progress import is_first_process, say
@@ -46,7 +46,9 @@ def evaluate(
     context = Context(config, dictionary)
     directory = Path(config.run) / "eval"
     results = {}
-    suites = {name: importlib.import_module(f"jaxsae.evaluate.{name}") for name in config.suite}
+    suites = {
+        name: importlib.import_module(f"jaxsae.evaluate.{name}") for name in config.suite or default_suites(dictionary)
+    }
     for suite in suites.values():
         if hasattr(suite, "check"):
             suite.check(context)
@@ -59,6 +61,11 @@ def evaluate(
         if not quiet:
             say(f"{name}  ({directory / file}.json)", *(f"  {line}" for line in suite.table(results[name])))
     return results
+
+
+def default_suites(dictionary: Dictionary) -> tuple[str, ...]:
+    """What is measured where no flag says it."""
+    return ("decomposability",) if is_meta_sae(dictionary.metadata) else ("reconstruction",)
 
 
 def origin(context: Context) -> dict[str, Any]:

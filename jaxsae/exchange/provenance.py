@@ -8,7 +8,7 @@ from jaxsae.version import __version__
 
 # Metadata that travels with an export; with the fingerprint, evaluation knows which rows of its store were held out.
 KEPT = ("model", "site", "context", "tokenizer", "tokens", "first_position", "last_position")
-KEPT += ("fingerprint", "holdout_rows", "source", "prepend_bos")
+KEPT += ("fingerprint", "holdout_rows", "source", "directions", "prepend_bos")
 _BLOCK_SITE = re.compile(r"(?:^|.*\.)(resid_pre|resid_mid|resid_post|attn_out|mlp_out)\.(\d+)")
 _HF_LAYER = re.compile(r"(?:[^\d.][^.]*\.)*?(?:layers|h|blocks)\.(\d+)")  # lists nested in a layer are not layers
 _NO_TEXT = re.compile("vision|visual|image|audio|speech")  # towers with layers of their own

@@ -76,31 +76,31 @@ def key_figures(run: RunFiles, othello: bool) -> list[Group]:
 
 def _effective_compute(title: str, e: Mapping[str, Any]) -> Group:
     rows = []
-    for name, value in _part(e, "fraction").items():
-        ends = _part(e, "fraction_interval").get(name) or (None, None)
+    for name, value in part(e, "fraction").items():
+        ends = part(e, "fraction_interval").get(name) or (None, None)
         note = f"of the training compute has the spliced loss; 95% interval {percent(ends[0])} to {percent(ends[1])}"
-        if _part(e, "applies").get(name) is False:
+        if part(e, "applies").get(name) is False:
             note = f"does not apply: this curve is of English text; {note}"
         rows.append(
             Row(
                 f"{name} curve",
                 percent(value),
-                {"parameters": percent(_part(e, "parameters_fraction").get(name))},
+                {"parameters": percent(part(e, "parameters_fraction").get(name))},
                 note,
             )
         )
-    rows += [Row(f"{name} curve", NONE, {}, why) for name, why in _part(e, "refused").items()]
+    rows += [Row(f"{name} curve", NONE, {}, why) for name, why in part(e, "refused").items()]
     return Group(title, f"{count(e.get('tokens'))} tokens", rows)
 
 
 def _reconstruction(title: str, e: Mapping[str, Any]) -> Group:
-    pca = _part(e, "baselines", "pca_k")
+    pca = part(e, "baselines", "pca_k")
     pca_name = f"PCA, {count(pca.get('components'))} components"
     rows = [
         Row(
             "FVU",
             decimal(e.get("fvu")),
-            {"mean": decimal(_part(e, "baselines", "mean").get("fvu")), pca_name: decimal(pca.get("fvu"))},
+            {"mean": decimal(part(e, "baselines", "mean").get("fvu")), pca_name: decimal(pca.get("fvu"))},
             "fraction of variance unexplained; 0 is perfect",
         ),
         Row("L0", decimal(e.get("l0")), {"k": count(e.get("k"))} if e.get("k") else {}, "active latents of a row"),
@@ -118,7 +118,7 @@ def _splice(title: str, e: Mapping[str, Any]) -> Group:
     def over_ce(name: str) -> str:
         return decimal(e[name] - e["ce"]) if _is_number(e.get(name)) and _is_number(e.get("ce")) else NONE
 
-    top1 = _part(e, "legal_top1")
+    top1 = part(e, "legal_top1")
     interval = e.get("delta_ce_interval")
     note = "added cross-entropy, nats a token"
     if isinstance(interval, list) and len(interval) == 2:
@@ -156,7 +156,7 @@ def _othello(title: str, e: Mapping[str, Any]) -> Group:
                 figures = figures.get(key) if isinstance(figures, Mapping) else None
             return show(figures)
 
-        baselines = _part(e, "baselines")
+        baselines = part(e, "baselines")
         return Row(label, of(e), {text: of(baselines.get(name)) for name, text in OTHELLO_BASELINES.items()}, note)
 
     targets = count(e.get("targets"))
@@ -179,7 +179,7 @@ def cards(run: RunFiles, othello: bool) -> list[Card]:
     found = run.evaluations.get("reconstruction") or _judged_while_training(run)
     where = f"{count(found.get('rows'))} held-out rows" if found else "last training step"
     source = found or (run.metrics[-1] if run.metrics else {})
-    pca = _part(found, "baselines", "pca_k").get("fvu")
+    pca = part(found, "baselines", "pca_k").get("fvu")
     beside = f"{where}; PCA {decimal(pca)}" if _is_number(pca) else where
     out = [
         Card("FVU", decimal(source.get("fvu")), beside),
@@ -195,9 +195,9 @@ def cards(run: RunFiles, othello: bool) -> list[Card]:
         out.append(Card("ΔCE", decimal(splice.get("delta_ce")), f"nats a token; zeros {decimal(zero)}"))
     board = run.evaluations.get("othello") if othello else None
     if board:
-        best = _part(board, "baselines", "raw", "above_0.9").get("total")
+        best = part(board, "baselines", "raw", "above_0.9").get("total")
         beside = f"of {count(board.get('targets'))} with AUROC > 0.9; raw {count(best)}"
-        out.append(Card("board targets", count(_part(board, "above_0.9").get("total")), beside))
+        out.append(Card("board targets", count(part(board, "above_0.9").get("total")), beside))
     return out
 
 
@@ -221,12 +221,12 @@ def other_figures(run: RunFiles) -> dict[str, dict[str, str]]:
     """{suite: {name: value}} of the plain numbers of suites that have no group of their own."""
     out = {}
     for suite, found in run.evaluations.items():
-        if suite not in ("reconstruction", "splice", "effective_compute", "othello"):
+        if suite not in ("reconstruction", "splice", "effective_compute", "othello", "decomposability"):
             out[suite] = {k: f"{v:,}" if isinstance(v, int) else f"{v:.4g}" for k, v in found.items() if _is_number(v)}
     return out
 
 
-def _part(e: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+def part(e: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
     """A nested object, empty where it is missing."""
     value: Any = e
     for key in keys:

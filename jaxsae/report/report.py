@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from jaxsae.dictionary import SWITCHES, Dictionary
 from jaxsae.errors import InputError
-from jaxsae.report import boards, figures, latents, plots, speed, sweep
+from jaxsae.report import boards, decomposition, figures, latents, plots, speed, sweep
 from jaxsae.report.config import ReportConfig
 from jaxsae.report.page import output_file, page_template, style, write_page
 from jaxsae.report.read import RunFiles, read_run
@@ -41,20 +41,23 @@ def report(config: ReportConfig) -> Path:
     output = output_file(config.output, Path(config.run))
     dictionary, trouble = _load(run)
     metadata = dictionary.metadata if dictionary else {}
-    othello = "othello" in run.evaluations or dictionary is None or latents.plays_othello(metadata)
+    meta = decomposition.is_meta(run, metadata)
+    othello = not meta and _is_othello(run, dictionary, metadata)
     page = page_template("page.html").render(
         name=run.path.resolve().name,
         run=run,
         version=__version__,
+        meta=meta,
         chips=_chips(run, dictionary),
-        cards=figures.cards(run, othello),
-        groups=figures.key_figures(run, othello) + _speed(run, dictionary),
+        cards=(meta and decomposition.cards(run)) or figures.cards(run, othello),
+        groups=_groups(run, meta, othello) + _speed(run, dictionary),
+        pictures=decomposition.pictures(run),
         other=figures.other_figures(run),
         curves=_curves(run),
         histogram=_histogram(run),
         boards=_boards(run) if othello else [],
         othello=othello,
-        latents=_latents(config, run, dictionary, othello, trouble),
+        latents=([], "") if meta else _latents(config, run, dictionary, othello, trouble),
         making=_making(run, metadata),
         style=style(),
     )
@@ -67,6 +70,16 @@ def _load(run: RunFiles) -> tuple[Dictionary | None, str]:
         return latents.load_dictionary(run.path), ""
     except InputError as error:
         return None, str(error)
+
+
+def _is_othello(run: RunFiles, dictionary: Dictionary | None, metadata: dict[str, Any]) -> bool:
+    return "othello" in run.evaluations or dictionary is None or latents.plays_othello(metadata)
+
+
+def _groups(run: RunFiles, meta: bool, othello: bool) -> list[figures.Group]:
+    """Of a meta-SAE its own, and of the others what somebody asked for all the same."""
+    found = figures.key_figures(run, othello)
+    return [decomposition.group(run), *(group for group in found if not group.missing)] if meta else found
 
 
 def _speed(run: RunFiles, dictionary: Dictionary | None) -> list[figures.Group]:
@@ -91,6 +104,7 @@ def _chips(run: RunFiles, dictionary: Dictionary | None) -> dict[str, str]:
         "site": metadata.get("site") or evaluated.get("site") or run.flags.get("site"),
         "model": metadata.get("model"),
         "trained on": f"{figures.count(tokens)} tokens" if tokens else None,
+        "meta-SAE of": metadata.get("source_run") or run.flags.get("source_run"),
         "imported from": metadata.get("imported_from"),
     }
     return {name: str(value) for name, value in chips.items() if value}

@@ -26,6 +26,9 @@ FORMAT = "jaxsae-store/1"
 COLUMNS = ("tokens", "sequence", "position")
 DTYPES = ("float32", "bfloat16", "float16")
 SHARD_ROWS, CHUNK_ROWS = 65_536, 1_024
+# A meta-SAE's rows, another dictionary's decoder: their site, what a store's settings name as its source, and where the
+# store lies in the run's directory.
+DECODER, SOURCE_STORE = "decoder", "source_store"
 GROUP = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}).encode()
 _SITE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _ARRAY_KEY = re.compile(r"(sites/[^/]+/activations|tokens|sequence|position)/(?:zarr\.json|c/(\d+)(?:/0)?)")

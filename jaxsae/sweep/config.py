@@ -7,7 +7,8 @@ from jaxsae.config import check, check_positive, group, leaves, option
 from jaxsae.evaluate.config import SUITES
 from jaxsae.training.config import TrainConfig
 
-SINGLE = ("store", "workdir", "mesh", "follow", "keep_bytes")  # flags of train that no two members may differ in
+# Flags of train that no two members may differ in.
+SINGLE = ("store", "source_run", "source_rows", "workdir", "mesh", "follow", "keep_bytes")
 DEFAULTS = {"checkpoint_every": 20, "data_seed": 0}  # that are not those of train
 
 

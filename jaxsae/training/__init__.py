@@ -3,5 +3,6 @@
 from jaxsae.training.config import OptimizerConfig, TrainConfig
 from jaxsae.training.loop import train
 from jaxsae.training.run import load, save_dictionary
+from jaxsae.training.source_run import source_flags
 
-__all__ = ["OptimizerConfig", "TrainConfig", "load", "save_dictionary", "train"]
+__all__ = ["OptimizerConfig", "TrainConfig", "load", "save_dictionary", "source_flags", "train"]

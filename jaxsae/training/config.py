@@ -1,10 +1,12 @@
 """Flags of `jaxsae train`."""
 
 import dataclasses
+from pathlib import Path
 from typing import Literal
 
 from jaxsae.config import check, check_positive, group, option
 from jaxsae.dictionary import MethodConfig
+from jaxsae.store.schema import SOURCE_STORE
 
 # What a resumed run may change: where and how often, never what is computed.
 FREE_ON_RESUME = ("mesh", "checkpoint_every", "keep_checkpoints", "log_every", "prefetch", "on_nan", "keep_bytes")
@@ -58,6 +60,17 @@ class TrainConfig:
 
     store: str = option(help="activations to train on: a path, file://, gs:// or s3://")
     workdir: str = option(help="directory of the run; the same command again resumes it")
+    source_run: str = option(
+        "",
+        "instead of --store: a run, one of its checkpoints or an imported dictionary, whose decoder rows, at length 1, are "
+        "trained on (meta-SAE, 2502.04878). Defaults are then batchtopk, k 4, a quarter of its latents, no row held out, "
+        "4,000 steps of an eighth of the rows, at most 4,096 (100 epochs where that is more), and another seed than its own",
+    )
+    source_rows: Literal["decoder", "random", "gaussian"] = option(
+        "decoder",
+        "source_run: its decoder's rows, or the control that `evaluate --control_run` takes: as many random directions, or "
+        "Gaussian ones with the rows' mean and covariance",
+    )
     site: str = option("", "which of the store's sites; default: its only one")
     batch_size: int = option(4096, "rows of a step")
     tokens: int = option(100_000_000, "rows to train on, in all")
@@ -121,6 +134,11 @@ class TrainConfig:
         )
         bare = self.method.architecture == "rescaled" and not self.initialize_from
         check(not bare, "initialize_from", "", "--architecture=rescaled needs a relu run, whose latents it rescales")
+        controls = self.source_rows != "decoder"
+        check(bool(self.source_run) or not controls, "source_rows", self.source_rows, "needs --source_run")
+        if self.source_run:
+            check(not self.store, "source_run", self.source_run, f"leave --store={self.store} out, or this flag")
+            check(not self.follow, "follow", "true", "the rows of --source_run are all there")
         check(self.follow or self.keep_bytes is None, "keep_bytes", self.keep_bytes, "needs --follow")
         check(bool(self.workdir), "workdir", "", "name a directory")
         check(
@@ -142,6 +160,11 @@ class TrainConfig:
         check(
             self.tokens >= self.batch_size, "tokens", self.tokens, f"is less than one batch of {self.batch_size} rows"
         )
+
+    @property
+    def store_url(self) -> str:
+        """Where the rows are: --store, or what is made of --source_run."""
+        return str(Path(self.workdir) / SOURCE_STORE) if self.source_run else self.store
 
     @property
     def order_seed(self) -> int:

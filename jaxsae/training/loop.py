@@ -18,6 +18,7 @@ from jaxsae.training.live_run import LiveRun
 from jaxsae.training.optimizer import BYTES_PER_PARAMETER
 from jaxsae.training.run import CHECKPOINTS, load, open_run
 from jaxsae.training.setup import Setup
+from jaxsae.training.source_run import write_source_store
 
 
 def train(config: TrainConfig) -> Dictionary:
@@ -31,6 +32,8 @@ def train(config: TrainConfig) -> Dictionary:
       Preempted: SIGTERM came; what was trained so far is saved.
     """
     with StopAtStep() as preemption:
+        if config.source_run:
+            write_source_store(config)
         setup = Setup.of(config, give_up=lambda: preemption.asked_alone)
         _check_agreement(setup)
         if not setup.store.complete and not setup.shards:

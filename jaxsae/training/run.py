@@ -70,6 +70,8 @@ def _claim(workdir: Path, config: TrainConfig) -> None:
         before, now = (to_dict(c) for c in (read_flag_file(flags, TrainConfig), config))
         # A store may be moved, or be called otherwise; what a checkpoint says of it decides (`loop.py`).
         skipped = (*FREE_ON_RESUME, "workdir", *(["store"] if any((workdir / CHECKPOINTS).glob("*")) else []))
+        if before["source_run"] and now["source_run"]:  # may be moved too; its rows decide (`source_run.py`)
+            skipped += ("source_run",)
         # Defaults that flag files had as numbers.
         if now["b1"] is None and before["b1"] == 0.9 == make_method(config.method).rates.b1:
             before["b1"] = None
@@ -117,6 +119,18 @@ def find_checkpoints(path: str | Path) -> Path:
     raise InputError(f"{path}: no run here (no {CHECKPOINTS}/). Give the --workdir of a `jaxsae train`.")
 
 
+def find_dictionary(run: str | Path) -> tuple[Path, int, dict[str, Any]]:
+    """The checkpoints of a run, the step that is named or else the newest one, and its metadata.
+
+    Raises:
+      InputError: there is no run, or no such checkpoint in it.
+    """
+    directory = find_checkpoints(run)
+    # A run may itself lie in a directory of that name and be called by a number: then it holds checkpoints.
+    named = Path(run).name if directory.absolute() == Path(run).absolute().parent else ""
+    return directory, *read_metadata(directory, int(named) if named.isdigit() else None)
+
+
 def load(run: str | Path, mesh: Mesh | None = None) -> Dictionary:
     """The dictionary of a run, of its newest checkpoint where none is named, with its normalisation folded in.
 
@@ -128,10 +142,7 @@ def load(run: str | Path, mesh: Mesh | None = None) -> Dictionary:
       InputError: there is no run, or its checkpoint is damaged.
     """
     mesh = mesh or make_mesh((1, 1), jax.local_devices()[:1])
-    directory = find_checkpoints(run)
-    # A run may itself lie in a directory of that name and be called by a number: then it holds checkpoints.
-    named = Path(run).name if directory.absolute() == Path(run).absolute().parent else ""
-    step, metadata = read_metadata(directory, int(named) if named.isdigit() else None)
+    directory, step, metadata = find_dictionary(run)
     method = from_dict(MethodConfig, metadata["method"])
     part = read_dictionary(directory, step, _abstract_dictionary(method, metadata, mesh))
     params = part["params"]

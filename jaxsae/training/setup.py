@@ -22,7 +22,8 @@ from jaxsae.training.run import checkpoint_metadata, initial_params
 from jaxsae.training.start import Start, fit_start, sample, started
 from jaxsae.training.state import TrainState, create_state
 
-KEPT_SETTINGS = ("source", "first_position", "last_position", "prepend_bos")  # of a store's, those a dictionary keeps
+# Of a store's, those a dictionary keeps.
+KEPT_SETTINGS = ("source", "directions", "first_position", "last_position", "prepend_bos")
 
 
 def default_site(store: Store, site: str) -> str:
@@ -112,7 +113,7 @@ class Setup:
         """
         mesh = make_mesh(config.mesh)
         check_divides(mesh, config.method.width, config.batch_size)
-        store = store or (open_growing(config.store, give_up) if config.follow else open_store(config.store))
+        store = store or (open_growing(config.store, give_up) if config.follow else open_store(config.store_url))
         site = default_site(store, config.site)
         shards = Shards(store, site) if config.follow else None
         rows = store.rows_planned if shards else store.rows
@@ -228,7 +229,7 @@ class Setup:
         attributes = self.store.metadata(self.site)
         settings = attributes.get("settings", {})
         about = {
-            "store": absolute(self.config.store, new=True),
+            "store": absolute(self.config.store_url, new=True),
             "site": self.site,
             "fingerprint": attributes.get("fingerprint", ""),
             "store_rows": self.rows,
@@ -240,6 +241,8 @@ class Setup:
             "seed": self.config.seed,
             "tokens": self.config.steps * self.config.batch_size,
         }
+        if self.config.source_run:
+            about["source_run"] = absolute(self.config.source_run)
         about |= self.program.rates
         about |= {name: settings[name] for name in KEPT_SETTINGS if name in settings}
         return checkpoint_metadata(self.config.method, self.d_model, self.config.ema_decay, about)
