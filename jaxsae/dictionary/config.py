@@ -26,7 +26,16 @@ SWITCHES = {
     "multi_topk": (*_RANKS, "multi_coefficient", *_ALL),
     "hierarchical_topk": (*_RANKS, "ranks", *_ALL),
     "abstopk": (*_RANKS, *_ANNEALS, *_ALL),
-    "jumprelu_tanh": ("k", "target_l0", "tanh_coefficient", "tanh_ramp", "tanh_scale", "pre_coefficient", "bandwidth", *_ALL),
+    "jumprelu_tanh": (
+        "k",
+        "target_l0",
+        "tanh_coefficient",
+        "tanh_ramp",
+        "tanh_scale",
+        "pre_coefficient",
+        "bandwidth",
+        *_ALL,
+    ),
     "rescaled": ("shift",),
 }
 
@@ -62,7 +71,9 @@ class MethodConfig:
         "average; others: the L0 that is aimed at",
     )
     row_k_max: int | None = option(None, "batchtopk, matryoshka: the most latents that one row keeps; default: 4 k")
-    k_start: int | None = option(None, "rankings: active latents of a row at the first step, which fall to k; default: k")
+    k_start: int | None = option(
+        None, "rankings: active latents of a row at the first step, which fall to k; default: k"
+    )
     k_anneal: float = option(0.25, "rankings: share of the steps over which they fall from k_start to k")
     prefixes: tuple[int, ...] = option(
         (),
@@ -125,7 +136,8 @@ class MethodConfig:
         "whether b_dec is subtracted from the input; default: yes, of relu, rescaled and both kinds of jumprelu no",
     )
     frequency_penalty: float = option(
-        0.0, "weight of a penalty on latents that fire on more than a tenth of the rows, by how far above they are; 0: none"
+        0.0,
+        "weight of a penalty on latents that fire on more than a tenth of the rows, by how far above they are; 0: none",
     )
     orthogonality: float = option(
         0.0, "weight of the mean largest squared cosine between decoder rows (OrtSAE, 2509.22033); 0: none"
@@ -141,7 +153,19 @@ class MethodConfig:
     adversary_rows: int = option(1024, "adversary: latents, drawn at each step, whose decoder rows both learn from")
 
     def __post_init__(self):
-        check_positive(self, "width", "k", "aux_k", "row_k_max", "bandwidth", "k_start", "tanh_scale", "adversary_width", "adversary_k", "adversary_rows")
+        check_positive(
+            self,
+            "width",
+            "k",
+            "aux_k",
+            "row_k_max",
+            "bandwidth",
+            "k_start",
+            "tanh_scale",
+            "adversary_width",
+            "adversary_k",
+            "adversary_rows",
+        )
         # Of relu and gated runs of a time before they aimed at an L0, k says nothing.
         means_k = self.takes("k") and not (self.takes("l1_coefficient") and self.k == type(self).k)
         check(not means_k or self.k <= self.width, "k", self.k, f"must be at most --width={self.width}")

@@ -29,7 +29,8 @@ class ExportConfig:
     format: FormatName = option(help="whose files to write")
     output: str = option(help="directory to write; must not exist or be empty")
     k: int | None = option(
-        None, "latents that a row keeps, of a dictionary that was trained for several (hierarchical_topk); default: its own k"
+        None,
+        "latents that a row keeps, of a dictionary that was trained for several (hierarchical_topk); default: its own k",
     )
     overwrite: bool = option(False, "replace an earlier export at --output")
 

@@ -27,7 +27,7 @@ from jaxsae.training.sums import sums_of_bits
 
 LOOK_EVERY = 0.5  # seconds between two looks at how much of a save is written
 _IN_DICTIONARY = ("step", "params", "skipped", "average", "threshold", "mean", "scale")
-_IN_TRAINING = ("moments", "since_fired")
+_IN_TRAINING = ("moments", "since_fired", "control", "frequency", "opponent")
 
 
 def _split(state: TrainState) -> dict[str, dict[str, Any]]:

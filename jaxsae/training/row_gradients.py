@@ -4,7 +4,6 @@ from typing import Any
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 
 from jaxsae.dictionary import Method, Params
 from jaxsae.dictionary.penalty.rows import RowPenalty, Sample

@@ -186,9 +186,7 @@ class Setup:
             mean = np.float32(self.off_centre * self.normalization.scale)
             start = self.start(state.params, mean)
             tell(f"{self.config.workdir}: {start}")
-            params = started(
-                state.params, np.float32(start.scale), mean, self.method.pre_bias, self.method.selection
-            )
+            params = started(state.params, np.float32(start.scale), mean, self.method.pre_bias, self.method.selection)
             # Before a penalty has made latents sparse, a start may well be better than where the run is to come to.
             fvu = start.fvu if self.method.ranks else None
         spread = self.statistics.scale * self.normalization.scale / self.d_model**0.5

@@ -25,7 +25,9 @@ on_meshes = pytest.mark.parametrize("shape", MESHES)
 
 
 def method_of(architecture):
-    return make_method(MethodConfig(width=WIDTH, architecture=architecture, k=K, aux_k=AUX_K, l1_warmup=0.5, target_l0=0.0))
+    return make_method(
+        MethodConfig(width=WIDTH, architecture=architecture, k=K, aux_k=AUX_K, l1_warmup=0.5, target_l0=0.0)
+    )
 
 
 def build(architecture, shape, use_aux, by="pairs"):

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dictionary.methods_test import BATCH, D, K, SWITCHES, WIDTH, arrays, check, expected, mask_of, method_of, program
+from dictionary.methods_test import BATCH, SWITCHES, WIDTH, D, K, arrays, check, expected, mask_of, method_of, program
 
 from jaxsae.dictionary import MethodConfig, Params, make_method
 from jaxsae.dictionary.objective import NestedPrefixes
@@ -18,7 +18,9 @@ from jaxsae.dictionary.penalty.steer import Moment, Steer
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 4)])
 @pytest.mark.parametrize("products", [0, WIDTH])
-@pytest.mark.parametrize("name", ["topk", "batchtopk", "matryoshka", "multi_topk", "abstopk", "relu", "jumprelu", "gated"])
+@pytest.mark.parametrize(
+    "name", ["topk", "batchtopk", "matryoshka", "multi_topk", "abstopk", "relu", "jumprelu", "gated"]
+)
 def test_frequent_latents_cost_what_they_are(name, products, shape):
     params, x = arrays(name, seed=2)
     costs = np.random.default_rng(1).uniform(0, 0.3, WIDTH).astype(np.float32) * (np.arange(WIDTH) % 3 == 0)
@@ -148,7 +150,9 @@ def test_drawn_prefixes_are_sorted_differ_by_step_and_end_with_all():
     assert all((np.diff(part) >= 0).all() and part.max() <= 3 for part in parts)
     assert len({part.tobytes() for part in parts}) > 20
     assert all((part[:4] == 0).all() for part in parts)  # no prefix is shorter than the first
-    np.testing.assert_array_equal(objective.part_of(latents, None), NestedPrefixes((4, 16, 33, WIDTH)).part_of(latents, None))
+    np.testing.assert_array_equal(
+        objective.part_of(latents, None), NestedPrefixes((4, 16, 33, WIDTH)).part_of(latents, None)
+    )
 
 
 def test_a_steered_weight_rises_while_l0_is_too_high():

@@ -10,7 +10,6 @@ from jaxsae.parallel import AXES, DATA, MODEL, sum_over_data
 from jaxsae.training.gradients import TileGradient
 from jaxsae.training.routes.shares import error_of, report
 
-
 EXCESS = "excess"  # beside arrays of parameters by latent: what a unit of a latent costs for firing often
 
 

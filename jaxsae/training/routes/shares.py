@@ -12,9 +12,7 @@ def error_of(method: Method, rows: int, target: jax.Array, b_dec: jax.Array, y: 
     return method.objective(target, b_dec, y) / (rows * (target.shape[1] if method.objective.per_number else 1))
 
 
-def parts_of(
-    method: Method, width: int, key: jax.Array | None, indices: jax.Array | None = None
-) -> jax.Array | None:
+def parts_of(method: Method, width: int, key: jax.Array | None, indices: jax.Array | None = None) -> jax.Array | None:
     """The part of the reconstruction that latents of this shard add to: int32 of the shape of `indices`, or [n_local].
 
     Args:
