@@ -69,17 +69,20 @@ def _claim(workdir: Path, config: TrainConfig) -> None:
         before, now = (to_dict(c) for c in (read_flag_file(flags, TrainConfig), config))
         # A store may be moved, or be called otherwise; what a checkpoint says of it decides (`loop.py`).
         skipped = (*FREE_ON_RESUME, "workdir", *(["store"] if any((workdir / CHECKPOINTS).glob("*")) else []))
+        skipped += ("tokens", "first_tokens")  # `more_tokens.py`
         # The default, which flag files had as a number.
         if now["b1"] is None and before["b1"] == 0.9 == make_method(config.method).rates.b1:
             before["b1"] = None
         differ = lambda n: not same_place(before[n], now[n]) if n == "store" else before[n] != now[n]
         shown = lambda value: "default" if value is None else value
         changes = [f"--{n}={shown(before[n])} (now {shown(now[n])})" for n in now if n not in skipped and differ(n)]
-        if changes and _has_begun(workdir):
+        if changes and has_begun(workdir):
             raise InputError(
                 f"--workdir={workdir}: holds a run with another configuration: {', '.join(changes)}. "
                 "Give another --workdir, or the flags of that run to resume it."
             )
+        if has_checkpoints(workdir) and now["tokens"] // config.batch_size != before["tokens"] // config.batch_size:
+            return  # the file changes once the run is sure to go on
     elif (workdir / "sites").exists():
         raise InputError(f"--workdir={workdir}: holds a store. Give another directory, such as {workdir}-run.")
     elif (workdir / CHECKPOINTS).exists():
@@ -91,9 +94,14 @@ def _claim(workdir: Path, config: TrainConfig) -> None:
     write_flag_file(flags, config, "train")
 
 
-def _has_begun(workdir: Path) -> bool:
+def has_begun(workdir: Path) -> bool:
     """Whether steps were taken; a configuration that was refused, for want of memory say, may be mended."""
     return (workdir / METRICS).exists() or any((workdir / CHECKPOINTS).glob("*"))
+
+
+def has_checkpoints(workdir: Path) -> bool:
+    """Whether there is a complete checkpoint."""
+    return any(path.name.isdigit() for path in (workdir / CHECKPOINTS).glob("*"))
 
 
 def find_checkpoints(path: str | Path) -> Path:

@@ -111,7 +111,7 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
     y = in_trainer_units(x, state.mean, state.scale, config.compute_dtype)
     dead = state.since_fired > pace.dead_tokens
     dead_count = jax.lax.psum(dead.sum(), MODEL)
-    fraction = state.step.astype(jnp.float32) / pace.schedule.steps
+    fraction = pace.schedule.progress(state.step)
     batch = Batch(x=y, dead=dead, rows=config.batch_size, step_fraction=fraction)
     learning_rate = pace.schedule(state.step)
 
