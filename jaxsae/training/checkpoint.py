@@ -27,7 +27,6 @@ from jaxsae.training.layouts import FORMAT, READABLE, as_used, as_written
 from jaxsae.training.state import TrainState
 from jaxsae.training.sums import sums_of_bits
 
-UNFINISHED = ".orbax-checkpoint-tmp"  # what the names of unfinished checkpoints end with
 LOOK_EVERY = 0.5  # seconds between two looks at how much of a save is written
 _IN_DICTIONARY = ("step", "params", "skipped", "average", "threshold", "mean", "scale")
 _IN_TRAINING = ("moments", "since_fired")
@@ -84,7 +83,7 @@ class Checkpoints:
     def remove(self, steps: Iterable[int]) -> None:
         """Removes checkpoints, in one process; a kill leaves each whole or as one that was never finished."""
         for step in steps:
-            unfinished = (self.directory / str(step)).rename(self.directory / f"{step}{UNFINISHED}")
+            unfinished = (self.directory / str(step)).rename(self.directory / f"{step}.orbax-checkpoint-tmp")
             shutil.rmtree(unfinished)
 
     def reload(self) -> None:

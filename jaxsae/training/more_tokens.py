@@ -11,6 +11,7 @@ is gone on with: first its flag file changes, then the checkpoints that are no l
 import dataclasses
 import os
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 from jaxsae.config import read_flag_file, write_flag_file
@@ -21,6 +22,8 @@ from jaxsae.training.config import TrainConfig
 from jaxsae.training.optimizer import steps_before_fall
 from jaxsae.training.run import CHECKPOINTS, FLAGS, has_begun, has_checkpoints
 from jaxsae.training.state import TrainState
+
+EVALUATIONS = "eval"  # of a run's directory: what `jaxsae evaluate` found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,9 +85,12 @@ def where_to_go_on(config: TrainConfig, checkpoints: Checkpoints) -> GoingOn:
     """Where the run in `config.workdir` goes on; changes nothing.
 
     Raises:
-      InputError: it has taken too many steps for so few tokens, or has no checkpoint from before the rate fell.
+      InputError: it has taken too many steps for so few tokens, has no checkpoint from before the rate fell, or is a sweep's.
     """
     before = read_flag_file(Path(config.workdir) / FLAGS, TrainConfig)
+    changed = before.steps != config.steps
+    if changed:
+        _check_no_member(config, before)
     fall = steps_before_fall(config.optimization, config.steps)
     step, dropped, fell = 0, [], 0
     for saved in reversed(checkpoints.steps):
@@ -99,8 +105,17 @@ def where_to_go_on(config: TrainConfig, checkpoints: Checkpoints) -> GoingOn:
         dropped.append(saved)
     if dropped and not step:
         raise InputError(f"--tokens={config.tokens}: {_none_before(config, checkpoints.steps, fell)}")
-    changed = before.steps != config.steps
     return GoingOn(step, tuple(dropped), fell, _told(config, before, step, dropped, fell) if changed else "")
+
+
+def _check_no_member(config: TrainConfig, before: TrainConfig) -> None:
+    """Refuses to change a member of a sweep, whose figures are those of its point of the grid."""
+    place = Path(config.workdir).absolute().parent
+    if place.name == "members" and (place.parent / "grid.json").is_file():
+        raise InputError(
+            f"--tokens={config.tokens}: {config.workdir} is a member of the sweep {place.parent}, with --tokens="
+            f"{before.tokens}. Copy its directory, and give the copy as --workdir."
+        )
 
 
 def _told(config: TrainConfig, before: TrainConfig, step: int, dropped: list[int], fell: int) -> str:
@@ -167,14 +182,24 @@ def begin(config: TrainConfig, checkpoints: Checkpoints, going_on: GoingOn) -> N
     """Makes what lies in the run's directory that of this configuration, now that it is sure to go on; in all processes."""
 
     def change() -> None:
-        flags = Path(config.workdir) / FLAGS
+        workdir = Path(config.workdir)
+        flags = workdir / FLAGS
         before = read_flag_file(flags, TrainConfig)
         if before.steps != config.steps:
             when, step = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", f"step {going_on.step} of {before.steps}"
             note = f"{when}: --tokens={before.tokens} became --tokens={config.tokens}, from {step} on"
             write_flag_file(flags, config, "train", note)
+        if going_on.dropped:
+            _keep_figures(workdir, going_on.dropped[0])
         checkpoints.remove(going_on.dropped)
 
     processes.from_first("change the run", change)
     if going_on.dropped:
         checkpoints.reload()
+
+
+def _keep_figures(workdir: Path, step: int) -> None:
+    """Moves what `evaluate` found of a checkpoint that goes to where nobody takes it for what comes."""
+    if (workdir / EVALUATIONS).is_dir():
+        names = (f"{EVALUATIONS}-of-step-{step}{f'-{n}' if n else ''}" for n in count())
+        (workdir / EVALUATIONS).rename(next(workdir / name for name in names if not (workdir / name).exists()))
