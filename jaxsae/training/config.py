@@ -63,8 +63,8 @@ class TrainConfig:
     tokens: int = option(100_000_000, "rows to train on, in all; more of them, for a run that is there, go on with it")
     first_tokens: int | None = option(
         None,
-        "rows that a run was begun with, where --tokens was changed since: its default rate and warm-ups are of a run of so "
-        "many; default: --tokens",
+        "rows that a run was begun with, where --tokens was changed since: its default rate, and all that rises from 0, are "
+        "those of a run of so many; default: --tokens",
     )
     seed: int = option(0, "of the initial weights, and of the order of the rows where --data_seed gives none")
     data_seed: int | None = option(None, "of the order of the rows; default: --seed")

@@ -50,6 +50,41 @@ def from_nothing(config):
     return again
 
 
+@pytest.fixture
+def short(configure):
+    """`configure` of the conftest, of runs on one device."""
+    return lambda name="run", **flags: configure(name, **{"mesh": (1, 1), **flags})
+
+
+_made: dict[int, tuple[TrainConfig, tuple]] = {}  # steps -> a complete run of so many, begun with STEPS, and its bits
+
+
+@pytest.fixture
+def made(short, tmp_path_factory):
+    """made(steps) -> (configuration, bits) of a complete run that was begun with STEPS, from nothing; made once."""
+
+    def make(steps):
+        if steps not in _made:
+            first = {} if steps == STEPS else {"first_tokens": STEPS * BATCH}
+            config = short(workdir=str(tmp_path_factory.mktemp("made") / "run"), steps=steps, **first)
+            train(config)
+            _made[steps] = config, bits(config)
+        return _made[steps]
+
+    return make
+
+
+@pytest.fixture
+def complete(short, made):
+    """complete(name) -> a run of STEPS steps of the test's own, complete."""
+
+    def copy(name="run"):
+        shutil.copytree(made(STEPS)[0].workdir, short(name).workdir)
+        return short(name, steps=STEPS)
+
+    return copy
+
+
 def all_files(config):
     """Name -> content of what lies in the run's directory."""
     files = (path for path in Path(config.workdir).rglob("*") if path.is_file() and "tensorboard" not in path.parts)
@@ -92,7 +127,7 @@ def test_more_tokens_give_the_bits_of_the_flag_file_from_nothing(
     assert [line["step"] for line in metrics(longer)] == list(range(1, 241))
     assert saved(longer) == [192, 210, 240] == saved(again)
     rates = [line["learning_rate"] for line in metrics(longer)]
-    assert rates[6] == rates[192] == max(rates) and rates[5] < rates[6] and rates[193] < rates[192]
+    assert rates[4] < rates[5] == rates[192] == max(rates) > rates[193]
     other = dataclasses.replace(longer, workdir=f"{longer.workdir}-other")  # without --first_tokens
     train(other)
     assert bits(other) != bits(longer)
@@ -103,9 +138,8 @@ def test_more_tokens_give_the_bits_of_the_flag_file_from_nothing(
     assert summary["learning_rate"] == pytest.approx(max(rates), rel=1e-6)
 
 
-def test_the_flag_file_tells_the_story(configure, capsys):
-    config = configure(steps=STEPS)
-    train(config)
+def test_the_flag_file_tells_the_story(complete, capsys):
+    config = complete()
     flags = Path(config.workdir, "config.flags")
     flags.write_text(flags.read_text().replace("--seed", "# mine\n--seed"))
     longer, longest = more(config, 2 * STEPS), more(config, 3 * STEPS)
@@ -159,10 +193,9 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_kill_leaves_the_run_as_it_was_or_one_that_goes_on(moment, configure, metrics, monkeypatch):
+def test_a_kill_leaves_the_run_as_it_was_or_one_that_goes_on(moment, complete, made, metrics, monkeypatch):
     how, left, steps = MOMENTS[moment]
-    config = configure(steps=STEPS)
-    train(config)
+    config = complete()
     before, done = metrics(config), bits(config)
     Path(config.workdir, "eval").mkdir()
     Path(config.workdir, "eval/splice.json").write_text("{}")
@@ -178,26 +211,26 @@ def test_a_kill_leaves_the_run_as_it_was_or_one_that_goes_on(moment, configure, 
         assert bits(copy) == done and metrics(copy) == before
         assert read_flag_file(Path(copy.workdir, "config.flags"), TrainConfig).steps == STEPS
     train(longer)
-    assert bits(longer) == bits(from_nothing(longer)) and bits(longer)[0] == 40
+    assert bits(longer) == made(40)[1] and bits(longer)[0] == 40
     assert [line["step"] for line in metrics(longer)] == list(range(1, 41))
     assert Path(longer.workdir, "config.flags").read_text().count("became") == 1
     assert [path.parent.name for path in Path(longer.workdir).rglob("splice.json")] == ["eval-of-step-20"]
 
 
-def test_a_run_that_was_stopped_goes_on_with_more_from_where_it_was(configure, metrics, monkeypatch, capsys):
+def test_a_run_that_was_stopped_goes_on_with_more_from_where_it_was(short, made, metrics, monkeypatch, capsys):
     """Before its rate fell nothing is taken back; after, what was made at falling rates."""
     for at, goes_on in ((11, 8), (18, 16)):
-        config = configure(f"stopped-{at}", steps=STEPS)
+        config = short(f"stopped-{at}", steps=STEPS)
         killed(config, monkeypatch, **{**LINE, "when": lambda log, line, at=at: line["step"] == at})
         longer = more(config, 30)
         train(longer)
         assert f"at step {goes_on} of 30" in capsys.readouterr().err
-        assert bits(longer) == bits(from_nothing(longer))
+        assert bits(longer) == made(30)[1]
         assert len(metrics(longer)) == 30
 
 
-def test_without_a_checkpoint_there_is_nothing_to_go_on_from_and_it_begins_anew(configure, monkeypatch):
-    config = configure(steps=STEPS)
+def test_without_a_checkpoint_there_is_nothing_to_go_on_from_and_it_begins_anew(short, monkeypatch):
+    config = short(steps=STEPS)
     killed(config, monkeypatch, **{**LINE, "when": lambda log, line: line["step"] == 2})
     longer = more(config, 30)
     train(longer)
@@ -207,17 +240,22 @@ def test_without_a_checkpoint_there_is_nothing_to_go_on_from_and_it_begins_anew(
     assert "first_tokens" not in Path(longer.workdir, "config.flags").read_text()
 
 
-def test_the_checkpoint_from_before_the_fall_stays_whatever_the_others(configure):
+def test_the_checkpoint_from_before_the_fall_stays_whatever_the_others(short, made):
     for keep, left in ((1, [16, 20]), (2, [16, 18, 20]), (9, [2, 4, 6, 8, 10, 12, 14, 16, 18, 20])):
-        config = configure(str(keep), steps=STEPS, checkpoint_every=2, keep_checkpoints=keep)
+        config = short(str(keep), steps=STEPS, checkpoint_every=2, keep_checkpoints=keep)
         train(config)
         assert saved(config) == left
-    train(more(configure("1", checkpoint_every=2, keep_checkpoints=1), 40))
-    assert saved(configure("1")) == [32, 40]
-    level = configure("level", steps=STEPS, optimization=OptimizerConfig(learning_rate=3e-3, decay_fraction=0))
+    longer = more(short("1", checkpoint_every=2, keep_checkpoints=1), 40)
+    train(longer)
+    assert saved(longer) == [32, 40] and bits(longer) == made(40)[1]
+
+
+def test_a_rate_that_does_not_fall_goes_on_from_the_last_step(short, capsys):
+    level = short(steps=STEPS, optimization=OptimizerConfig(learning_rate=3e-3, decay_fraction=0))
     train(level)
-    assert saved(level) == [16, 20] == [4 * n for n in (4, 5)]  # the two newest: its last one is from before a fall
+    assert saved(level) == [16, 20]  # the two newest
     train(more(level, 30))
+    assert "at step 20 of 30" in capsys.readouterr().err
     assert bits(more(level, 30)) == bits(from_nothing(more(level, 30)))
 
 
@@ -233,20 +271,18 @@ def test_of_checkpoints_the_newest_stay_and_the_last_before_the_fall():
     assert stay(Kept(3, 5)) == []
 
 
-def test_an_older_run_goes_on_from_the_newest_checkpoint_there_is_before_the_fall(configure, capsys):
-    config = configure(steps=STEPS)
-    train(config)
+def test_an_older_run_goes_on_from_the_newest_checkpoint_there_is_before_the_fall(complete, made, capsys):
+    config = complete()
     shutil.rmtree(Path(config.workdir, "checkpoints/16"))
     longer = more(config, 40)
     train(longer)
     said = capsys.readouterr().err
     assert "It goes on from step 12, the newest checkpoint from before its rate fell; there is none of step 16" in said
-    assert bits(longer) == bits(from_nothing(longer))
+    assert bits(longer) == made(40)[1]
 
 
-def test_an_older_run_without_any_is_refused_and_told_what_to_do(configure):
-    config = configure(steps=STEPS)
-    train(config)
+def test_an_older_run_without_any_is_refused_and_told_what_to_do(complete):
+    config = complete()
     for step in (12, 16):
         shutil.rmtree(Path(config.workdir, f"checkpoints/{step}"))
     said = refused(more(config, 40), "has no checkpoint from before its rate began to fall, at step 16")
@@ -254,8 +290,8 @@ def test_an_older_run_without_any_is_refused_and_told_what_to_do(configure):
     train(config)  # it is complete, as it was
 
 
-def test_a_damaged_checkpoint_is_told_with_what_comes_without_it(configure):
-    config = configure(width=1024, steps=STEPS)
+def test_a_damaged_checkpoint_is_told_with_what_comes_without_it(short):
+    config = short(width=1024, steps=STEPS)
     train(config)
     for step, then in ((16, "That is step 12."), (12, "There is none here: without it the run in")):
         place = Path(config.workdir, f"checkpoints/{step}")
@@ -269,10 +305,9 @@ def test_a_damaged_checkpoint_is_told_with_what_comes_without_it(configure):
     assert f"--initialize_from={config.workdir}" in said and "at step 16" in said
 
 
-def test_nothing_is_lost_while_a_step_may_still_be_refused(configure, monkeypatch):
+def test_nothing_is_lost_while_a_step_may_still_be_refused(complete, monkeypatch):
     """Rows that cannot be read, or are not finite, are found when they are read."""
-    config = configure(steps=STEPS)
-    train(config)
+    config = complete()
     longer, read = more(config, 40), Batches.read
 
     def unreadable(batches, step, *rows):
@@ -288,13 +323,14 @@ def test_nothing_is_lost_while_a_step_may_still_be_refused(configure, monkeypatc
     refused(dataclasses.replace(longer, batch_size=32), "another configuration")
 
 
-def test_a_member_of_a_sweep_stays_what_it_is_and_a_copy_goes_on(configure, tmp_path):
-    config = configure("sweep/members/one", steps=STEPS)
-    train(config)
+def test_a_member_of_a_sweep_stays_what_it_is_and_a_copy_goes_on(complete, made, tmp_path):
+    config = complete("sweep/members/one")
     (tmp_path / "sweep/grid.json").write_text("{}")
     refused(more(config, 40), "is a member of the sweep .*/sweep, with --tokens=1280. Copy its directory")
     shutil.copytree(config.workdir, tmp_path / "copy")
-    train(more(config, 40, workdir=str(tmp_path / "copy")))
+    copy = more(config, 40, workdir=str(tmp_path / "copy"))
+    train(copy)
+    assert bits(copy) == made(40)[1]
     train(config)
 
 
@@ -309,9 +345,8 @@ def test_several_processes_agree_on_where_to_go_on(configure, metrics, tmp_path)
     assert saved(longer) == [32, 36, 40]
 
 
-def test_other_first_tokens_are_refused(configure):
-    config = configure(steps=STEPS)
-    train(config)
+def test_other_first_tokens_are_refused(complete):
+    config = complete()
     longer = more(config, 40)
     said = refused(
         dataclasses.replace(longer, first_tokens=999), "--first_tokens=999: the run in .* was begun with 1280"
@@ -323,12 +358,11 @@ def test_other_first_tokens_are_refused(configure):
         dataclasses.replace(config, first_tokens=63)
 
 
-def test_fewer_tokens_than_were_taken_are_refused(configure, monkeypatch):
-    config = configure(steps=STEPS)
-    train(config)
+def test_fewer_tokens_than_were_taken_are_refused(complete, short, monkeypatch):
+    config = complete()
     said = refused(more(config, 10), r"--tokens=640: the run in .* has trained on 1280 already \(step 20 of 20\)")
     assert "Give --tokens=1280 or more" in said
-    cut = configure("cut", steps=40)
+    cut = short("cut", steps=40)
     killed(cut, monkeypatch, **{**LINE, "when": lambda log, line: line["step"] == 23})
     assert saved(cut)[-1] == 20
     said = refused(more(cut, 22), r"has trained on 1280 already \(step 20 of 40\), and with so few .* from step 18 on")
@@ -336,10 +370,8 @@ def test_fewer_tokens_than_were_taken_are_refused(configure, monkeypatch):
     assert steps_before_fall(cut.optimization, 25) == 20 > steps_before_fall(cut.optimization, 24)
 
 
-def test_a_run_that_was_stopped_may_end_earlier_where_no_step_of_it_was_in_the_new_fall(
-    configure, metrics, monkeypatch
-):
-    cut = configure(steps=40)
+def test_a_run_that_was_stopped_may_end_earlier_where_no_step_of_it_was_in_the_new_fall(short, metrics, monkeypatch):
+    cut = short(steps=40)
     killed(cut, monkeypatch, **{**LINE, "when": lambda log, line: line["step"] == 23})
     shorter = more(cut, 25)
     train(shorter)
