@@ -179,10 +179,16 @@ def to_flag_lines(config: Any) -> list[str]:
     return lines
 
 
-def write_flag_file(path: Path, config: Any, command: str) -> None:
-    """Writes a flag file whose head says the command that runs it."""
-    head = [f"# jaxsae {command} --flagfile={path}", ""]
-    write_text(path, "\n".join(head + to_flag_lines(config)) + "\n")
+def write_flag_file(path: Path, config: Any, command: str, *notes: str) -> None:
+    """Writes a flag file whose head says the command that runs it; comments of the file that was there stay below.
+
+    Args:
+      notes: comments to add, without the `#`.
+    """
+    head = f"# jaxsae {command} --flagfile="  # an earlier one may name another place
+    kept = [line for line in flag_files.comments(path) if not line.startswith(head)] if path.is_file() else []
+    top = [f"{head}{path}", *kept, *(f"# {note}" for note in notes), ""]
+    write_text(path, "\n".join(top + to_flag_lines(config)) + "\n")
 
 
 def read_flag_file(path: Path, cls: type[T]) -> T:

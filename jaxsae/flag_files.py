@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from jaxsae.errors import InputError
 
+_COMMENT = ("#", "//")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # what PowerShell's `>` writes
 
 
@@ -35,7 +36,20 @@ def expand(arguments: Iterable[str], inside: tuple[str, ...] = ()) -> list[str]:
     return out
 
 
+def comments(path: str | os.PathLike) -> list[str]:
+    """The comments of a file, in order.
+
+    Raises:
+      InputError: as `expand`.
+    """
+    return [line for line in _stripped(str(path)) if line.startswith(_COMMENT)]
+
+
 def _lines(path: str) -> list[str]:
+    return [line for line in _stripped(path) if line and not line.startswith(_COMMENT)]
+
+
+def _stripped(path: str) -> list[str]:
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -51,5 +65,4 @@ def _lines(path: str) -> list[str]:
         lines = io.StringIO(data.decode(encoding), newline=None).readlines()
     except UnicodeDecodeError as error:
         raise InputError(f"--flagfile={path}: is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
-    stripped = (line.strip() for line in lines)
-    return [line for line in stripped if line and not line.startswith(("#", "//"))]
+    return [line.strip() for line in lines]

@@ -85,8 +85,8 @@ class MethodConfig:
     )
     ranks: tuple[int, ...] = option(
         (),
-        "hierarchical_topk: numbers of largest latents that reconstruct by themselves, ascending, the last k; default: powers "
-        "of two and k",
+        "hierarchical_topk: numbers of largest latents that reconstruct by themselves, ascending, the last k; default: "
+        "powers of two and k",
     )
     multi_coefficient: float = option(1 / 8, "multi_topk: weight of the reconstruction by 4 k latents")
     encoder: Literal["auto", *ENCODERS, "approximate"] = option(
@@ -110,8 +110,8 @@ class MethodConfig:
     l0_warmup: float = option(0.05, "jumprelu: share of the steps over which that weight rises from 0")
     bandwidth: float | None = option(
         None,
-        "jumprelu, jumprelu_tanh: window of the straight-through gradient, for inputs of norm sqrt(d_model); default: 0.3, of "
-        "jumprelu_tanh 2",
+        "jumprelu, jumprelu_tanh: window of the straight-through gradient, for inputs of norm sqrt(d_model); default: 0.3, "
+        "of jumprelu_tanh 2",
     )
     l1_coefficient: float = option(
         5.0,
@@ -124,7 +124,7 @@ class MethodConfig:
     )
     tanh_ramp: float | None = option(
         None,
-        "jumprelu_tanh: share of the steps over which that weight rises from 0; default: all, and 0.05 where an L0 is aimed at",
+        "jumprelu_tanh: share of the steps over which that weight rises; default: all, or 0.05 where an L0 is aimed at",
     )
     tanh_scale: float = option(4.0, "jumprelu_tanh: c of tanh(c f ||W_dec||)")
     pre_coefficient: float = option(3e-6, "jumprelu_tanh: weight of pre-activations below their thresholds")

@@ -84,7 +84,8 @@ class Dictionary:
 
         Returns:
           `Latents` with values and indices [B, k], values descending (`abstopk`: by size). What ranks each row by itself
-          has the k of its configuration; all others have the largest number of active latents of any row of `x`, rounded up to a power of two.
+          has the k of its configuration; all others have the largest number of active latents of any row of `x`, rounded
+          up to a power of two.
 
         Raises:
           InputError: `x` is not [B, d_model].

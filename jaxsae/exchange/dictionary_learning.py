@@ -1,9 +1,9 @@
 """dictionary_learning (saprmarks): `ae.pt`, a flat dict of tensors, and `config.json`.
 
-`topk` and its kin are its AutoEncoderTopK, `batchtopk` its BatchTopKSAE and `matryoshka` its MatryoshkaBatchTopKSAE, both with the
-same threshold, both kinds of `jumprelu` its JumpReluAutoEncoder, `gated` and `rescaled` its GatedAutoEncoder. `relu` is its AutoEncoder, which
-subtracts b_dec from the input and whose loader brings decoder rows to length 1: both are done here, so its latents are
-||W_dec,i|| z_i and its reconstructions the same.
+`topk` and its kin are its AutoEncoderTopK, `batchtopk` its BatchTopKSAE and `matryoshka` its MatryoshkaBatchTopKSAE, both
+with the same threshold, both kinds of `jumprelu` its JumpReluAutoEncoder, `gated` and `rescaled` its GatedAutoEncoder.
+`relu` is its AutoEncoder, which subtracts b_dec from the input and whose loader brings decoder rows to length 1: both are
+done here, so its latents are ||W_dec,i|| z_i and its reconstructions the same.
 """
 
 import json

@@ -16,7 +16,7 @@ def among_best(values: jax.Array, k: jax.Array | int) -> jax.Array:
 
 
 def of_best_rank(selected: Selected, ranks: tuple[int, ...]) -> Selected:
-    """The selection with entries by part: 0 for those among the `ranks[0]` best of a row, 1 for those up to `ranks[1]`, ..."""
+    """The selection with entries by part: 0 for the `ranks[0]` best of a row, 1 for those up to `ranks[1]`, and so on."""
     part = sum((~among_best(selected.values, k)).astype(jnp.int32) for k in ranks[:-1])
     return selected.replace(part=part + jnp.zeros(selected.indices.shape, jnp.int32), parts=len(ranks))
 

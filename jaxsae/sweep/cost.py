@@ -195,7 +195,8 @@ def lines(config: SweepConfig, found: Sequence[Cost], store: Store) -> list[str]
     where = (
         f"a roofline of {config.topology}: at least" if config.topology else "on the devices here, evaluation aside:"
     )
-    disk = sum(cost.checkpoint * cost.member.config.keep_checkpoints for cost in found)
+    # One more than asked for: that from before the rate falls.
+    disk = sum(cost.checkpoint * (cost.member.config.keep_checkpoints + 1) for cost in found)
     return [
         *table,
         f"{len(found)} members, {sum(cost.flops for cost in found):.4g} operations; {read / 1e9:.3g} GB read where one "

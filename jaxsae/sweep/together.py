@@ -6,7 +6,6 @@ where it is stacked.
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 import jax
 
@@ -16,9 +15,9 @@ from jaxsae.progress import Progress, say
 from jaxsae.store import Store, iterate
 from jaxsae.sweep.grid import Member
 from jaxsae.sweep.stack import CompiledSteps, Stack
-from jaxsae.training.checkpoint import Checkpoints
 from jaxsae.training.live_run import LiveRun
-from jaxsae.training.run import CHECKPOINTS, open_run
+from jaxsae.training.more_tokens import as_begun, open_checkpoints
+from jaxsae.training.run import open_run
 from jaxsae.training.setup import Setup
 
 SAVING = 0.05  # share of the time that checkpoints may take
@@ -37,10 +36,10 @@ class Trainee:
         self.member = member
         self._open = ExitStack()
         try:
-            self.setup = Setup.of(member.config, store)
-            workdir = open_run(member.config)
-            keep = member.config.keep_checkpoints
-            checkpoints = self._open.enter_context(Checkpoints(Path(workdir) / CHECKPOINTS, keep))
+            config = as_begun(member.config)
+            self.setup = Setup.of(config, store)
+            workdir = open_run(config)
+            checkpoints = self._open.enter_context(open_checkpoints(config))
             with processes.busy("compiling the step"):
                 self.step = steps.alone(self.setup)
             self.live = self._open.enter_context(LiveRun(self.setup, workdir, checkpoints, bar))
@@ -160,7 +159,7 @@ class Together:
 
     def _save(self, everything: bool) -> None:
         """Saves what is due, where the time since the last saves is long enough for their cost, or all there is."""
-        due = [t for t in self.trainees if t.live.is_due or everything]
+        due = [t for t in self.trainees if t.live.is_due or t.live.is_before_fall or everything]
         due = [t for t in due if not t.live.is_complete]
         if not due:
             return

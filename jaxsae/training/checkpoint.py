@@ -9,9 +9,10 @@ short, but a bit that flipped in an array of some size it hands on as it is.
 import dataclasses
 import json
 import os
+import shutil
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from orbax.checkpoint import v1 as ocp
 from jaxsae.errors import InputError, reraise_if_disk_full
 from jaxsae.hosts import processes
 from jaxsae.training import orbax_errors
+from jaxsae.training.kept import Kept
 from jaxsae.training.layouts import FORMAT, READABLE, as_used, as_written
 from jaxsae.training.state import TrainState
 from jaxsae.training.sums import sums_of_bits
@@ -39,13 +41,14 @@ def _split(state: TrainState) -> dict[str, dict[str, Any]]:
 class Checkpoints:
     """The checkpoints of a run; a context that waits for what is still being written."""
 
-    def __init__(self, directory: Path, keep: int = 2):
+    def __init__(self, directory: Path, keep: int = 2, before_fall: int | None = None):
+        """`keep`: how many of the newest stay; beside them, the newest up to step `before_fall`."""
         orbax_errors.hide()
         orbax_errors.forget()  # those of another run in this process
         self.directory = Path(directory).absolute()
         self._saver = _open(
             self.directory,
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            preservation_policy=Kept(keep, before_fall),
             cleanup_tmp_directories=True,
         )
 
@@ -61,12 +64,31 @@ class Checkpoints:
     @property
     def latest(self) -> int | None:
         """The newest complete checkpoint's step."""
-        return self._saver.latest.step if self._saver.latest else None
+        return max(self.steps, default=None)
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of the complete checkpoints, rising."""
+        return [c.step for c in self._saver.checkpoints]
 
     @property
     def oldest(self) -> int | None:
         """The oldest complete checkpoint's step."""
-        return min((c.step for c in self._saver.checkpoints), default=None)
+        return min(self.steps, default=None)
+
+    def metadata(self, step: int) -> dict[str, Any]:
+        """What a checkpoint says besides its arrays; raises as `read_metadata`."""
+        return _metadata(self._saver, self.directory, step)
+
+    def remove(self, steps: Iterable[int]) -> None:
+        """Removes checkpoints, in one process; a kill leaves each whole or as one that was never finished."""
+        for step in steps:
+            unfinished = (self.directory / str(step)).rename(self.directory / f"{step}.orbax-checkpoint-tmp")
+            shutil.rmtree(unfinished)
+
+    def reload(self) -> None:
+        """Looks again at which checkpoints there are."""
+        self._saver.reload()
 
     def save(self, step: int, state: TrainState, metadata: dict[str, Any]) -> None:
         """Starts to write a checkpoint in the background; a step that is already there is left as it is.
@@ -136,7 +158,7 @@ class Checkpoints:
         Raises:
           InputError: the checkpoint is damaged, or another run's: of another d_model.
         """
-        metadata = _metadata(self._saver, self.directory, step)
+        metadata = self.metadata(step)
         if metadata["d_model"] != len(abstract.mean):
             raise InputError(
                 f"{self.directory}/{step}: trained on activations of d_model {metadata['d_model']}, and the store has "

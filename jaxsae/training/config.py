@@ -8,7 +8,7 @@ from jaxsae.config import check, check_positive, group, option
 from jaxsae.dictionary import MethodConfig
 from jaxsae.store.schema import SOURCE_STORE
 
-# What a resumed run may change: where and how often, never what is computed.
+# What a resumed run may change: where and how often, never what is computed. --tokens may change too (`more_tokens.py`).
 FREE_ON_RESUME = ("mesh", "checkpoint_every", "keep_checkpoints", "log_every", "prefetch", "on_nan", "keep_bytes")
 
 # The rows after which a latent that did not fire counts as dead: those in which one of average frequency fires so often,
@@ -73,7 +73,12 @@ class TrainConfig:
     )
     site: str = option("", "which of the store's sites; default: its only one")
     batch_size: int = option(4096, "rows of a step")
-    tokens: int = option(100_000_000, "rows to train on, in all")
+    tokens: int = option(100_000_000, "rows to train on, in all; more of them, for a run that is there, go on with it")
+    first_tokens: int | None = option(
+        None,
+        "rows that a run was begun with, where --tokens was changed since: its default rate, and all that rises from 0, are "
+        "those of a run of so many; default: --tokens",
+    )
     seed: int = option(0, "of the initial weights, and of the order of the rows where --data_seed gives none")
     data_seed: int | None = option(None, "of the order of the rows; default: --seed")
     initialize_from: str = option("", "a run whose weights are the initial ones; default: random")
@@ -100,7 +105,10 @@ class TrainConfig:
     )
     mesh: tuple[int, ...] = option((), "devices as DATA,MODEL; default: all on MODEL")
     checkpoint_every: int = option(1000, "steps between checkpoints")
-    keep_checkpoints: int = option(2, "how many checkpoints are kept")
+    keep_checkpoints: int = option(
+        2,
+        "how many checkpoints are kept, beside the newest from before the rate falls; that is not kept with --keep_bytes",
+    )
     log_every: int = option(50, "steps between lines of metrics.jsonl")
     prefetch: int = option(4, "batches read ahead")
     follow: bool = option(
@@ -157,9 +165,10 @@ class TrainConfig:
         check(
             self.holdout_rows is None or self.holdout_rows >= 0, "holdout_rows", self.holdout_rows, "must be 0 or more"
         )
-        check(
-            self.tokens >= self.batch_size, "tokens", self.tokens, f"is less than one batch of {self.batch_size} rows"
-        )
+        for name in ("tokens", "first_tokens"):
+            value = getattr(self, name)
+            enough = value is None or value >= self.batch_size
+            check(enough, name, value, f"is less than one batch of {self.batch_size} rows")
 
     @property
     def store_url(self) -> str:
@@ -190,3 +199,8 @@ class TrainConfig:
     def steps(self) -> int:
         """Steps of the whole run."""
         return self.tokens // self.batch_size
+
+    @property
+    def first_steps(self) -> int:
+        """Steps that the run was begun with: what its default rate and its warm-ups go by."""
+        return (self.tokens if self.first_tokens is None else self.first_tokens) // self.batch_size

@@ -9,19 +9,19 @@ import jax
 import numpy as np
 
 from jaxsae.errors import InputError
-from jaxsae.files import write_json
 from jaxsae.hosts import processes
 from jaxsae.progress import Progress, is_first_process, say
 from jaxsae.training.averaged import threshold_of_average
-from jaxsae.training.checkpoint import Checkpoints, read_metadata
+from jaxsae.training.checkpoint import Checkpoints
 from jaxsae.training.held_out import HeldOut, words
 from jaxsae.training.metrics import MetricsLog, Speed
+from jaxsae.training.more_tokens import begin, restore, step_before_fall, where_to_go_on
 from jaxsae.training.rates import check_same_rates
-from jaxsae.training.run import AVERAGE_THRESHOLD, CHECKPOINTS, START_FVU
+from jaxsae.training.run import AVERAGE_THRESHOLD, START_FVU
 from jaxsae.training.setup import Setup
 from jaxsae.training.state import TrainState
 from jaxsae.training.step import StepMetrics
-from jaxsae.version import __version__
+from jaxsae.training.summary import write_summary
 
 
 class LiveRun:
@@ -34,20 +34,22 @@ class LiveRun:
     """
 
     def __init__(self, setup: Setup, workdir: Path, checkpoints: Checkpoints, bar: Progress):
-        """Restores the newest checkpoint, or makes a fresh state.
+        """Restores the checkpoint to go on from, or makes a fresh state; changes nothing on disk.
 
         Raises:
-          InputError: a damaged checkpoint, or the run was begun at another default rate.
+          InputError: a damaged checkpoint, the run was begun at another default rate, or --tokens that do not do.
         """
         self.setup, self.workdir, self._checkpoints, self._bar = setup, workdir, checkpoints, bar
-        self.done = self.taken = checkpoints.latest or 0
+        self._going_on = where_to_go_on(setup.config, checkpoints)
+        self.done = self.taken = self._going_on.step
         if self.done:
-            metadata = read_metadata(workdir / CHECKPOINTS, self.done)[1]
+            metadata = checkpoints.metadata(self.done)
             check_same_rates(workdir, setup.config, metadata, setup.program.rates)
         self.state: TrainState
         with processes.busy("making or restoring the state"):
             if self.done:
-                self.state, self._start_fvu = checkpoints.restore(self.done, setup.abstract), metadata.get(START_FVU)
+                self.state = restore(setup.config, checkpoints, self._going_on, setup.abstract)
+                self._start_fvu = metadata.get(START_FVU)
             else:
                 self.state, self._start_fvu = setup.fresh_start(say)
         self._previous: StepMetrics | None = None
@@ -56,9 +58,13 @@ class LiveRun:
 
     def __enter__(self) -> "LiveRun":
         self._open = ExitStack()
-        log = self._open.enter_context(MetricsLog(self.workdir, self.done))
-        self._watch = _Watch(self.setup, log, self._bar, self.done, skipped=int(self.state.skipped))
+        self._watch = _Watch(self.setup, self._begin, self._bar, self.done, skipped=int(self.state.skipped))
         return self
+
+    def _begin(self) -> MetricsLog:
+        """Once a step has gone well: what was there of later steps goes only now."""
+        begin(self.setup.config, self._checkpoints, self._going_on)
+        return self._open.enter_context(MetricsLog(self.workdir, self.done))
 
     def __exit__(self, *exception) -> None:
         self._open.__exit__(*exception)
@@ -72,6 +78,11 @@ class LiveRun:
     def is_due(self) -> bool:
         """Whether --checkpoint_every asks for a checkpoint; the last one is `finish`'s."""
         return self.taken % self.setup.config.checkpoint_every == 0 and not self.is_complete
+
+    @property
+    def is_before_fall(self) -> bool:
+        """Whether the step that more tokens would go on from was taken; it is saved, and nothing is said of it."""
+        return self.taken == step_before_fall(self.setup.config) and not self.is_complete
 
     def take(self, state: TrainState, metrics: StepMetrics) -> None:
         """Takes what a step has made of `self.state`, and looks at the step before it.
@@ -102,7 +113,7 @@ class LiveRun:
         if self.taken > self.done:
             self.save(wait=True)
         if self.is_complete:
-            _write_summary(self.workdir, self.setup, self.seconds, self.taken - self.done)
+            write_summary(self.workdir, self.setup, self.seconds, self.taken - self.done)
 
     @property
     def seconds(self) -> float:
@@ -144,8 +155,10 @@ class LiveRun:
 class _Watch:
     """Looks at the metrics of finished steps: logs them, moves the bar, stops on what is not finite."""
 
-    def __init__(self, setup: Setup, log: MetricsLog, bar: Progress, done: int, skipped: int):
-        self._setup, self._log, self._bar = setup, log, bar
+    def __init__(self, setup: Setup, open_log: Callable[[], MetricsLog], bar: Progress, done: int, skipped: int):
+        """`open_log` is called once, when the first step is known to be one that does not stop the run."""
+        self._setup, self._open_log, self._bar = setup, open_log, bar
+        self._log: MetricsLog | None = None
         self._speed, self._first, self._skipped = Speed(), done, skipped
         self._last: dict[str, float] = {}
         self._held_out: dict[str, float | int] = {}
@@ -162,6 +175,7 @@ class _Watch:
         processes.beat(f"step {step}")
         if not metrics.finite:
             self._not_finite(step)
+        self._log = self._log or self._open_log()
         if step % config.log_every and step != config.steps and not judged:
             return self._bar.advance(config.batch_size)
         tokens = step * config.batch_size
@@ -222,20 +236,3 @@ def describe_bad_batch(setup: Setup, index: int) -> str:
     rows = np.sort(setup.batches.rows_of(index)[bad])
     listed = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
     return f"{len(rows)} of {len(bad)} rows hold NaN or Inf (rows {listed} of {setup.store.url}, site {setup.site})."
-
-
-def _write_summary(workdir: Path, setup: Setup, seconds: float, steps: int) -> None:
-    if not is_first_process():
-        return
-    summary = {
-        "jaxsae": __version__,
-        "jax": jax.__version__,
-        "devices": [str(d.device_kind) for d in setup.mesh.devices.flat],
-        "mesh": list(setup.mesh.devices.shape),
-        "steps_of_this_process": steps,
-        "seconds_of_this_process": seconds,
-        "rows_in_store": setup.rows,
-        "rows_held_out": setup.holdout,
-        **setup.program.rates,
-    }
-    write_json(workdir / "run.json", summary)

@@ -12,9 +12,10 @@ from jaxsae.hosts import processes
 from jaxsae.hosts.preemption import AGAIN, StopAtStep
 from jaxsae.progress import Progress, say
 from jaxsae.store import iterate
-from jaxsae.training.checkpoint import Checkpoints, read_metadata
+from jaxsae.training.checkpoint import read_metadata
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.live_run import LiveRun
+from jaxsae.training.more_tokens import as_begun, begin, open_checkpoints, where_to_go_on
 from jaxsae.training.optimizer import BYTES_PER_PARAMETER
 from jaxsae.training.run import CHECKPOINTS, load, open_run
 from jaxsae.training.setup import Setup
@@ -34,6 +35,7 @@ def train(config: TrainConfig) -> Dictionary:
     with StopAtStep() as preemption:
         if config.source_run:
             write_source_store(config)
+        config = as_begun(config)
         setup = Setup.of(config, give_up=lambda: preemption.asked_alone)
         _check_agreement(setup)
         if not setup.store.complete and not setup.shards:
@@ -57,13 +59,15 @@ def _check_agreement(setup: Setup) -> None:
 
 def _train(setup: Setup, workdir: Path, preemption: StopAtStep) -> Dictionary:
     config = setup.config
-    with Checkpoints(workdir / CHECKPOINTS, config.keep_checkpoints) as checkpoints:
-        done = checkpoints.latest or 0
+    with open_checkpoints(config) as checkpoints:
+        going_on = where_to_go_on(config, checkpoints)
+        done = going_on.step
         processes.agree({"newest checkpoint": done}, f"{workdir} must lie on a file system that all hosts share.")
         if done:
             _check_same_store(setup, workdir, done)
         if done >= config.steps:
             trained = load(workdir, setup.mesh)  # before anything is said of it: it may be damaged
+            begin(config, checkpoints, going_on)
             say(f"{workdir} is complete: {done} steps. Evaluate it with `jaxsae evaluate --run={workdir}`.")
             return trained
         with processes.busy("compiling the step"):
@@ -71,6 +75,8 @@ def _train(setup: Setup, workdir: Path, preemption: StopAtStep) -> Dictionary:
         say(*plan.lines(free), _moments_line(config.optimization.optimizer))
         bar = Progress(config.steps * config.batch_size, "train", "tok", initial=done * config.batch_size, scale=True)
         live = LiveRun(setup, workdir, checkpoints, bar)
+        if going_on.told:
+            say(going_on.told)
         if done:
             say(f"resuming {workdir} at step {done} of {config.steps}")
         with bar, live:
@@ -111,7 +117,7 @@ def _run(live: LiveRun, step, preemption: StopAtStep) -> None:
     for x in _batches(live.setup, live.done, preemption):
         live.take(*step(live.state, x, pace))
         stop = preemption.reached(live.taken)
-        if live.is_due or (stop and not live.is_complete):
+        if live.is_due or live.is_before_fall or (stop and not live.is_complete):
             live.save()
         if stop:
             break

@@ -31,12 +31,14 @@ class Schedule:
 
     Attributes:
       peak: float32. warmup, decay: int32, steps of the rise and of the fall, at least 1. steps: int32, of the run.
+      first_steps: int32, of the run as it was begun.
     """
 
     peak: jax.Array
     warmup: jax.Array
     decay: jax.Array
     steps: jax.Array
+    first_steps: jax.Array
 
     def __call__(self, step: jax.Array) -> jax.Array:
         """The rate of the step after `step` steps."""
@@ -44,11 +46,29 @@ class Schedule:
         fall = (self.steps - step) / self.decay
         return self.peak * jnp.clip(jnp.minimum(rise, fall), 0, 1)
 
+    def progress(self, step: jax.Array) -> jax.Array:
+        """Share of the steps that the run was begun with that are done after `step`; of those beyond, 1."""
+        return jnp.minimum(step.astype(jnp.float32) / self.first_steps, 1)
 
-def schedule(config: OptimizerConfig, peak: float, steps: int) -> Schedule:
-    """The schedule that flags come to."""
-    lengths = (max(round(fraction * steps), 1) for fraction in (config.warmup_fraction, config.decay_fraction))
-    return Schedule(np.float32(peak), *map(np.int32, lengths), np.int32(steps))
+
+def schedule(config: OptimizerConfig, peak: float, steps: int, first_steps: int | None = None) -> Schedule:
+    """The schedule that flags come to: the rise is a share of `first_steps` (default: `steps`), the fall of `steps`."""
+    first = first_steps or steps
+    warmup = max(round(config.warmup_fraction * first), 1)
+    return Schedule(np.float32(peak), *map(np.int32, (warmup, _decay(config, steps), steps, first)))
+
+
+def steps_before_fall(config: OptimizerConfig, steps: int) -> int:
+    """Steps whose rate does not depend on how many come after them: of a run of `steps`, those before the fall begins.
+
+    All of them where it has no fall (--decay_fraction=0).
+    """
+    decay = _decay(config, steps)
+    return steps - decay if decay > 1 else steps
+
+
+def _decay(config: OptimizerConfig, steps: int) -> int:
+    return max(round(config.decay_fraction * steps), 1)
 
 
 def peak_rate(config: OptimizerConfig, method_default: float, width: int) -> float:

@@ -78,7 +78,7 @@ class Program:
     @property
     def peak_rate(self) -> float:
         """The learning rate between rise and fall."""
-        default = self.method.rates.peak(self.config.method.width, self.d_model, self.config.steps)
+        default = self.method.rates.peak(self.config.method.width, self.d_model, self.config.first_steps)
         return peak_rate(self.config.optimization, default, self.config.method.width)
 
     @property
@@ -90,7 +90,7 @@ class Program:
     @cached_property
     def pace(self) -> Pace:
         """What the step takes from the flags as it runs, on every device."""
-        lengths = schedule(self.config.optimization, self.peak_rate, self.config.steps)
+        lengths = schedule(self.config.optimization, self.peak_rate, self.config.steps, self.config.first_steps)
         numbers = Pace(lengths, np.int32(min(self.config.dead_window, SINCE_LIMIT)), np.uint32(self.config.seed))
         place = NamedSharding(self.mesh, P())
         return jax.tree.map(lambda n: jax.make_array_from_callback((), place, lambda _: n), numbers)
@@ -100,7 +100,7 @@ class Program:
         """Its shapes, types and shardings."""
         place = NamedSharding(self.mesh, P())
         number = lambda dtype: jax.ShapeDtypeStruct((), dtype, sharding=place)
-        return Pace(Schedule(number("f4"), number("i4"), number("i4"), number("i4")), number("i4"), number("u4"))
+        return Pace(Schedule(number("f4"), *[number("i4")] * 4), number("i4"), number("u4"))
 
     @cached_property
     def key(self) -> tuple:

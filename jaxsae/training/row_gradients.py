@@ -41,6 +41,6 @@ def row_gradients(method: Method, w_dec: jax.Array, key: jax.Array, opponent: An
         drawn = drawn_rows(penalty, number, w_dec, key)
         scale = 1.0 if method.objective.per_number else w_dec.shape[1]  # of a row, not of a number of it
         share = scale / jax.lax.psum(1, MODEL)  # a mean over all latents
-        term = lambda rows, penalty=penalty: share * penalty.term(rows, opponent)
+        term = lambda rows, penalty=penalty, share=share: share * penalty.term(rows, opponent)
         parts.append((drawn, jax.grad(term)(drawn.rows(w_dec))))
     return RowGradients(tuple(parts))

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxsae.config import from_dict, read_flag_file, to_dict, write_flag_file
+from jaxsae.config import from_dict, to_dict, write_flag_file
 from jaxsae.dictionary import (
     Dictionary,
     MethodConfig,
@@ -28,9 +28,9 @@ from jaxsae.hosts import processes
 from jaxsae.parallel import make_mesh
 from jaxsae.paths import check_above, check_encoding
 from jaxsae.progress import is_first_process, say
-from jaxsae.store import same_place
+from jaxsae.training.changes import changed_flags
 from jaxsae.training.checkpoint import Checkpoints, read_dictionary, read_metadata
-from jaxsae.training.config import FREE_ON_RESUME, TrainConfig
+from jaxsae.training.config import TrainConfig
 from jaxsae.training.state import TrainState, abstract_params, trained_params
 
 ROUNDING = 1e-5  # of lengths in float32
@@ -67,27 +67,14 @@ def _claim(workdir: Path, config: TrainConfig) -> None:
     if not flags.exists():
         check_switches(config.method)  # an older run goes on with what it was begun with
     if flags.exists():
-        before, now = (to_dict(c) for c in (read_flag_file(flags, TrainConfig), config))
-        # A store may be moved, or be called otherwise; what a checkpoint says of it decides (`loop.py`).
-        skipped = (*FREE_ON_RESUME, "workdir", *(["store"] if any((workdir / CHECKPOINTS).glob("*")) else []))
-        if before["source_run"] and now["source_run"]:  # may be moved too; its rows decide (`source_run.py`)
-            skipped += ("source_run",)
-        # Defaults that flag files had as numbers.
-        if now["b1"] is None and before["b1"] == 0.9 == make_method(config.method).rates.b1:
-            before["b1"] = None
-        if now["bandwidth"] is None and before["bandwidth"] == 0.3 and config.method.architecture == "jumprelu":
-            before["bandwidth"] = None
-        # Penalties were not steered, and a file that does not know of it is of that time.
-        if config.method.architecture in ("relu", "gated") and "--tied=" not in flags.read_text(encoding="utf-8"):
-            before["target_l0"] = 0.0
-        differ = lambda n: not same_place(before[n], now[n]) if n == "store" else before[n] != now[n]
-        shown = lambda value: "default" if value is None else value
-        changes = [f"--{n}={shown(before[n])} (now {shown(now[n])})" for n in now if n not in skipped and differ(n)]
-        if changes and _has_begun(workdir):
+        before, changes = changed_flags(flags, config, moved=any((workdir / CHECKPOINTS).glob("*")))
+        if changes and has_begun(workdir):
             raise InputError(
                 f"--workdir={workdir}: holds a run with another configuration: {', '.join(changes)}. "
                 "Give another --workdir, or the flags of that run to resume it."
             )
+        if has_checkpoints(workdir) and before.steps != config.steps:
+            return  # the file changes once the run is sure to go on
     elif (workdir / "sites").exists():
         raise InputError(f"--workdir={workdir}: holds a store. Give another directory, such as {workdir}-run.")
     elif (workdir / CHECKPOINTS).exists():
@@ -99,9 +86,14 @@ def _claim(workdir: Path, config: TrainConfig) -> None:
     write_flag_file(flags, config, "train")
 
 
-def _has_begun(workdir: Path) -> bool:
+def has_begun(workdir: Path) -> bool:
     """Whether steps were taken; a configuration that was refused, for want of memory say, may be mended."""
     return (workdir / METRICS).exists() or any((workdir / CHECKPOINTS).glob("*"))
+
+
+def has_checkpoints(workdir: Path) -> bool:
+    """Whether there is a complete checkpoint."""
+    return any(path.name.isdigit() for path in (workdir / CHECKPOINTS).glob("*"))
 
 
 def find_checkpoints(path: str | Path) -> Path:

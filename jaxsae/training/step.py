@@ -116,7 +116,7 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
     y = in_trainer_units(x, state.mean, state.scale, config.compute_dtype)
     dead = state.since_fired > pace.dead_tokens
     dead_count = jax.lax.psum(dead.sum(), MODEL)
-    fraction = state.step.astype(jnp.float32) / pace.schedule.steps
+    fraction = pace.schedule.progress(state.step)
     key = jax.random.fold_in(jax.random.key(pace.seed), state.step)
     batch = Batch(x=y, dead=dead, rows=config.batch_size, step_fraction=fraction, key=key)
     if method.frequency:
@@ -130,7 +130,7 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
         share = learning_rate / pace.schedule.peak
         rows = drawn.rows(state.params.W_dec)
         opponent, explained = opponent_step(
-            state.opponent, method.adversary, rows, share, state.step, pace.schedule.steps
+            state.opponent, method.adversary, rows, share, state.step, pace.schedule.first_steps
         )
 
     def attempt(method: Method, dead_route, weights: Weights) -> tuple[Outcome, Weights]:
@@ -156,7 +156,7 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
     )
     if method.steer:
         l0 = report.active / config.batch_size
-        control = method.steer.after(state.control, l0, fraction, pace.schedule.steps)
+        control = method.steer.after(state.control, l0, fraction, pace.schedule.first_steps)
         new = new.replace(control=jnp.where(finite, control, state.control))
     if method.adversary:
         new = new.replace(opponent=jax.tree.map(lambda a, b: jnp.where(finite, a, b), opponent, state.opponent))
@@ -227,6 +227,6 @@ def _threshold(state: TrainState, smallest: jax.Array, method: Method, pace: Pac
     """Moving average of decay 0.999 (2412.06410), shorter at first, so that a short run's is of its end too."""
     taken = (state.step - state.skipped).astype(jnp.float32)
     if method.anneals:  # what was kept while more was kept says nothing
-        taken = jnp.maximum(taken - method.selection.anneal.share * pace.schedule.steps, 0)
+        taken = jnp.maximum(taken - method.selection.anneal.share * pace.schedule.first_steps, 0)
     decay = jnp.minimum(0.999, taken / (taken + 10))
     return decay * state.threshold + (1 - decay) * smallest

@@ -1,19 +1,23 @@
 """What methods may have beside selection and objective: terms on frequent latents and on decoder rows, what a step holds,
 more latents in the first steps, prefixes that are drawn; against NumPy or the dense float64 reference."""
 
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from dictionary.methods_test import BATCH, SWITCHES, WIDTH, D, K, arrays, check, expected, mask_of, method_of, program
 
-from jaxsae.dictionary import MethodConfig, Params, make_method
+from jaxsae.dictionary import ARCHITECTURES, Dictionary, MethodConfig, Params, make_method
 from jaxsae.dictionary.objective import NestedPrefixes
 from jaxsae.dictionary.penalty.adversary import Adversary
 from jaxsae.dictionary.penalty.frequency import Frequency
 from jaxsae.dictionary.penalty.orthogonality import Orthogonality
 from jaxsae.dictionary.penalty.rows import Sample
 from jaxsae.dictionary.penalty.steer import Moment, Steer
+from jaxsae.errors import InputError
+from jaxsae.training.routes import choose
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 4)])
@@ -25,10 +29,6 @@ def test_frequent_latents_cost_what_they_are(name, products, shape):
     params, x = arrays(name, seed=2)
     costs = np.random.default_rng(1).uniform(0, 0.3, WIDTH).astype(np.float32) * (np.arange(WIDTH) % 3 == 0)
     function, _ = program(name, shape, True, products, None, with_costs=True)
-    from unittest import mock
-
-    from jaxsae.training.routes import choose
-
     with mock.patch.object(choose, "widest_by_products", lambda *_: products):
         found = function(params, x, mask_of(0), costs)
     scale = D if name == "jumprelu" else 1  # the reference is of a whole row there
@@ -101,7 +101,7 @@ def test_aligned_rows_have_an_inner_product_of_1_and_keep_it(architecture):
 
 
 def test_tied_rows_are_one_and_learn_by_both():
-    method, params, projected, gradient = of_a_finish(tied=True)
+    _, params, projected, gradient = of_a_finish(tied=True)
     np.testing.assert_array_equal(params.W_enc, params.W_dec)
     both = np.float64(gradient.W_enc) + np.float64(gradient.W_dec)
     along = np.einsum("nd,nd->n", both, params.W_dec)[:, None] * params.W_dec
@@ -132,10 +132,6 @@ def test_rescaled_latents_by_either_form(shift):
 @pytest.mark.parametrize("shape", [(1, 1), (2, 4)])
 def test_more_latents_are_active_while_k_falls(name, products, shape):
     """After a quarter of the steps, of which 0.5 anneal: halfway from 10 to 6."""
-    from unittest import mock
-
-    from jaxsae.training.routes import choose
-
     params, x = arrays(name, seed=8)
     function, _ = program(name, shape, True, products, None, k_start=10, k_anneal=0.5)
     with mock.patch.object(choose, "widest_by_products", lambda *_: products):
@@ -165,9 +161,6 @@ def test_a_steered_weight_rises_while_l0_is_too_high():
 
 
 def test_another_k_of_a_finished_dictionary():
-    from jaxsae.dictionary import Dictionary
-    from jaxsae.errors import InputError
-
     params, x = arrays("hierarchical_topk", seed=9)
     sae = Dictionary(params, MethodConfig(width=WIDTH, architecture="hierarchical_topk", k=K))
     two = sae.with_k(2).encode(x)
@@ -180,8 +173,6 @@ def test_another_k_of_a_finished_dictionary():
 
 
 def test_signed_latents_of_a_finished_dictionary_are_the_largest_in_size():
-    from jaxsae.dictionary import Dictionary
-
     params, x = arrays("abstopk", seed=10)
     found = Dictionary(params, MethodConfig(width=WIDTH, architecture="abstopk", k=K)).encode(x)
     pre = (x - np.float64(params.b_dec)) @ np.float64(params.W_enc).T + np.float64(params.b_enc)
@@ -191,6 +182,4 @@ def test_signed_latents_of_a_finished_dictionary_are_the_largest_in_size():
 
 
 def test_every_architecture_is_compared_with_the_dense_reference():
-    from jaxsae.dictionary import ARCHITECTURES
-
     assert set(SWITCHES) == set(ARCHITECTURES)

@@ -72,7 +72,7 @@ def test_a_run_interrupted_again_and_again_ends_as_one_left_alone(
     configure, newest_state, metrics, assert_same, monkeypatch
 ):
     config, alone = configure("interrupted"), configure("alone")
-    for at, saved in ((3, None), (4, None), (7, 4), (12, 8)):
+    for at, saved in ((3, None), (4, None), (7, 4), (12, 10)):
         interrupt(config, at, monkeypatch)
         with Checkpoints(Path(config.workdir) / "checkpoints") as checkpoints:
             assert checkpoints.latest == saved

@@ -19,7 +19,7 @@ class NestedPrefixes(Objective):
     """Of the reconstructions by the first latents alone, for each of `prefixes`, ascending, the last of which is all.
 
     Attributes:
-      random: whether all but the last are drawn anew at each step, their logarithms uniform from the first prefix to the last.
+      random: whether all but the last are drawn anew at each step, their logarithms even from the first prefix to the last.
     """
 
     prefixes: tuple[int, ...]
