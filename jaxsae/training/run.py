@@ -208,11 +208,15 @@ def initial_params(run: str, config: TrainConfig, normalization: Normalization, 
     """
     other, method = load(run, mesh), make_method(config.method)
     wanted_kind = "relu" if config.method.architecture == "rescaled" else config.method.architecture
-    wanted = (wanted_kind, config.method.width, len(np.asarray(normalization.mean)), method.pre_bias)
-    found = (other.config.architecture, other.width, other.d_model, other.pre_bias)
+    wanted = (wanted_kind, config.method.width, len(np.asarray(normalization.mean)))
+    found = (other.config.architecture, other.width, other.d_model)
     if wanted != found:
-        names = "architecture, width, d_model, pre_bias"
+        names = "architecture, width, d_model"
         raise InputError(f"--initialize_from={run}: it has ({names}) {found}, this run {wanted}. Give one that agrees.")
+    if other.pre_bias != method.pre_bias:
+        raise InputError(
+            f"--initialize_from={run}: it was trained with --pre_bias={str(other.pre_bias).lower()}. Give that."
+        )
     params = other.params
     if method.unit_decoder:
         params = _with_unit_rows(params, run, other.method.selection)
