@@ -39,4 +39,6 @@ def _as_today(flags: Path, before: dict, config: TrainConfig) -> dict:
     # Penalties were not steered, and a file that does not know of it is of that time.
     if architecture in ("relu", "gated") and "--tied=" not in flags.read_text(encoding="utf-8"):
         found["target_l0"] = 0.0
+        if architecture == "gated" and before["b1"] is None:
+            found["b1"] = 0.0
     return found

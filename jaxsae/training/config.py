@@ -34,7 +34,7 @@ class OptimizerConfig:
     )
     warmup_fraction: float = option(0.05, "share of the steps over which the rate rises from 0")
     decay_fraction: float = option(0.2, "share of the steps, at the end, over which the rate falls to 0")
-    b1: float | None = option(None, "decay of the first moment; default: 0.9, of gated 0")
+    b1: float | None = option(None, "decay of the first moment; default: 0.9")
     b2: float = option(0.999, "decay of the second moment")
     epsilon: float = option(6.25e-10, "Adam's epsilon (2406.04093)")
     lazy_rows: bool = option(

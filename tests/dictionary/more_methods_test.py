@@ -152,12 +152,12 @@ def test_drawn_prefixes_are_sorted_differ_by_step_and_end_with_all():
 
 
 def test_a_steered_weight_rises_while_l0_is_too_high():
-    steer = Steer(target=8.0, start=32.0, share=0.5, power=1.0, reach=20.0)
+    steer = Steer(target=8.0, start=32.0, share=0.5, power=1.0, reach=20.0, first=0.5)
     late = Moment(0.9, 0.3, 16.0)
-    np.testing.assert_allclose(steer.factor(late), np.exp(0.3 + np.log(2)), rtol=1e-5)
+    np.testing.assert_allclose(steer.factor(late), 0.5 * np.exp(0.3 + np.log(2)), rtol=1e-5)
     np.testing.assert_allclose(steer.after(0.3, 16.0, 0.9, 100), 0.3 + 0.2 * np.log(2), rtol=1e-5)
     np.testing.assert_allclose(steer.after(0.3, 16.0, 0.25, 100), 0.3, atol=1e-6)  # halfway from 32 to 8
-    np.testing.assert_allclose(steer.factor(Moment(0.9, 0.0, 1e6)), np.e, rtol=1e-5)  # held within a factor of e
+    np.testing.assert_allclose(steer.factor(Moment(0.9, 0.0, 1e6)), 0.5 * np.e, rtol=1e-5)  # held within a factor of e
 
 
 def test_another_k_of_a_finished_dictionary():

@@ -1,10 +1,11 @@
 """How a penalty's weight is steered so that L0 comes to where it is asked for.
 
-    weight = coefficient exp(u) (L0 / L)^p,    u <- u + g clip(log(L0 / L), -1, 1)  after each step
+    weight = coefficient first exp(u) (L0 / L)^p,    u <- u + g clip(log(L0 / L), -1, 1)  after each step
 
 An L1 weight says nothing of the L0 that it leads to: that differs between stores, widths and lengths of a run. The
 integral u finds the weight, the power p answers to each batch at once and damps what u would swing by. L falls evenly, in
-its logarithm, from `start` to the target over a share of the steps: latents that a strong penalty cuts off at once are dead.
+its logarithm, from `start` to the target over a share of the steps, and the weight begins low: latents that a strong penalty
+cuts off at once are dead.
 """
 
 import dataclasses
@@ -33,7 +34,8 @@ class Steer:
 
     Attributes:
       start: L at the first step. share: of the steps, over which it falls to the target. power: p.
-      reach: by how much u may change in a whole run, in units of log weight.
+      reach: by how much u may change in a whole run, in units of log weight. first: what the weight begins with, over
+        its coefficient.
     """
 
     target: float
@@ -41,9 +43,10 @@ class Steer:
     share: float = 0.5
     power: float = 1.0
     reach: float = 30.0
+    first: float = 0.02
 
     def factor(self, now: Moment) -> jax.Array:
-        return jnp.exp(now.control + self.power * self._off(now.l0, now.fraction))
+        return self.first * jnp.exp(now.control + self.power * self._off(now.l0, now.fraction))
 
     def after(self, control: jax.Array, l0: jax.Array, fraction: jax.Array, steps: jax.Array) -> jax.Array:
         """u after a step of a run of `steps`."""
