@@ -115,8 +115,8 @@ class MethodConfig:
     )
     l1_coefficient: float = option(
         5.0,
-        "relu, gated: weight of the L1 penalty, for inputs of norm sqrt(d_model); where an L0 is aimed at, it begins at 0.02 of "
-        "this and is steered",
+        "relu, gated: weight of the L1 penalty, for inputs of norm sqrt(d_model); where an L0 is aimed at, it begins at 0.02 "
+        "of this and is steered",
     )
     l1_warmup: float = option(0.05, "relu, gated: share of the steps over which the L1 weight rises from 0")
     frozen_gate: bool = option(True, "gated: the decoder does not learn by the gate's own reconstruction")
