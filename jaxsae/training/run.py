@@ -222,7 +222,11 @@ def initial_params(run: str, config: TrainConfig, normalization: Normalization, 
         params = _with_unit_rows(params, run, other.method.selection)
     params = unfold(params, normalization, other.pre_bias, other.method.selection)
     if config.method.architecture == "rescaled":  # which starts as the relu is
-        params = Params(params.latent | {"r_mag": jnp.zeros_like(params.b_enc), "b_mag": params.b_enc}, params.shared)
+        own = {
+            "r_mag": jnp.zeros_like(params.b_enc),
+            "b_mag": jnp.copy(params.b_enc),
+        }  # a buffer each: a step takes them
+        params = Params(params.latent | own, params.shared)
     return params
 
 

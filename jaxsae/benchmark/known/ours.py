@@ -1,5 +1,6 @@
 """A method of ours, trained as users train it, and as they get it."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,17 @@ from jaxsae.dictionary import Dictionary, MethodConfig
 from jaxsae.progress import hushed
 from jaxsae.training import TrainConfig, load, train
 
+BASE = "relu"  # in a run's directory: the run that it starts from
+
 
 def train_config(
     config: BenchmarkConfig, method: MethodConfig, store: str, workdir: Path, seed: int, rows: int
 ) -> TrainConfig:
-    """The run: every one of the store's rows once."""
+    """The run: every one of the store's rows once; `rescaled` learns on them again what a relu run found on them."""
     return TrainConfig(
         store=store,
         workdir=str(workdir),
+        initialize_from=str(workdir / BASE) if method.architecture == "rescaled" else "",
         batch_size=config.rows_of_a_batch,
         tokens=rows,
         seed=seed,
@@ -30,9 +34,12 @@ def train_config(
     )
 
 
-def train_ours(run: TrainConfig) -> Candidate:
-    """The dictionary of a finished run."""
+def train_ours(run: TrainConfig, k: int) -> Candidate:
+    """The dictionary of a finished run; k: the L0 of the relu run that a `rescaled` one starts from."""
     with hushed():
+        if run.initialize_from:
+            relu = MethodConfig(width=run.method.width, architecture="relu", k=k)
+            train(dataclasses.replace(run, workdir=run.initialize_from, initialize_from="", method=relu))
         train(run)
     return candidate_of(load(run.workdir))
 

@@ -72,7 +72,7 @@ def _one_seed(config: BenchmarkConfig, methods: Methods, seed: int, folder: Path
         board.take(board.baselines, name, lambda made=candidate: made, judged, seed=seed)
     for name, method in methods.ours.items():
         run = train_config(config, method, store, folder / "run", seed, methods.rows)
-        board.take(board.methods, name, partial(train_ours, run), judged, seed=seed)
+        board.take(board.methods, name, partial(train_ours, run, methods.k), judged, seed=seed)
         shutil.rmtree(folder / "run")
     for name, method in methods.compared.items():
         run = train_config(config, method, store, folder / "run", seed, methods.rows)
