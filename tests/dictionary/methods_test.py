@@ -26,7 +26,7 @@ from jaxsae.training.update import UpdateRule
 BATCH, D, WIDTH, K, AUX_K = 16, 8, 64, 6, 10
 MESHES = [(1, 1), (1, 8), (2, 4), (4, 2)]
 PREFIXES = (4, 16, 33, WIDTH)
-RANKED = ("topk", "batchtopk", "matryoshka", "multi_topk", "hierarchical_topk", "abstopk")
+RANKED = ("topk", "batchtopk", "matryoshka")
 SWITCHES = {
     "topk": {"k": K, "aux_k": AUX_K},
     "batchtopk": {"k": K, "aux_k": AUX_K, "row_k_max": 9},
@@ -163,6 +163,17 @@ def test_rankings_with_dead_latents_equal_the_dense_ones_by_either_route(name, c
     wanted = expected(name, params, x, dead=mask)
     for dead in ("tiles", "pairs") if not products else ("tiles",):
         check(run(name, shape, params, x, mask, blocked, products, dead), wanted)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 4)])
+@pytest.mark.parametrize(
+    ("name", "products"), [("multi_topk", 0), ("hierarchical_topk", 0), ("abstopk", 0), ("abstopk", WIDTH)]
+)
+def test_rankings_by_rank_and_by_size_with_dead_latents_equal_the_dense_ones(name, products, shape):
+    params, x = arrays(name, seed=7)
+    mask = mask_of(20)
+    for dead in ("tiles", "pairs") if not products else ("tiles",):
+        check(run(name, shape, params, x, mask, True, products, dead), expected(name, params, x, dead=mask))
 
 
 @pytest.mark.parametrize("name", RANKED)
