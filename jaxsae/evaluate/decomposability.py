@@ -41,9 +41,9 @@ class Decomposition:
         x, values, indices = np.asarray(rows, np.float64), np.asarray(latents.values), np.asarray(latents.indices)
         error = np.square(x - np.asarray(reconstructions, np.float64)).sum(1)
         variance = np.square(x - self._mean).sum(1)
-        on = values > 0  # descending where rows have one length; sorted in any case
+        on = values != 0
         weights = np.where(on, values * norms[indices], 0)
-        order = np.argsort(-weights, axis=1, kind="stable")
+        order = np.argsort(-np.abs(weights), axis=1, kind="stable")
         weights, indices, on = (np.take_along_axis(a, order, 1) for a in (weights, indices, on))
         has_direction = x.any(1)
         on &= has_direction[:, None]
