@@ -135,7 +135,7 @@ def test_a_wrong_k_is_named(file_format, exported, k):
 SAELENS_REFUSED = [
     ({"architecture": "jumprelu"}, "no tensor 'threshold'"),
     ({"architecture": "gated"}, "no tensor 'b_gate'"),
-    ({"architecture": "abstopk"}, "jaxsae reads topk, jumprelu, gated, standard"),
+    ({"architecture": "temporal"}, "jaxsae reads topk, abstopk, jumprelu, gated, standard"),
     ({"architecture": None}, "architecture"),
     ({"normalize_activations": "layer_norm"}, "normalize_activations"),
     ({"reshape_activations": "hook_z"}, "reshape_activations"),

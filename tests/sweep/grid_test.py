@@ -35,10 +35,10 @@ def test_tokens_and_rate_follow_their_rules(configure):
 
 
 def test_members_that_differ_in_what_their_method_ignores_are_one(configure):
-    members = make_members(configure(architecture="topk,relu", k="4,8", l1_coefficient="2,5"))
+    members = make_members(configure(architecture="topk,relu", aux_k="4,8", l1_coefficient="2,5"))
     assert [m.name for m in members] == [
-        "architecturetopk_k4",
-        "architecturetopk_k8",
+        "architecturetopk_aux_k4",
+        "architecturetopk_aux_k8",
         "architecturerelu_l1_coefficient2",
         "architecturerelu_l1_coefficient5",
     ]
