@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from jaxsae.config import check_positive, option
+from jaxsae.config import check_positive, option, read_flag_file
 from jaxsae.dictionary import MethodConfig
 from jaxsae.errors import InputError
 from jaxsae.evaluate import EvaluateConfig, evaluate
@@ -100,9 +100,14 @@ def _train_config(config: QuickstartConfig, store: Path, run: Path) -> TrainConf
 
 def _check_same_walk(config: QuickstartConfig) -> None:
     """Refuses a finished walk that was made with other flags: rows and site are told by its store, the rest by its run."""
-    from jaxsae.training.run import open_run
+    from jaxsae.training.run import FLAGS, open_run
 
     workdir = Path(config.workdir)
+    steps = read_flag_file(workdir / "run" / FLAGS, TrainConfig).steps
+    if steps != config.steps:  # which a run may change, and a finished walk not
+        raise InputError(
+            f"--workdir={workdir}: holds another walk: --steps={steps} (now {config.steps}). Give another --workdir."
+        )
     open_run(_train_config(config, workdir / "store", workdir / "run"))
     if (workdir / "store").exists():
         store = open_store(workdir / "store")

@@ -34,7 +34,7 @@ def make_run(tmp_path):
     [
         ("topk", "is        topk, 16 latents, d_model 4, k 3"),
         ("batchtopk", "is        batchtopk, 16 latents, d_model 4, k 3, threshold 1.25"),
-        ("relu", "is        relu, 16 latents, d_model 4"),
+        ("relu", "is        relu, 16 latents, d_model 4, k 3"),
     ],
 )
 def test_a_run_is_told_in_a_line_with_what_its_method_has(architecture, line, make_run, capsys):

@@ -206,6 +206,11 @@ class MethodConfig:
         return min(self.k, self.width) if self.target_l0 is None else self.target_l0
 
     @property
+    def told_k(self) -> int | None:
+        """k where it says something of the dictionary: the latents of a row, or the L0 that was aimed at."""
+        return self.k if self.takes("k") and self.target_l0 != 0 else None
+
+    @property
     def is_ranking(self) -> bool:
         """Whether pre-activations are ranked, by an encoder that may be chosen, so that k of them are active."""
         return self.takes("encoder")

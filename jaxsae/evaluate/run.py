@@ -75,7 +75,7 @@ def origin(context: Context) -> dict[str, Any]:
     return {
         "architecture": config.architecture,
         "width": dictionary.width,
-        "k": config.k if config.takes("k") else None,
+        "k": config.told_k,
         "threshold": dictionary.threshold if config.has_threshold else None,
         "site": context.site,
         "trained_tokens": dictionary.metadata.get("tokens"),

@@ -175,6 +175,8 @@ def _switches(
         found["k"] = _k(trainer, tensors, width, input)
     if name == "MatryoshkaBatchTopKSAE":
         found["prefixes"] = _prefixes(tensors, width, input / WEIGHTS)
+    if METHODS[name] in ("gated", "relu"):
+        found["target_l0"] = 0.0  # which no file says
     if name == "JumpReluAutoEncoder":
         found["k"] = read_l0(trainer.get("target_l0"), width, input / CONFIG)
     return found

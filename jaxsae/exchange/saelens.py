@@ -138,7 +138,7 @@ def _config_of(settings: Mapping[str, Any], theirs: str, w: Weights, path: Path,
     if architecture in ("gated", "relu"):
         if k is not None:
             raise InputError(f"--k={k}: {path} is a {theirs} dictionary, which has no k. Leave --k out.")
-        return MethodConfig(width=w.width, architecture=architecture)
+        return MethodConfig(width=w.width, architecture=architecture, target_l0=0.0)  # which no file says
     k = _k(settings, architecture, w.width, path, k)
     prefixes = _prefixes(settings, w.width) if architecture == "matryoshka" else ()
     return MethodConfig(width=w.width, architecture=architecture, k=k, prefixes=prefixes)

@@ -99,7 +99,10 @@ def test_what_cannot_be_timed_is_refused_first(changes, message):
             {"dead_fraction": 0.1, "architecture": "relu"},
             r"--dead_fraction=0.1: the loss of --architecture=relu has no term of dead latents: leave the flag out",
         ),
-        ({"architecture": "gated", "k": 4}, r"--k=4: --architecture=gated does not take it"),
+        (
+            {"architecture": "gated", "aux_coefficient": 0.5},
+            r"--aux_coefficient=0.5: --architecture=gated does not take it",
+        ),
     ],
 )
 def test_flags_that_do_not_fit_are_refused(changes, message):

@@ -66,7 +66,7 @@ def test_every_figure(tmp_path, write_store, make_dictionary, dense, x, architec
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-5), name
     assert found["rows"] == HELD_OUT and found["held_out"] and found["width"] == WIDTH
-    assert found["k"] == (None if architecture == "relu" else 6)
+    assert found["k"] == 6
     assert found["threshold"] == (1.5 if architecture == "batchtopk" else None)
     if architecture != "topk":
         assert len(set((z > 0).sum(1))) > 3  # k varies, so the batches were encoded with several

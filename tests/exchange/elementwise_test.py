@@ -135,7 +135,7 @@ def test_it_comes_back_equal(file_format, dictionary, tmp_path):
     assert arrays(back).keys() == arrays(dictionary).keys()
     for name, array in arrays(dictionary).items():
         np.testing.assert_array_equal(arrays(back)[name], array)
-    assert back.config.k == (K if dictionary.config.takes("k") else 32)
+    assert back.config.told_k == (K if dictionary.method.name == "jumprelu" else None)
     assert back.metadata == dictionary.metadata | {"imported_from": file_format.__name__.rsplit(".", 1)[-1]}
 
 

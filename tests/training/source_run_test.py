@@ -91,7 +91,7 @@ def test_defaults_follow_from_the_source_and_what_is_given_stays(source):
     expected = {"store": "", "architecture": "batchtopk", "width": 24, "k": 4, "holdout_rows": 0}
     expected |= {"batch_size": 8, "tokens": 32_000, "seed": 0}
     assert source_flags({"source_run": source}) == expected
-    assert "k" not in source_flags({"source_run": source, "architecture": "relu"})
+    assert "k" not in source_flags({"source_run": source, "architecture": "rescaled"})
     assert source_flags({"source_run": source, "width": 3})["k"] == 3
     assert source_flags({"source_run": source, "batch_size": 32})["tokens"] == 4000 * 32
 

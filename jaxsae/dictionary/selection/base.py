@@ -1,15 +1,9 @@
 """What a selection says of itself."""
 
-import dataclasses
-from collections.abc import Callable
 from typing import ClassVar, Protocol
 
 import flax.struct
 import jax
-import jax.numpy as jnp
-
-from jaxsae.kernels import Request
-from jaxsae.kernels.tiles import Cut
 
 Latent = dict[str, jax.Array]  # arrays with a row for each latent, of all latents or of a tile
 
@@ -28,19 +22,6 @@ class Codes:
     active: jax.Array | None = None
     gate: jax.Array | None = None
     short: jax.Array | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Anneal:
-    """Active latents of a row that fall evenly from `start` to k over the first `share` of the steps."""
-
-    start: int
-    share: float
-
-    def k_at(self, fraction: jax.Array | float, k: int) -> jax.Array:
-        """int32: how many there are after `fraction` of the steps."""
-        left = jnp.clip(1 - fraction / self.share, 0, 1)
-        return jnp.ceil(k + (self.start - k) * left).astype(jnp.int32)
 
 
 class Selection(Protocol):
@@ -63,32 +44,6 @@ class Selection(Protocol):
     def shifted(self, latent: Latent, by: jax.Array) -> Latent:
         """Its arrays where W_enc x is larger by [n], and b_enc is less by as much: those that b_enc does not stand for."""
         return {}
-
-
-class Ranking(Selection, Protocol):
-    """Keeps the largest pre-activations, then ReLU; the gradient is that of the pre-activations that are kept.
-
-    Attributes:
-      k: active latents of a row, on average where the whole batch is ranked. anneal: while they are more, or None.
-    """
-
-    k: int
-    anneal: Anneal | None
-    whole_batch: ClassVar[bool]  # whether what a row keeps depends on the other rows
-    signed: ClassVar[bool] = False  # whether pre-activations are ranked by their sizes, and latents keep their signs
-
-    def request(self, rows: int) -> Request:
-        """What is selected of a batch of `rows` rows over all devices, as lists of pairs."""
-        ...
-
-    def cut(self, rows: int, fraction: jax.Array | float) -> Callable[[jax.Array, jax.Array | int], Cut]:
-        """The same of tiles of pre-activations (their sizes, where `signed`), as `kernels.tiles.ranked_pass` takes it,
-        after `fraction` of the steps."""
-        ...
-
-    def k_at(self, fraction: jax.Array | float) -> jax.Array | int:
-        """Active latents of a row after `fraction` of the steps."""
-        return self.anneal.k_at(fraction, self.k) if self.anneal else self.k
 
 
 class Elementwise(Selection, Protocol):

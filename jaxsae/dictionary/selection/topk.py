@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import jax
 
-from jaxsae.dictionary.selection.base import Anneal, Ranking
+from jaxsae.dictionary.selection.ranking import Anneal, Ranking
 from jaxsae.kernels import Request
 from jaxsae.kernels.tiles import row_cut
 
