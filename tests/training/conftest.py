@@ -2,16 +2,18 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from training.longer import STEPS, bits
 
 from jaxsae.dictionary import MethodConfig
 from jaxsae.harvest import HarvestConfig, harvest
 from jaxsae.parallel import make_mesh
-from jaxsae.training import OptimizerConfig, TrainConfig, setup
+from jaxsae.training import OptimizerConfig, TrainConfig, setup, train
 from jaxsae.training.checkpoint import Checkpoints
 
 D, ROWS, BATCH, WIDTH = 16, 2048, 64, 64
@@ -115,3 +117,38 @@ def assert_same():
         jax.tree_util.tree_map_with_path(lambda p, x, y: np.testing.assert_array_equal(x, y, err_msg=str(p)), a, b)
 
     return check
+
+
+@pytest.fixture
+def short(configure):
+    """`configure` of the conftest, of runs on one device."""
+    return lambda name="run", **flags: configure(name, **{"mesh": (1, 1), **flags})
+
+
+_made: dict[int, tuple[TrainConfig, tuple]] = {}  # steps -> a complete run of so many, begun with STEPS, and its bits
+
+
+@pytest.fixture
+def made(short, tmp_path_factory):
+    """made(steps) -> (configuration, bits) of a complete run that was begun with STEPS, from nothing; made once."""
+
+    def make(steps):
+        if steps not in _made:
+            first = {} if steps == STEPS else {"first_tokens": STEPS * BATCH}
+            config = short(workdir=str(tmp_path_factory.mktemp("made") / "run"), steps=steps, **first)
+            train(config)
+            _made[steps] = config, bits(config)
+        return _made[steps]
+
+    return make
+
+
+@pytest.fixture
+def complete(short, made):
+    """complete(name) -> a run of STEPS steps of the test's own, complete."""
+
+    def copy(name="run"):
+        shutil.copytree(made(STEPS)[0].workdir, short(name).workdir)
+        return short(name, steps=STEPS)
+
+    return copy
