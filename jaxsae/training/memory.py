@@ -50,7 +50,8 @@ def plan_memory(state: TrainState, batch_bytes: int, forms_gradient: bool) -> Me
       forms_gradient: whether a whole gradient stands at some time, or is summed block by block.
     """
     parameters = local_bytes(state.params) + (local_bytes(state.average) if state.average else 0)
-    moments = local_bytes(state.moments) + local_bytes(state.since_fired)
+    # With what a step keeps besides, by latent or of an opponent of decoder rows.
+    moments = local_bytes((state.moments, state.since_fired, state.frequency, state.opponent))
     gradients = local_bytes(state.params) if forms_gradient else 0
     averaged = local_bytes(state.params) if state.average else None
     return MemoryPlan(parameters, moments, gradients, batch_bytes, averaged=averaged)
