@@ -133,13 +133,14 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
             state.opponent, method.adversary, rows, share, state.step, pace.schedule.first_steps
         )
 
+    more = row_gradients(method, state.params.W_dec, key, opponent and opponent.weights)
+
     def attempt(method: Method, dead_route, weights: Weights) -> tuple[Outcome, Weights]:
         loss, report, gradient = loss_and_gradient(method, update, weights.params, batch, dead_route)
         loss = sum_over_data(loss)
         finite = jnp.isfinite(loss)
-        rows = row_gradients(method, weights.params.W_dec, key, opponent and opponent.weights)
         # A batch that is not finite changes nothing but the count of steps: the state stays one that can be saved.
-        return Outcome(loss, report, finite), update(weights, gradient, learning_rate, finite, rows)
+        return Outcome(loss, report, finite), update(weights, gradient, learning_rate, finite, more)
 
     weights = Weights(state.params, state.moments, state.average)
     outcome, weights = _one_of(_ways(method, config, dead, fraction), attempt, weights)

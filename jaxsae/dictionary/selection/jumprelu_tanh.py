@@ -14,15 +14,14 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxsae.dictionary.selection.base import Codes, Elementwise, Latent
+from jaxsae.dictionary.selection.base import Codes, Latent
+from jaxsae.dictionary.selection.jumprelu import JumpReLU
 
 
 @dataclasses.dataclass(frozen=True)
-class JumpReLUTanh(Elementwise):
+class JumpReLUTanh(JumpReLU):
     """Pre-activations above exp(t), which starts at `start`; `bandwidth` is eps."""
 
-    bandwidth: float
-    start: float
     own: ClassVar[tuple[str, ...]] = ("log_threshold",)
 
     def init(self, width: int, d_model: int) -> Latent:
@@ -37,9 +36,6 @@ class JumpReLUTanh(Elementwise):
 
     def gate_bias(self, latent: Latent) -> jax.Array:
         return latent["b_enc"] - jnp.exp(latent["log_threshold"])
-
-    def value(self, latent: Latent, pre: jax.Array) -> jax.Array:
-        return pre
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
