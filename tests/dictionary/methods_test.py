@@ -1,7 +1,6 @@
 """Losses and gradients of every method, by every route and on meshes, equal an independent dense float64 implementation."""
 
 import functools
-from pathlib import Path
 from unittest import mock
 
 import jax
@@ -11,10 +10,8 @@ import pytest
 from dictionary.dense_reference import reference, smoothed_jumprelu_check
 from jax.sharding import PartitionSpec as P
 
-import jaxsae.dictionary
-from jaxsae.dictionary import SPECS, Batch, MethodConfig, Params, check_switches, make_method
+from jaxsae.dictionary import SPECS, Batch, MethodConfig, Params, make_method
 from jaxsae.dictionary.selection.jumprelu import jump, step
-from jaxsae.errors import InputError
 from jaxsae.parallel import DATA, MODEL, make_mesh
 from jaxsae.training import routes
 from jaxsae.training.config import OptimizerConfig
@@ -231,92 +228,3 @@ def test_straight_through_gradients_are_those_of_the_smoothed_functions():
     np.testing.assert_allclose(found["step_straight"], found["step_smoothed"], atol=1e-12)
     inside = np.abs(z - theta) < eps / 2
     np.testing.assert_allclose(found["jump_straight"] - found["jump_smoothed"], inside * (z - theta) / eps, atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ({"architecture": "jumprelu", "target_l0": 65.0}, "--target_l0=65.0: must be from 0 to --width=64"),
-        ({"architecture": "matryoshka", "prefixes": (8, 32)}, "--prefixes=8,32: must end with --width=64"),
-        (
-            {"architecture": "matryoshka", "prefixes": (32, 8, 64)},
-            "--prefixes=32,8,64: must be whole numbers that rise",
-        ),
-        ({"architecture": "jumprelu", "bandwidth": 0.0}, "--bandwidth=0.0"),
-        ({"k_start": 3}, "--k_start=3: must be from --k=4 to --width=64"),
-        ({"k_anneal": 1.5}, "--k_anneal=1.5: must be between 0 and 1"),
-        ({"architecture": "hierarchical_topk", "ranks": (1, 3)}, "--ranks=1,3: must end with --k=4"),
-        ({"orthogonality": float("nan")}, "--orthogonality=nan: must be a number of 0 or above"),
-        ({"adversary": -1.0}, "--adversary=-1.0: must be a number of 0 or above"),
-        ({"aux_k": 65}, "--aux_k=65: must be at most --width=64"),
-        ({"tied": True, "aligned": True}, "--aligned=true: with --tied=true"),
-        ({"architecture": "jumprelu_tanh", "tanh_ramp": -0.1}, "--tanh_ramp=-0.1: must be between 0 and 1"),
-    ],
-)
-def test_bad_numbers_are_refused(flags, message):
-    with pytest.raises(InputError, match=message):
-        MethodConfig(width=WIDTH, k=4, **flags)
-
-
-@pytest.mark.parametrize(
-    ("flags", "switch", "known"),
-    [
-        ({"architecture": "relu", "aux_k": 8}, "--aux_k=8", "--l1_coefficient, --l1_warmup"),
-        ({"architecture": "topk", "row_k_max": 40}, "--row_k_max=40", "--aux_coefficient"),
-        ({"architecture": "gated", "bandwidth": 0.7}, "--bandwidth=0.7", "--frozen_gate"),
-    ],
-)
-def test_switches_that_a_method_does_not_take_are_named_with_those_that_it_does(flags, switch, known):
-    with pytest.raises(
-        InputError, match=f"{switch}: --architecture={flags['architecture']} does not take it"
-    ) as refused:
-        check_switches(MethodConfig(width=WIDTH, **flags))
-    assert known in str(refused.value)
-
-
-def test_a_file_of_a_method_is_short():
-    folder = Path(jaxsae.dictionary.__file__).parent
-    for part in ("selection", "objective", "penalty"):
-        for file in (folder / part).glob("*.py"):
-            assert len(file.read_text().splitlines()) <= 80, file
-
-
-@pytest.mark.parametrize("products", [0, WIDTH])
-@pytest.mark.parametrize("name", ["topk", "relu"])
-def test_what_is_written_may_be_of_another_width_than_what_is_read(name, products):
-    """Sites side by side: W_enc [n, d_in], W_dec [n, d_out], a bias of each; against dense float64."""
-    d_out = 12
-    rng = np.random.default_rng(4)
-    draw = lambda *s: rng.normal(size=s).astype(np.float32)
-    arrays = {"W_enc": draw(WIDTH, D), "b_enc": draw(WIDTH), "W_dec": draw(WIDTH, d_out)}
-    shared = {"b_dec": draw(d_out)} | ({"b_pre": draw(D)} if name == "topk" else {})
-    params, x, target = Params(arrays, shared), draw(BATCH, D), draw(BATCH, d_out)
-    own = method_of(name, **({"aux_coefficient": 0.0} if name == "topk" else {}))
-    rule = UpdateRule(own, None, blocked=True)
-    mesh = make_mesh((1, 4), jax.devices()[:4])
-
-    def device(params, x, target):
-        mask = jnp.zeros(len(params.b_enc), bool)
-        batch = Batch(x=x, dead=mask, rows=BATCH, step_fraction=0.25, target=target)
-        loss, _, gradient = loss_and_gradient(own, rule, params, batch)
-        return loss, whole(gradient, params)
-
-    with mock.patch.object(choose, "widest_by_products", lambda *_: products):
-        specs = dict(in_specs=(SPECS, P(), P()), out_specs=(P(), SPECS))
-        loss, gradient = jax.jit(jax.shard_map(device, mesh=mesh, check_vma=False, **specs))(params, x, target)
-
-    def dense(p):
-        pre = (x - p["b_pre"] if name == "topk" else x) @ p["W_enc"].T + p["b_enc"]
-        kept = pre >= jnp.sort(pre, 1)[:, -K][:, None] if name == "topk" else True
-        z = jnp.where(kept & (pre > 0), pre, 0)
-        error = ((target - z @ p["W_dec"] - p["b_dec"]) ** 2).sum()
-        if name == "topk":
-            return error / (BATCH * d_out)
-        return (error + 5.0 * WARM * (z.sum(0) * jnp.linalg.norm(p["W_dec"], axis=1)).sum()) / BATCH
-
-    with jax.enable_x64(True):
-        wide = {n: jnp.asarray(a, jnp.float64) for n, a in (arrays | shared).items()}
-        value, slopes = jax.value_and_grad(dense)(wide)
-    np.testing.assert_allclose(loss, value, rtol=1e-5)
-    for part, array in (gradient.latent | gradient.shared).items():
-        np.testing.assert_allclose(array, slopes[part], rtol=1e-5, atol=1e-5 * np.abs(slopes[part]).max(), err_msg=part)
