@@ -14,7 +14,8 @@ FREE_ON_RESUME = ("mesh", "checkpoint_every", "keep_checkpoints", "log_every", "
 # The rows after which a latent that did not fire counts as dead: those in which one of average frequency fires so often,
 # no more than 2406.04093 has, but so many batches. Not cut to the run's length: in a run that is short for its width most
 # of what a shorter window calls dead is merely rare, and AuxK doubles the time of its steps for nothing.
-FIRINGS, MOST_ROWS, FEWEST_BATCHES = 200, 10_000_000, 8
+FIRINGS, MOST_ROWS, FEWEST_BATCHES = 40, 10_000_000, 8
+FORMER_FIRINGS = 200  # while checkpoints did not say the window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +97,8 @@ class TrainConfig:
     compute_dtype: Literal["float32", "bfloat16"] = option("float32", "of matmul inputs; parameters stay float32")
     dead_tokens: int | None = option(
         None,
-        "rows without firing after which a latent counts as dead; default of topk and batchtopk: those in which a latent of "
-        "average frequency fires 200 times (200 width / k), at most 10,000,000, at least 8 batches",
+        "rows without firing after which a latent counts as dead; default of rankings: those in which a latent of average "
+        "frequency fires 40 times (40 width / k), at most 10,000,000, at least 8 batches",
     )
     ema_decay: float = option(0.0, "decay of an average of the weights that is saved beside them; 0: none")
     on_nan: Literal["stop", "skip"] = option(
@@ -183,11 +184,15 @@ class TrainConfig:
     @property
     def dead_window(self) -> int:
         """Rows without firing after which a latent counts as dead."""
+        return self.window_of(FIRINGS)
+
+    def window_of(self, firings: int) -> int:
+        """The same, where it is by default those in which a latent of average frequency fires so often."""
         if self.dead_tokens is not None:
             return self.dead_tokens
         if not self.method.takes("k"):  # how many latents are active is not known, and nothing hangs on it
             return MOST_ROWS
-        rows = min(FIRINGS * self.method.width // self.method.k, MOST_ROWS)
+        rows = min(firings * self.method.width // self.method.k, MOST_ROWS)
         return max(rows, FEWEST_BATCHES * self.batch_size)
 
     @property

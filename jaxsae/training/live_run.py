@@ -16,7 +16,7 @@ from jaxsae.training.checkpoint import Checkpoints
 from jaxsae.training.held_out import HeldOut, words
 from jaxsae.training.metrics import MetricsLog, Speed
 from jaxsae.training.more_tokens import begin, restore, step_before_fall, where_to_go_on
-from jaxsae.training.rates import check_same_rates
+from jaxsae.training.rates import check_same_defaults
 from jaxsae.training.run import AVERAGE_THRESHOLD, START_FVU
 from jaxsae.training.setup import Setup
 from jaxsae.training.state import TrainState
@@ -37,14 +37,14 @@ class LiveRun:
         """Restores the checkpoint to go on from, or makes a fresh state; changes nothing on disk.
 
         Raises:
-          InputError: a damaged checkpoint, the run was begun at another default rate, or --tokens that do not do.
+          InputError: a damaged checkpoint, the run was begun with other defaults, or --tokens that do not do.
         """
         self.setup, self.workdir, self._checkpoints, self._bar = setup, workdir, checkpoints, bar
         self._going_on = where_to_go_on(setup.config, checkpoints)
         self.done = self.taken = self._going_on.step
         if self.done:
             metadata = checkpoints.metadata(self.done)
-            check_same_rates(workdir, setup.config, metadata, setup.program.rates)
+            check_same_defaults(workdir, setup.config, metadata, setup.program.defaults)
         self.state: TrainState
         with processes.busy("making or restoring the state"):
             if self.done:

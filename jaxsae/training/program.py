@@ -87,6 +87,11 @@ class Program:
         factor = decoder_rate(self.config.optimization, self.method.unit_decoder)
         return {"learning_rate": self.peak_rate, "decoder_rate": factor}
 
+    @property
+    def defaults(self) -> dict[str, float]:
+        """What flags and defaults come to that another version might have other defaults for, by the names of flags."""
+        return self.rates | ({"dead_tokens": self.config.dead_window} if self.method.has_aux else {})
+
     @cached_property
     def pace(self) -> Pace:
         """What the step takes from the flags as it runs, on every device."""

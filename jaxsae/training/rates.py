@@ -1,11 +1,11 @@
-"""The rates of a run: said when it begins, and gone on with, whatever their defaults are later."""
+"""The rates of a run, and when its latents are dead: said when it begins, gone on with, whatever defaults are later."""
 
 import math
 from pathlib import Path
 from typing import Any
 
 from jaxsae.errors import InputError
-from jaxsae.training.config import TrainConfig
+from jaxsae.training.config import FORMER_FIRINGS, TrainConfig
 from jaxsae.training.run import FLAGS
 
 
@@ -27,20 +27,21 @@ def described_rates(config: TrainConfig, rates: dict[str, float], spread: float)
     )
 
 
-def check_same_rates(workdir: Path, config: TrainConfig, metadata: dict[str, Any], now: dict[str, float]) -> None:
-    """Refuses to go on at other default rates than a run was begun with.
+def check_same_defaults(workdir: Path, config: TrainConfig, metadata: dict[str, Any], now: dict[str, float]) -> None:
+    """Refuses to go on at other defaults than a run was begun with: rates, and where AuxK works, its window.
 
     Args:
-      metadata: of the run's checkpoint. now: {flag: the rate that the run would go on with}.
+      metadata: of the run's checkpoint. now: {flag: the value that the run would go on with}.
 
     Raises:
-      InputError: a rate is not given, and its default was another one.
+      InputError: a value is not given, and its default was another one.
     """
     sign, relu = config.optimization.optimizer == "sign", config.method.architecture == "relu"
     peak = 5e-5 if relu and not sign else (5e-3 if sign else 2e-4) / (config.method.width / 2**14) ** 0.5
-    before = {"learning_rate": peak, "decoder_rate": 1.0}  # the defaults while checkpoints did not say their rates
+    # The defaults while checkpoints did not say what they were.
+    before = {"learning_rate": peak, "decoder_rate": 1.0, "dead_tokens": config.window_of(FORMER_FIRINGS)}
     began = {name: metadata["dictionary"].get(name, before[name]) for name in now}
-    given = lambda name: getattr(config.optimization, name) is not None
+    given = lambda name: getattr(config if name == "dead_tokens" else config.optimization, name) is not None
     changed = [name for name in now if not given(name) and not math.isclose(began[name], now[name], rel_tol=1e-6)]
     if changed:
         flags = " ".join(f"--{name}={began[name]:.9g}" for name in changed)

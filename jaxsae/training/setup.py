@@ -243,6 +243,6 @@ class Setup:
             about["source_run"] = absolute(self.config.source_run)
         if self.config.first_tokens is not None:
             about["first_tokens"] = self.config.first_tokens
-        about |= self.program.rates
+        about |= self.program.defaults
         about |= {name: settings[name] for name in KEPT_SETTINGS if name in settings}
         return checkpoint_metadata(self.config.method, self.d_model, self.config.ema_decay, about)

@@ -10,7 +10,7 @@ from jaxsae.dictionary import MethodConfig
 from jaxsae.dictionary import rates as default_rates
 from jaxsae.errors import InputError
 from jaxsae.training import TrainConfig, train
-from jaxsae.training.rates import check_same_rates
+from jaxsae.training.rates import check_same_defaults
 
 
 def with_rate(config, rate):
@@ -35,7 +35,7 @@ def test_a_run_of_another_default_rate_goes_on_with_the_flag_alone(configure, me
 
 def test_checkpoints_that_say_no_rates_are_of_the_old_defaults(configure):
     config, old = configure(learning_rate=None), {"dictionary": {}}
-    check = lambda config, metadata, peak, decoder: check_same_rates(
+    check = lambda config, metadata, peak, decoder: check_same_defaults(
         Path("r"), config, metadata, {"learning_rate": peak, "decoder_rate": decoder}
     )
     with pytest.raises(InputError, match=r"--learning_rate=0\.0032 --decoder_rate=1; today's are 0\.01 and 4"):
@@ -46,9 +46,20 @@ def test_checkpoints_that_say_no_rates_are_of_the_old_defaults(configure):
     check(config, {"dictionary": {"learning_rate": 0.01, "decoder_rate": 4.0}}, 0.01, 4.0)
 
 
+def test_a_run_goes_on_with_the_window_of_dead_latents_that_it_was_begun_with(configure):
+    config = configure(method=MethodConfig(width=4096, k=8), dead_tokens=None)
+    check = lambda config, metadata: check_same_defaults(
+        Path("r"), config, {"dictionary": metadata}, {"dead_tokens": config.dead_window}
+    )
+    with pytest.raises(InputError, match=r"an older jaxsae, --dead_tokens=102400; today's are 20480"):
+        check(config, {})
+    check(dataclasses.replace(config, dead_tokens=102_400), {})
+    check(config, {"dead_tokens": 20_480})
+
+
 @pytest.mark.parametrize(
     ("width", "k", "batch_size", "rows"),
-    [(1024, 32, 512, 6_400), (65_536, 32, 512, 409_600), (2**22, 64, 512, 10_000_000), (1024, 32, 2048, 16_384)],
+    [(1024, 8, 512, 5_120), (65_536, 32, 512, 81_920), (2**24, 64, 512, 10_000_000), (1024, 32, 2048, 16_384)],
 )
 def test_latents_are_dead_after_rows_that_the_width_asks_for_however_short_the_run(width, k, batch_size, rows):
     method = MethodConfig(width=width, k=k)
