@@ -51,7 +51,7 @@ def _method(c: MethodConfig, selection, objective: Objective, end: finish.Finish
 
 
 def _ranking(c: MethodConfig, selection: Ranking, objective: Objective) -> Method:
-    aux = AuxK(c.aux_coefficient, c.width, c.aux_k) if c.aux_coefficient > 0 else None
+    aux = AuxK(c.aux_coefficient, c.width, 4 * c.k, c.aux_k) if c.aux_coefficient > 0 else None
     return _method(c, selection, objective, finish.UnitRows(), rates.Rates(rates.swept), aux=aux)
 
 

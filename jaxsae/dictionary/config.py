@@ -96,7 +96,7 @@ class MethodConfig:
     )
     aux_k: int | None = option(
         None,
-        "rankings: dead latents that model the residual; default: power of two nearest d_model/2",
+        "rankings: dead latents that model the residual; default: power of two nearest d_model/2, at most 4 k",
     )
     aux_coefficient: float = option(1 / 32, "rankings: weight of the auxiliary loss; 0 turns it off")
     target_l0: float | None = option(

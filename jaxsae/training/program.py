@@ -90,7 +90,8 @@ class Program:
     @property
     def defaults(self) -> dict[str, float]:
         """What flags and defaults come to that another version might have other defaults for, by the names of flags."""
-        return self.rates | ({"dead_tokens": self.config.dead_window} if self.method.has_aux else {})
+        aux = self.method.aux
+        return self.rates | ({"dead_tokens": self.config.dead_window, "aux_k": aux.k_of(self.d_model)} if aux else {})
 
     @cached_property
     def pace(self) -> Pace:

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from jaxsae.dictionary.penalty.auxk import half_of
 from jaxsae.errors import InputError
 from jaxsae.training.config import FORMER_FIRINGS, TrainConfig
 from jaxsae.training.run import FLAGS
@@ -28,7 +29,7 @@ def described_rates(config: TrainConfig, rates: dict[str, float], spread: float)
 
 
 def check_same_defaults(workdir: Path, config: TrainConfig, metadata: dict[str, Any], now: dict[str, float]) -> None:
-    """Refuses to go on at other defaults than a run was begun with: rates, and where AuxK works, its window.
+    """Refuses to go on at other defaults than a run was begun with: rates, and where AuxK works, its own.
 
     Args:
       metadata: of the run's checkpoint. now: {flag: the value that the run would go on with}.
@@ -40,8 +41,11 @@ def check_same_defaults(workdir: Path, config: TrainConfig, metadata: dict[str, 
     peak = 5e-5 if relu and not sign else (5e-3 if sign else 2e-4) / (config.method.width / 2**14) ** 0.5
     # The defaults while checkpoints did not say what they were.
     before = {"learning_rate": peak, "decoder_rate": 1.0, "dead_tokens": config.window_of(FORMER_FIRINGS)}
+    if "aux_k" in now:
+        before["aux_k"] = half_of(metadata["d_model"], config.method.width)
     began = {name: metadata["dictionary"].get(name, before[name]) for name in now}
-    given = lambda name: getattr(config if name == "dead_tokens" else config.optimization, name) is not None
+    groups = {"dead_tokens": config, "aux_k": config.method}
+    given = lambda name: getattr(groups.get(name, config.optimization), name) is not None
     changed = [name for name in now if not given(name) and not math.isclose(began[name], now[name], rel_tol=1e-6)]
     if changed:
         flags = " ".join(f"--{name}={began[name]:.9g}" for name in changed)

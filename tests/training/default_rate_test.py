@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxsae.dictionary import MethodConfig
+from jaxsae.dictionary import MethodConfig, make_method
 from jaxsae.dictionary import rates as default_rates
 from jaxsae.errors import InputError
 from jaxsae.training import TrainConfig, train
@@ -46,15 +46,17 @@ def test_checkpoints_that_say_no_rates_are_of_the_old_defaults(configure):
     check(config, {"dictionary": {"learning_rate": 0.01, "decoder_rate": 4.0}}, 0.01, 4.0)
 
 
-def test_a_run_goes_on_with_the_window_of_dead_latents_that_it_was_begun_with(configure):
+def test_a_run_goes_on_with_what_makes_latents_dead_and_alive_that_it_was_begun_with(configure):
     config = configure(method=MethodConfig(width=4096, k=8), dead_tokens=None)
+    now = lambda config: {"dead_tokens": config.dead_window, "aux_k": make_method(config.method).aux.k_of(256)}
     check = lambda config, metadata: check_same_defaults(
-        Path("r"), config, {"dictionary": metadata}, {"dead_tokens": config.dead_window}
+        Path("r"), config, {"dictionary": metadata, "d_model": 256}, now(config)
     )
-    with pytest.raises(InputError, match=r"an older jaxsae, --dead_tokens=102400; today's are 20480"):
+    with pytest.raises(InputError, match=r"jaxsae, --dead_tokens=102400 --aux_k=128; today's are 20480 and 32\."):
         check(config, {})
-    check(dataclasses.replace(config, dead_tokens=102_400), {})
-    check(config, {"dead_tokens": 20_480})
+    with_both = dataclasses.replace(config, dead_tokens=102_400, method=MethodConfig(width=4096, k=8, aux_k=128))
+    check(with_both, {})
+    check(config, {"dead_tokens": 20_480, "aux_k": 32})
 
 
 @pytest.mark.parametrize(
