@@ -7,10 +7,9 @@ for the child (Bussmann et al., 2503.17547, section 4).
 
 import numpy as np
 import pytest
+from training.toys import store_of, trained
 
 from jaxsae.dictionary import MethodConfig
-from jaxsae.harvest import HarvestConfig, harvest
-from jaxsae.training import TrainConfig, load, train
 
 PARENTS, CHILDREN, D, ROWS = 4, 4, 24, 20_000
 FEATURES = PARENTS * (1 + CHILDREN)
@@ -30,28 +29,13 @@ def tree_rows(seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def tree_store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tree")
-    np.save(folder / "x.npy", tree_rows(0))
-    harvest(HarvestConfig(store=str(folder / "store"), source="arrays", input=(str(folder / "x.npy"),)))
-    return str(folder / "store")
+    return store_of(tmp_path_factory.mktemp("tree"), tree_rows(0))
 
 
 def cosines(store, workdir, seed, **switches) -> np.ndarray:
     """[latents, features] between decoder rows and the features' directions."""
-    method = MethodConfig(width=FEATURES, k=2, **switches)
-    train(
-        TrainConfig(
-            store=store,
-            workdir=str(workdir),
-            method=method,
-            batch_size=256,
-            tokens=3000 * 256,
-            seed=seed,
-            mesh=(1, 1),
-            checkpoint_every=10**6,
-        )
-    )
-    W_dec = np.asarray(load(workdir).params.W_dec)
+    dictionary = trained(store, workdir, seed, 3000, MethodConfig(width=FEATURES, k=2, **switches))
+    W_dec = np.asarray(dictionary.params.W_dec)
     return (W_dec / np.linalg.norm(W_dec, axis=1, keepdims=True))[:, :FEATURES]
 
 

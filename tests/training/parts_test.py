@@ -8,10 +8,9 @@ at first and two in the end the parts are found from every start that was tried.
 
 import numpy as np
 import pytest
+from training.toys import store_of, trained
 
 from jaxsae.dictionary import MethodConfig
-from jaxsae.harvest import HarvestConfig, harvest
-from jaxsae.training import TrainConfig, load, train
 
 ROWS, D, SPREAD = 20_000, 8, 0.2
 
@@ -27,19 +26,14 @@ def things(seed: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("things")
-    np.save(folder / "x.npy", things(0, ROWS)[0])
-    harvest(HarvestConfig(store=str(folder / "store"), source="arrays", input=(str(folder / "x.npy"),)))
-    return str(folder / "store")
+    return store_of(tmp_path_factory.mktemp("things"), things(0, ROWS)[0])
 
 
 def found(store: str, workdir, seed: int, **switches) -> tuple[np.ndarray, np.ndarray]:
     """The best F1 of any latent for each part and for each compound, on other rows."""
-    method = MethodConfig(width=4, **switches)
-    flags = {"batch_size": 256, "tokens": 2000 * 256, "seed": seed, "mesh": (1, 1), "checkpoint_every": 10**6}
-    train(TrainConfig(store=store, workdir=str(workdir), method=method, **flags))
+    dictionary = trained(store, workdir, seed, 2000, MethodConfig(width=4, **switches))
     x, parts = things(1, 4096)
-    latents = load(workdir).encode(x)
+    latents = dictionary.encode(x)
     active = np.zeros((len(x), 4), bool)
     np.put_along_axis(active, np.asarray(latents.indices), np.asarray(latents.values) != 0, 1)
     compounds = np.stack([parts[:, colour] & parts[:, shape] for colour in (0, 1) for shape in (2, 3)], 1)
