@@ -9,6 +9,7 @@ import pytest
 from jaxsae.benchmark import BenchmarkConfig, benchmark
 from jaxsae.benchmark.config import StepMethodConfig
 from jaxsae.benchmark.known import methods
+from jaxsae.benchmark.known.board import Board
 from jaxsae.benchmark.known.config import KnownConfig
 from jaxsae.benchmark.known.features import Features
 from jaxsae.benchmark.known.peers import own_flags
@@ -105,18 +106,27 @@ def test_defaults_go_by_what_is_benchmarked():
     assert (known.d_model, made.width, made.k, known.rows_of_a_batch) == (256, 4096, 8, 1024)
 
 
+def test_peers_rate_is_the_best_of_those_at_the_l0_that_is_asked_for():
+    board = Board(total=4, k=8)
+    run = lambda rate, l0, fvu: {"seed": 0, "learning_rate": rate, "l0": l0, "fvu": fvu}
+    board.peers["a"] = [run(0.1, 21.0, 0.1), run(0.2, 8.3, 0.4), run(0.3, 7.7, 0.3), run(0.4, 8.0, None)]
+    assert board.best_rate("a") == 0.3
+    board.peers["b"] = [run(0.1, 21.0, 0.1), run(0.2, 8.7, 0.4)]
+    assert board.best_rate("b") == 0.2
+
+
 @pytest.mark.skipif(not is_installed("saelens"), reason="needs sae_lens (jaxsae[interop])")
 def test_saelens_is_trained_on_the_same_rows(one_device, capsys):
-    known = {"methods": ("batchtopk",), "peer_rates": (1e-5, 5e-3), "seeds": (0, 1)}
+    known = {"methods": ("topk",), "peer_rates": (1e-5, 5e-3), "seeds": (0, 1)}
     figures = benchmark(config_of(known, compare=("saelens",)))
-    peer = figures["peers"]["saelens"]["batchtopk"]
+    peer = figures["peers"]["saelens"]["topk"]
     assert [run["learning_rate"] for run in peer["rates"]] == [1e-5, 5e-3]
     assert [run["seed"] for run in peer["runs"]] == [0, 1] and peer["runs"][0] in peer["rates"]
     assert peer["runs"][0]["fvu"] == min(run["fvu"] for run in peer["rates"])
     assert peer["learning_rate"] == 5e-3 and peer["at_end"] == "highest"
     shown = capsys.readouterr().err
-    assert "5 of 5, saelens batchtopk, seed 1, learning rate 0.005" in shown
-    assert "saelens batchtopk was best at the highest of the rates" in shown
+    assert "5 of 5, saelens topk, seed 1, learning rate 0.005" in shown
+    assert "saelens topk was best at the highest of the rates" in shown
     assert 0.5 < peer["mean"]["l0"] < 8 and peer["mean"]["mcc"] > figures["baselines"]["random"]["mean"]["mcc"]
 
 

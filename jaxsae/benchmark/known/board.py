@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from jaxsae.benchmark.known.config import PEER
+from jaxsae.benchmark.known.config import EQUAL_L0, PEER
 from jaxsae.benchmark.known.judge import Candidate
 from jaxsae.benchmark.known.table import line, summarised
 from jaxsae.progress import say
@@ -17,11 +17,12 @@ class Board:
     """Runs by what they are.
 
     Attributes:
-      total: how many there will be, baselines aside.
+      total: how many there will be, baselines aside. k: the L0 that is asked for.
       methods, baselines: {name: runs}. peers: {name: runs}, several of the first seed, one for each rate.
     """
 
     total: int
+    k: int
     methods: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
     peers: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
     baselines: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
@@ -51,10 +52,14 @@ class Board:
             say(line(f"{done} of {self.total}, {whose}, {words}", found))
 
     def best_rate(self, name: str) -> float:
-        """The learning rate at which the first seed came to the lowest FVU."""
+        """The learning rate at which the first seed came to the lowest FVU at the L0 that was asked for; where it came to
+        that at none, at which it came nearest to it."""
         seed = self.peers[name][0]["seed"]
-        fvu = lambda run: math.inf if run["fvu"] is None else run["fvu"]
-        return min((run for run in self.peers[name] if run["seed"] == seed), key=fvu)["learning_rate"]
+        return min((run for run in self.peers[name] if run["seed"] == seed), key=self._rank)["learning_rate"]
+
+    def _rank(self, run: dict[str, Any]) -> tuple[float, float]:
+        off = abs(run["l0"] / self.k - 1)  # more active latents have a lower FVU, whatever they are
+        return off if off > EQUAL_L0 else 0.0, math.inf if run["fvu"] is None else run["fvu"]
 
     def figures(self) -> dict[str, Any]:
         """`methods`, `peers` ({"saelens": {name: ...}}) and `baselines`, with means and standard errors over the seeds."""

@@ -7,6 +7,7 @@ from jaxsae.config import check, check_positive, option
 PEER = "saelens"  # the package that trains on the same rows
 # SAELens' default, and what its modules took best at equal steps on other rows (BUILD_NOTES, "Beside the peers").
 PEER_RATES = (3e-4, 2e-3, 6e-3)
+EQUAL_L0 = 0.05  # L0s that differ by no more than this share are equal
 FEWEST_FEATURES = 16  # below, there is nobody to be a parent
 # A group is on in so many of the rows, and its features fire so many times as often there as on average.
 ON, BOOST = 0.1, 5.0
@@ -33,11 +34,14 @@ class KnownConfig:
     peer_rates: tuple[float, ...] = option(
         PEER_RATES,
         "known_dictionary: learning rates that --compare=saelens is trained at with the first seed; that of the lowest FVU "
-        "goes on to the others",
+        "at an L0 within 5% of --k, or of the nearest L0, goes on to the others",
+    )
+    dead_tokens: int | None = option(
+        None, "known_dictionary: rows without firing after which a latent counts as dead; default: as of `train`"
     )
 
     def __post_init__(self):
-        check_positive(self, "features", "active", "group_size", "held_out")
+        check_positive(self, "features", "active", "group_size", "held_out", "dead_tokens")
         least = f"must be at least {FEWEST_FEATURES}"
         check(self.features >= FEWEST_FEATURES, "features", self.features, least)
         most = self.features / BOOST

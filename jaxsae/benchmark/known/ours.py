@@ -28,6 +28,7 @@ def train_config(
         holdout_rows=0,  # what is judged stands in no store
         compute_dtype=config.compute_dtype,
         mesh=config.mesh,
+        dead_tokens=config.known.dead_tokens,
         checkpoint_every=rows // config.rows_of_a_batch,
         method=method,
         optimization=config.optimization,

@@ -38,7 +38,7 @@ def benchmark_known(config: BenchmarkConfig) -> dict[str, Any]:
       Preempted: SIGTERM came; nothing is kept.
     """
     methods, began = Methods.of(config), time.perf_counter()
-    board, active = Board(methods.runs), []
+    board, active = Board(methods.runs, methods.k), []
     for seed in config.known.seeds:
         folder = Path(tempfile.mkdtemp(prefix="jaxsae-known-", dir=config.loader_dir or None))
         try:

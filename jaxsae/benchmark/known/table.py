@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsae.benchmark.known.config import EQUAL_L0
 from jaxsae.progress import say
 
 COLUMNS = {
@@ -56,6 +57,9 @@ def show(figures: dict[str, Any]) -> None:
         say(_row(NAMES[name], found))
     for package, methods in figures["peers"].items():
         for name, found in methods.items():
+            off = found["mean"]["l0"] / figures["k"] - 1
+            if abs(off) > EQUAL_L0:
+                say(f"{package} {name} has an L0 {off:+.0%} off: its figures are not at equal L0")
             if found["at_end"]:
                 say(
                     f"{package} {name} was best at the {found['at_end']} of the rates; --peer_rates may find it a better one"
