@@ -40,7 +40,7 @@ class TimedStep:
     def __init__(self, config: BenchmarkConfig, mesh: Mesh):
         self.config, self.mesh = config, mesh
         self.method = make_method(config.method)
-        optimizer = make_optimizer(config.optimization, config.seed, self.method.unit_decoder, self.method.rates.b1)
+        optimizer = make_optimizer(config.optimization, config.seed, self.method.rates)
         init = make_init(self.method, optimizer, config.d_model, ema=False)
         abstract = abstract_state(init, config.d_model, mesh)
         steps = 10**6

@@ -13,10 +13,11 @@ from jaxsae.check.judge import ULP, Verdict, compare
 from jaxsae.check.pair_sums import draw_pairs, on_one, spread
 from jaxsae.check.poisoned import Poisoned, bits
 from jaxsae.dictionary import MethodConfig, Params, make_method
+from jaxsae.dictionary.rates import DECODER
 from jaxsae.kernels import PairList, group
 from jaxsae.training.config import OptimizerConfig
 from jaxsae.training.gradients import PairGradient
-from jaxsae.training.optimizer import UNIT_DECODER_RATE, Moments, make_optimizer
+from jaxsae.training.optimizer import Moments, make_optimizer
 from jaxsae.training.update import UpdateRule, Weights
 
 BATCH, D, WIDTH, K = 300, 96, 5003, 32
@@ -105,13 +106,13 @@ def _judge(found: Weights, old: Weights, gradient: Params, reach: Params, config
         mu = config.b1 * of(old.moments.mu) + (1 - config.b1) * g
         nu = config.b2 * of(old.moments.nu) + (1 - config.b2) * g**2
         scales = 1 - config.b1 ** (COUNT + 1), 1 - config.b2 ** (COUNT + 1)
-        moved = RATE * (UNIT_DECODER_RATE if name == "W_dec" else 1) * (mu / scales[0])
+        moved = RATE * (DECODER if name == "W_dec" else 1) * (mu / scales[0])
         root = np.sqrt(nu / scales[1]) + config.epsilon
         new = p - moved / root
         terms = (
             config.b1 * np.abs(of(old.moments.mu)) + (1 - config.b1) * size
         )  # whose sum may be far smaller than they are
-        step = RATE * UNIT_DECODER_RATE * terms / scales[0] / root
+        step = RATE * DECODER * terms / scales[0] / root
         slack = SLACK * np.abs(p) + (SLACK + 4 * ULP / scales[1]) * step  # 1 - b2^t has few bits left of b2^t's
         if name == "W_dec":
             new, slack = new / np.linalg.norm(new, axis=1, keepdims=True), 2 * slack

@@ -3,17 +3,21 @@
 import dataclasses
 from collections.abc import Callable
 
+DECODER = 4.0  # rate of the decoder's rows over that of all else (BUILD_NOTES, The start and the rates)
+
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
     """Of Adam.
 
     Attributes:
-      peak: (width, d_model, steps) -> the rate between rise and fall. b1: decay of the first moment.
+      peak: (width, d_model, steps) -> the rate between rise and fall. b1: decay of the first moment. decoder: rate of the
+        decoder's rows over that of all else.
     """
 
     peak: Callable[[int, int, int], float]
     b1: float = 0.9
+    decoder: float = DECODER
 
 
 def swept(width: int, d_model: int, steps: int) -> float:
@@ -23,11 +27,4 @@ def swept(width: int, d_model: int, steps: int) -> float:
     return 7.5e-3 * (64 / d_model) ** 0.5 * (2048 / width * 1000 / max(steps, 100)) ** 0.25
 
 
-@dataclasses.dataclass(frozen=True)
-class Fixed:
-    """A rate that depends on nothing."""
-
-    rate: float
-
-    def __call__(self, width: int, d_model: int, steps: int) -> float:
-        return self.rate
+SWEPT = Rates(swept)

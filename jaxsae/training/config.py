@@ -30,8 +30,8 @@ class OptimizerConfig:
     learning_rate: float | None = option(None, "peak rate; default: the method's own, from d_model, width and steps")
     decoder_rate: float | None = option(
         None,
-        "rate of the decoder's rows over that of all else; default: 4 where they have length 1 and --optimizer is one of "
-        "Adam's, else 1",
+        "rate of the decoder's rows over that of all else; default: 4, and 1 of jumprelu_tanh, of a relu that aims at no L0, "
+        "and with --optimizer=sign",
     )
     warmup_fraction: float = option(0.05, "share of the steps over which the rate rises from 0")
     decay_fraction: float = option(0.2, "share of the steps, at the end, over which the rate falls to 0")

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from jaxsae.dictionary import Params, is_by_latent
+from jaxsae.dictionary.rates import SWEPT, Rates
 from jaxsae.training.config import OptimizerConfig
 
 BYTES_PER_PARAMETER = {"adam": 8, "adam_bf16": 4, "adam_factored": 4, "sign": 0}  # of W_enc and W_dec
@@ -78,21 +79,16 @@ def peak_rate(config: OptimizerConfig, method_default: float, width: int) -> flo
     return 5e-3 / (width / 2**14) ** 0.5 if config.optimizer == "sign" else method_default
 
 
-UNIT_DECODER_RATE = 4.0  # of decoder rows of length 1, over the rate of all else (BUILD_NOTES, The start and the rates)
+def decoder_rate(config: OptimizerConfig, default: float) -> float:
+    """Rate of the decoder's rows over that of all else, that flags and the method's `default` come to."""
+    # The rate of "sign" is sparsify's, found for all weights alike.
+    return config.decoder_rate or (1.0 if config.optimizer == "sign" else default)
 
 
-def decoder_rate(config: OptimizerConfig, unit_decoder: bool) -> float:
-    """Rate of the decoder's rows over that of all else, that flags and the method come to."""
-    of_its_own = unit_decoder and config.optimizer != "sign"  # whose rate is sparsify's, found for all weights alike
-    return config.decoder_rate or (UNIT_DECODER_RATE if of_its_own else 1.0)
-
-
-def make_optimizer(
-    config: OptimizerConfig, seed: int, unit_decoder: bool = True, b1: float = 0.9
-) -> optax.GradientTransformation:
+def make_optimizer(config: OptimizerConfig, seed: int, rates: Rates = SWEPT) -> optax.GradientTransformation:
     """The gradient -> a direction to be multiplied by minus the rate; W_dec's is longer by the decoder's rate.
 
-    `b1` holds where no flag says another.
+    `rates`: what holds where no flag says another.
 
     References: Kingma & Ba (1412.6980); Shazeer & Stern (1804.04235) for the factored second moment.
     """
@@ -101,9 +97,9 @@ def make_optimizer(
         chosen = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), sign)
     else:
         dtype = jnp.bfloat16 if config.optimizer == "adam_bf16" else jnp.float32
-        b1 = b1 if config.b1 is None else config.b1
+        b1 = rates.b1 if config.b1 is None else config.b1
         chosen = _adam(config, b1, dtype, config.optimizer == "adam_factored", seed)
-    factor = decoder_rate(config, unit_decoder)
+    factor = decoder_rate(config, rates.decoder)
 
     def update(gradient: Params, state, params=None, **rows):
         direction, state = chosen.update(gradient, state, params, **rows)

@@ -42,9 +42,7 @@ class Program:
     @cached_property
     def optimizer(self) -> optax.GradientTransformation:
         """The optimiser that the flags name."""
-        return make_optimizer(
-            self.config.optimization, self.config.seed, self.method.unit_decoder, self.method.rates.b1
-        )
+        return make_optimizer(self.config.optimization, self.config.seed, self.method.rates)
 
     @cached_property
     def init(self):
@@ -84,7 +82,7 @@ class Program:
     @property
     def rates(self) -> dict[str, float]:
         """The rates that flags and defaults come to, by the names of their flags."""
-        factor = decoder_rate(self.config.optimization, self.method.unit_decoder)
+        factor = decoder_rate(self.config.optimization, self.method.rates.decoder)
         return {"learning_rate": self.peak_rate, "decoder_rate": factor}
 
     @property

@@ -175,8 +175,7 @@ def test_initial_encoder_and_decoder_are_tied_and_the_same_for_a_seed(architectu
     method = make_method(MethodConfig(width=WIDTH, k=K, architecture=architecture))
     params, again, other = (method.init(jax.random.key(seed), D) for seed in (0, 0, 1))
     np.testing.assert_array_equal(params.W_enc, params.W_dec)
-    length = {"topk": 1.0, "relu": 0.1}[architecture]
-    np.testing.assert_allclose(np.linalg.norm(params.W_dec, axis=1), length, rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(params.W_dec, axis=1), 1.0, rtol=1e-5)
     np.testing.assert_array_equal(params.W_enc, again.W_enc)
     assert not np.array_equal(params.W_enc, other.W_enc) and not np.any(params.b_enc) and not np.any(params.b_dec)
 

@@ -166,6 +166,7 @@ def test_a_steered_weight_rises_while_l0_is_too_high():
     late = Moment(0.9, 0.3, 16.0)
     np.testing.assert_allclose(steer.factor(late), 0.5 * np.exp(0.3 + np.log(2)), rtol=1e-5)
     np.testing.assert_allclose(steer.after(0.3, 16.0, 0.9, 100), 0.3 + 0.2 * np.log(2), rtol=1e-5)
+    np.testing.assert_allclose(steer.after(0.3, 16.0, 0.9, 10), 0.3 + 0.25 * np.log(2), rtol=1e-5)  # a short run
     np.testing.assert_allclose(steer.after(0.3, 16.0, 0.25, 100), 0.3, atol=1e-6)  # halfway from 32 to 8
     np.testing.assert_allclose(steer.factor(Moment(0.9, 0.0, 1e6)), 0.5 * np.e, rtol=1e-5)  # held within a factor of e
 

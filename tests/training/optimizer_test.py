@@ -8,6 +8,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from jaxsae.dictionary import SPECS, MethodConfig, Params, make_method
+from jaxsae.dictionary.rates import Rates, swept
 from jaxsae.errors import InputError
 from jaxsae.parallel import MODEL, make_mesh
 from jaxsae.training.config import OptimizerConfig
@@ -31,9 +32,9 @@ def on_mesh(function, shape, in_specs, out_specs):
     return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False))
 
 
-def directions(name, shape, unit_decoder=False, **settings):
+def directions(name, shape, decoder=1.0, **settings):
     """The directions of a few steps, and the last moments."""
-    optimizer = make_optimizer(OptimizerConfig(optimizer=name, **settings), 3, unit_decoder)
+    optimizer = make_optimizer(OptimizerConfig(optimizer=name, **settings), 3, Rates(swept, decoder=decoder))
     state = optimizer.init(gradients()[0])
     specs = MOMENTS if isinstance(state, Moments) else P()
 
@@ -78,10 +79,10 @@ def test_sign_keeps_the_sign_alone():
 
 
 @pytest.mark.parametrize("name", ["adam", "adam_bf16", "adam_factored", "sign"])
-def test_decoder_rows_of_length_1_have_a_rate_of_their_own(name):
+def test_decoder_rows_have_a_rate_of_their_own(name):
     plain, _ = directions(name, (1, 1))
     for factor, settings in ((1 if name == "sign" else 4, {}), (2.5, {"decoder_rate": 2.5})):
-        found, _ = directions(name, (1, 1), unit_decoder=True, **settings)
+        found, _ = directions(name, (1, 1), decoder=4.0, **settings)
         for ours, theirs in zip(found, plain, strict=True):
             np.testing.assert_allclose(ours.W_dec, factor * theirs.W_dec, rtol=1e-6)
             np.testing.assert_array_equal(ours.W_enc, theirs.W_enc)

@@ -136,10 +136,12 @@ def test_the_sample_is_spread_over_the_rows_and_leaves_out_nan():
     assert found.min() < 300 and found.max() > 103_000 and not ((found > 50_000) & (found < 60_000)).any()
 
 
-def test_relu_starts_as_long_as_its_decoder(configure):
+def test_relu_under_a_fixed_weight_starts_small_and_as_long_as_its_decoder(configure):
     told = []
-    params = Setup.of(configure(method=MethodConfig(width=64, architecture="relu"))).fresh_state(told.append).params
+    method = MethodConfig(width=64, architecture="relu", target_l0=0.0)
+    params = Setup.of(configure(method=method)).fresh_state(told.append).params
     np.testing.assert_array_equal(params.W_enc, params.W_dec)
+    np.testing.assert_allclose(np.linalg.norm(params.W_dec, axis=1), 0.1, rtol=1e-5)
     assert "times 1, as relu is made" in told[0]
 
 

@@ -34,15 +34,16 @@ class Steer:
 
     Attributes:
       start: L at the first step. share: of the steps, over which it falls to the target. power: p.
-      reach: by how much u may change in a whole run, in units of log weight. first: what the weight begins with, over
-        its coefficient.
+      reach: by how much u may change in a whole run, in units of log weight. most: by how much in a step. first: what the
+        weight begins with, over its coefficient.
     """
 
     target: float
     start: float
     share: float = 0.5
     power: float = 1.0
-    reach: float = 30.0
+    reach: float = 60.0
+    most: float = 0.25
     first: float = 0.02
 
     def factor(self, now: Moment) -> jax.Array:
@@ -50,7 +51,7 @@ class Steer:
 
     def after(self, control: jax.Array, l0: jax.Array, fraction: jax.Array, steps: jax.Array) -> jax.Array:
         """u after a step of a run of `steps`."""
-        return control + self.reach / steps * self._off(l0, fraction)
+        return control + jnp.minimum(self.reach / steps, self.most) * self._off(l0, fraction)
 
     def _off(self, l0: jax.Array, fraction: jax.Array) -> jax.Array:
         left = jnp.clip(1 - fraction / self.share, 0, 1)
