@@ -63,8 +63,8 @@ def _batchtopk(c: MethodConfig) -> BatchTopK:
     return BatchTopK(c.k, min(c.width, c.row_k_max or 4 * c.k), c.encoder, _anneal(c))
 
 
-def _steer(c: MethodConfig) -> Steer | None:
-    return Steer(c.l0_target, max(c.l0_target, c.width / 4)) if c.l0_target else None
+def _steer(c: MethodConfig, direct: float = 0.0) -> Steer | None:
+    return Steer(c.l0_target, max(c.l0_target, c.width / 4), direct=direct) if c.l0_target else None
 
 
 def topk(c: MethodConfig) -> Method:
@@ -162,7 +162,7 @@ def jumprelu_tanh(c: MethodConfig) -> Method:
         finish.Free(),
         rates.Rates(rates.swept, decoder=1.0),  # with 4, FVU is 0.074 where it is 0.063 (BUILD_NOTES)
         penalties=(
-            TanhOfNorms(c.tanh_coefficient, ramp, _steer(c), scale=c.tanh_scale),
+            TanhOfNorms(c.tanh_coefficient, ramp, _steer(c, direct=0.5), scale=c.tanh_scale),
             PreActivations(c.pre_coefficient, 0.0),
         ),
         pre_bias=False,

@@ -72,6 +72,11 @@ class Method:
         return next((term for term in self.rows if isinstance(term, Adversary)), None)
 
     @property
+    def knows_frequency(self) -> bool:
+        """Whether a term hangs on how often each latent fires."""
+        return self.frequency is not None or self.adversary is not None
+
+    @property
     def anneals(self) -> bool:
         """Whether more latents are active in the first steps."""
         return self.ranks and self.selection.anneal is not None

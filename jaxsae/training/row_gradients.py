@@ -4,8 +4,10 @@ from typing import Any
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 
 from jaxsae.dictionary import Method, Params
+from jaxsae.dictionary.penalty.frequency import beside_average
 from jaxsae.dictionary.penalty.rows import RowPenalty, Sample
 from jaxsae.parallel import MODEL
 
@@ -30,17 +32,24 @@ def drawn_rows(penalty: RowPenalty, number: int, w_dec: jax.Array, key: jax.Arra
     return Sample.draw(own, penalty.sample, len(w_dec))
 
 
-def row_gradients(method: Method, w_dec: jax.Array, key: jax.Array, opponent: Any = None) -> RowGradients:
+def row_gradients(
+    method: Method, w_dec: jax.Array, key: jax.Array, frequency: jax.Array | None = None, opponent: Any = None
+) -> RowGradients:
     """Those of a method's terms on decoder rows [n_local, d_out], weighed as its squared error is.
 
     Args:
-      opponent: the weights that a term's rows are trained against.
+      frequency: [n_local], shares of rows on which latents fire. opponent: the weights that a term's rows are trained
+        against.
     """
-    parts = []
+    parts, shards = [], jax.lax.psum(1, MODEL)
+    often = jnp.ones(len(w_dec))
+    if frequency is not None:
+        often = beside_average(frequency, jax.lax.psum(frequency.mean(), MODEL) / shards)
     for number, penalty in enumerate(method.rows):
         drawn = drawn_rows(penalty, number, w_dec, key)
         scale = 1.0 if method.objective.per_number else w_dec.shape[1]  # of a row, not of a number of it
-        share = scale / jax.lax.psum(1, MODEL)  # a mean over all latents
-        term = lambda rows, penalty=penalty, share=share: share * penalty.term(rows, opponent)
+        share = scale / shards  # a mean over all latents
+        weights = drawn.rows(often)
+        term = lambda rows, p=penalty, share=share, weights=weights: share * p.term(rows, weights, opponent)
         parts.append((drawn, jax.grad(term)(drawn.rows(w_dec))))
     return RowGradients(tuple(parts))

@@ -78,7 +78,7 @@ def make_init(method: Method, optimizer: optax.GradientTransformation, d_model: 
             mean=mean,
             scale=scale,
             control=jnp.zeros(()) if method.steer else None,
-            frequency=jnp.zeros(params.b_enc.shape) if method.frequency else None,
+            frequency=jnp.zeros(params.b_enc.shape) if method.knows_frequency else None,
             opponent=opponent,
         )
 

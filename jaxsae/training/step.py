@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxsae.dictionary import Batch, Method, Report
+from jaxsae.dictionary.penalty.frequency import averaged
 from jaxsae.parallel import AXES, DATA, MODEL, shardings, sum_over_data
 from jaxsae.training.opponent import opponent_step
 from jaxsae.training.optimizer import Schedule
@@ -133,7 +134,7 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
             state.opponent, method.adversary, rows, share, state.step, pace.schedule.first_steps
         )
 
-    more = row_gradients(method, state.params.W_dec, key, opponent and opponent.weights)
+    more = row_gradients(method, state.params.W_dec, key, state.frequency, opponent and opponent.weights)
 
     def attempt(method: Method, dead_route, weights: Weights) -> tuple[Outcome, Weights]:
         loss, report, gradient = loss_and_gradient(method, update, weights.params, batch, dead_route)
@@ -161,8 +162,8 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
         new = new.replace(control=jnp.where(finite, control, state.control))
     if method.adversary:
         new = new.replace(opponent=jax.tree.map(lambda a, b: jnp.where(finite, a, b), opponent, state.opponent))
-    if method.frequency:
-        frequency = method.frequency.after(state.frequency, report.firings, config.batch_size)
+    if method.knows_frequency:
+        frequency = averaged(state.frequency, report.firings, config.batch_size)
         new = new.replace(frequency=jnp.where(finite, frequency, state.frequency))
     metrics = StepMetrics(
         loss=outcome.loss,

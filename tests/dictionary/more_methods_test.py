@@ -1,6 +1,7 @@
 """What methods may have beside selection and objective: terms on frequent latents and on decoder rows, what a step holds,
 more latents in the first steps, prefixes that are drawn; against NumPy or the dense float64 reference."""
 
+import dataclasses
 from unittest import mock
 
 import jax
@@ -12,7 +13,7 @@ from dictionary.methods_test import BATCH, SWITCHES, WIDTH, D, K, arrays, check,
 from jaxsae.dictionary import ARCHITECTURES, Dictionary, MethodConfig, Params, make_method
 from jaxsae.dictionary.objective import NestedPrefixes
 from jaxsae.dictionary.penalty.adversary import Adversary
-from jaxsae.dictionary.penalty.frequency import Frequency
+from jaxsae.dictionary.penalty.frequency import Frequency, averaged, beside_average
 from jaxsae.dictionary.penalty.orthogonality import Orthogonality
 from jaxsae.dictionary.penalty.rows import Sample
 from jaxsae.dictionary.penalty.steer import Moment, Steer
@@ -48,8 +49,8 @@ def test_the_excess_of_frequent_latents():
     frequency, w = np.array([0.05, 0.1, 0.3, 0.9], np.float32), np.diag([1.0, 2.0, 3.0, 0.5])
     found = Frequency(0.7).excess(jnp.asarray(frequency), jnp.asarray(w, jnp.float32))
     np.testing.assert_allclose(found, [0, 0, 0.7 * 2 * 3, 0.7 * 8 * 0.5], rtol=1e-5)
-    after = Frequency(0.7, decay=0.9).after(jnp.asarray(frequency), jnp.array([0, 8, 16, 4]), 16)
-    np.testing.assert_allclose(after, 0.9 * frequency + 0.1 * np.array([0, 0.5, 1, 0.25]), rtol=1e-6)
+    after = averaged(jnp.asarray(frequency), jnp.array([0, 8, 16, 4]), 16)
+    np.testing.assert_allclose(after, 0.99 * frequency + 0.01 * np.array([0, 0.5, 1, 0.25]), rtol=1e-6)
 
 
 def test_orthogonality_is_the_mean_largest_squared_cosine_with_another_row():
@@ -61,7 +62,7 @@ def test_orthogonality_is_the_mean_largest_squared_cosine_with_another_row():
     np.testing.assert_allclose(Orthogonality(0.4, 9).term(jnp.asarray(rows, jnp.float32)), wanted, rtol=1e-5)
 
 
-def test_the_adversarys_term_is_the_share_of_rows_that_its_opponent_explains():
+def test_the_adversarys_term_is_the_share_of_frequent_rows_that_its_opponent_explains():
     rng = np.random.default_rng(3)
     rows, k = rng.normal(size=(11, 6)), 2
     w = {"W_enc": rng.normal(size=(7, 6)), "b_enc": 0.1 * rng.normal(size=7), "W_dec": rng.normal(size=(7, 6))}
@@ -72,8 +73,12 @@ def test_the_adversarys_term_is_the_share_of_rows_that_its_opponent_explains():
     r_hat = np.where(kept & (pre > 0), pre, 0) @ w["W_dec"] + w["b_dec"]
     share = 1 - ((r - r_hat) ** 2).sum(1) / ((r - w["b_dec"]) ** 2).sum(1)
     opponent = {name: jnp.asarray(a, jnp.float32) for name, a in w.items()}
-    found = Adversary(0.8, 7, k, 11).term(jnp.asarray(rows, jnp.float32), opponent)
-    np.testing.assert_allclose(found, 0.8 * np.maximum(share, 0).mean(), rtol=1e-5)
+    frequency = rng.random(11) * (rng.random(11) < 0.7)
+    often = beside_average(jnp.asarray(frequency, jnp.float32), jnp.float32(frequency.mean()))
+    found = Adversary(0.8, 7, k, 11).term(jnp.asarray(rows, jnp.float32), often, opponent)
+    weights = np.minimum(frequency / frequency.mean(), 1)
+    assert (weights == 0).any() and (weights == 1).any()
+    np.testing.assert_allclose(found, 0.8 * (weights * np.maximum(share, 0)).mean(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("width", [16, 50, 64])
@@ -165,6 +170,8 @@ def test_a_steered_weight_rises_while_l0_is_too_high():
     steer = Steer(target=8.0, start=32.0, share=0.5, power=1.0, reach=20.0, first=0.5)
     late = Moment(0.9, 0.3, 16.0)
     np.testing.assert_allclose(steer.factor(late), 0.5 * np.exp(0.3 + np.log(2)), rtol=1e-5)
+    paying = dataclasses.replace(steer, direct=0.5)
+    np.testing.assert_allclose(paying.factor(Moment(0.9, 0.3, 4.0)), 0.25 * np.exp(0.3) - 0.5 * np.log(2), rtol=1e-5)
     np.testing.assert_allclose(steer.after(0.3, 16.0, 0.9, 100), 0.3 + 0.2 * np.log(2), rtol=1e-5)
     np.testing.assert_allclose(steer.after(0.3, 16.0, 0.9, 10), 0.3 + 0.25 * np.log(2), rtol=1e-5)  # a short run
     np.testing.assert_allclose(steer.after(0.3, 16.0, 0.25, 100), 0.3, atol=1e-6)  # halfway from 32 to 8

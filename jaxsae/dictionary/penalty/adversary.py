@@ -1,6 +1,10 @@
 """Latents that are not easily decomposed: a meta-SAE as opponent (MetaSAEs, 2604.03436).
 
-    lambda mean_i max(0, 1 - ||r_i - r_hat_i||^2 / ||r_i - b||^2),    r_i = sqrt(d) W_dec,i / ||W_dec,i||
+    lambda mean_i w_i max(0, 1 - ||r_i - r_hat_i||^2 / ||r_i - b||^2),    r_i = sqrt(d) W_dec,i / ||W_dec,i||
+
+w_i is how often latent i fires over the average one, at most 1. What rows do to a latent's direction is in proportion to how
+often it fires; without the weight this term alone, which is the same for all, would turn those that seldom do, and Adam takes
+steps of one length whatever a gradient's: they would die (BUILD_NOTES, Adversary).
 
 r_hat is the reconstruction of decoder rows by a small TopK dictionary, which learns, in turns with this one, to explain
 them; what it explains, this one pays for. Its weights have no gradient here.
@@ -26,11 +30,11 @@ class Adversary(RowPenalty):
     k: int
     sample: int
 
-    def term(self, rows: jax.Array, opponent: Mapping[str, jax.Array]) -> jax.Array:
+    def term(self, rows: jax.Array, often: jax.Array, opponent: Mapping[str, jax.Array]) -> jax.Array:
         r = scaled(rows)
         left = jnp.square(r - reconstructed(opponent, r, self.k)).sum(-1)
         explained = 1 - left / jnp.maximum(jnp.square(r - opponent["b_dec"]).sum(-1), 1e-12)
-        return self.weight * jax.nn.relu(explained).mean()
+        return self.weight * (often * jax.nn.relu(explained)).mean()
 
 
 def scaled(rows: jax.Array) -> jax.Array:

@@ -11,19 +11,26 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+DECAY = 0.99  # of the moving average, a step
+
 
 @dataclasses.dataclass(frozen=True)
 class Frequency:
-    """`weight` is lambda, `limit` p*; `decay` is the average's, a step."""
+    """`weight` is lambda, `limit` p*."""
 
     weight: float
     limit: float = 0.1
-    decay: float = 0.99
 
     def excess(self, frequency: jax.Array, w_dec: jax.Array) -> jax.Array:
         """float32 [n]: what a unit of each latent in a row costs, from frequencies [n] and decoder rows [n, d_out]."""
         return self.weight * jax.nn.relu(frequency / self.limit - 1) * jnp.linalg.norm(w_dec, axis=-1)
 
-    def after(self, frequency: jax.Array, firings: jax.Array, rows: int) -> jax.Array:
-        """The average after a batch of `rows` rows, on `firings` [n] of which each latent fired."""
-        return self.decay * frequency + (1 - self.decay) * firings / rows
+
+def averaged(frequency: jax.Array, firings: jax.Array, rows: int) -> jax.Array:
+    """The moving average of frequencies [n] after a batch of `rows` rows, on `firings` [n] of which each latent fired."""
+    return DECAY * frequency + (1 - DECAY) * firings / rows
+
+
+def beside_average(frequency: jax.Array, mean: jax.Array) -> jax.Array:
+    """float32, from 0 to 1: how often latents fire over the average one of all, at most 1; 0 while nothing has fired."""
+    return jnp.minimum(frequency / jnp.maximum(mean, 1e-30), 1)

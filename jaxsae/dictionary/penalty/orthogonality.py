@@ -22,7 +22,7 @@ class Orthogonality(RowPenalty):
     weight: float
     sample: int
 
-    def term(self, rows: jax.Array, opponent: Any = None) -> jax.Array:
+    def term(self, rows: jax.Array, often: jax.Array | None = None, opponent: Any = None) -> jax.Array:
         unit = rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
         cosines = jnp.matmul(unit, unit.T, precision=jax.lax.Precision.HIGHEST)
         squares = jnp.square(jnp.where(jnp.eye(len(rows), dtype=bool), 0, cosines))

@@ -16,8 +16,13 @@ class RowPenalty(Protocol):
 
     sample: int
 
-    def term(self, rows: jax.Array, opponent: Any) -> jax.Array:
-        """[], of decoder rows [R, d_out]. opponent: what the rows are trained against, see `adversary.py`; or None."""
+    def term(self, rows: jax.Array, often: jax.Array, opponent: Any) -> jax.Array:
+        """[], of decoder rows [R, d_out].
+
+        Args:
+          often: [R], how often each latent fires over the average one, at most 1; 1 where nobody asks.
+          opponent: what the rows are trained against, see `adversary.py`; or None.
+        """
         ...
 
 

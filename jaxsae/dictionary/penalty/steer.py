@@ -1,11 +1,14 @@
 """How a penalty's weight is steered so that L0 comes to where it is asked for.
 
-    weight = coefficient first exp(u) (L0 / L)^p,    u <- u + g clip(log(L0 / L), -1, 1)  after each step
+    weight = coefficient (first exp(u) (L0 / L)^p + q log(L0 / L)),    u <- u + g log(L0 / L)  after each step
+
+with log(L0 / L) held between -1 and 1.
 
 An L1 weight says nothing of the L0 that it leads to: that differs between stores, widths and lengths of a run. The
 integral u finds the weight, the power p answers to each batch at once and damps what u would swing by. L falls evenly, in
 its logarithm, from `start` to the target over a share of the steps, and the weight begins low: latents that a strong penalty
-cuts off at once are dead.
+cuts off at once are dead. Where few active latents hold each other up, as under a penalty that saturates, what makes L0 fall
+to the target lets it fall on, and no weight of 0 brings it back: there q log(L0 / L) pays for latents while L0 is too low.
 """
 
 import dataclasses
@@ -34,7 +37,7 @@ class Steer:
 
     Attributes:
       start: L at the first step. share: of the steps, over which it falls to the target. power: p.
-      reach: by how much u may change in a whole run, in units of log weight. most: by how much in a step. first: what the
+      direct: q. reach: by how much u may change in a whole run, in units of log weight. most: by how much in a step. first: what the
         weight begins with, over its coefficient.
     """
 
@@ -42,12 +45,14 @@ class Steer:
     start: float
     share: float = 0.5
     power: float = 1.0
+    direct: float = 0.0
     reach: float = 60.0
     most: float = 0.25
     first: float = 0.02
 
     def factor(self, now: Moment) -> jax.Array:
-        return self.first * jnp.exp(now.control + self.power * self._off(now.l0, now.fraction))
+        off = self._off(now.l0, now.fraction)
+        return self.first * jnp.exp(now.control + self.power * off) + self.direct * off
 
     def after(self, control: jax.Array, l0: jax.Array, fraction: jax.Array, steps: jax.Array) -> jax.Array:
         """u after a step of a run of `steps`."""
