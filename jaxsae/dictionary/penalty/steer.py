@@ -37,8 +37,8 @@ class Steer:
 
     Attributes:
       start: L at the first step. share: of the steps, over which it falls to the target. power: p.
-      direct: q. reach: by how much u may change in a whole run, in units of log weight. most: by how much in a step. first: what the
-        weight begins with, over its coefficient.
+      direct: q. reach: by how much u may change in a whole run, in units of log weight. most: by how much in a step.
+      first: what the weight begins with, over its coefficient.
     """
 
     target: float
