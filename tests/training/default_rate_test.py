@@ -21,7 +21,7 @@ def test_a_run_of_another_default_rate_goes_on_with_the_flag_alone(configure, me
     whole, cut = configure("whole", steps=8, learning_rate=None), configure("cut", steps=8, learning_rate=None)
     train(whole), train(cut)
     shutil.rmtree(Path(cut.workdir, "checkpoints", "8"))
-    monkeypatch.setattr(default_rates, "swept", default_rates.Fixed(1e-5))
+    monkeypatch.setattr(default_rates, "SWEPT", default_rates.Rates(lambda *sizes: 1e-5))
     with pytest.raises(InputError, match="begun with defaults of an older jaxsae") as refused:
         train(cut)
     flag = next(word for word in str(refused.value).split() if word.startswith("--learning_rate=")).rstrip(";")
