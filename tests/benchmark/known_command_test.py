@@ -131,6 +131,15 @@ def test_saelens_is_trained_on_the_same_rows(one_device, capsys):
 
 
 @pytest.mark.skipif(not is_installed("saelens"), reason="needs sae_lens (jaxsae[interop])")
+def test_saelens_batchtopk_is_judged_by_its_threshold(one_device):
+    known = {"methods": ("batchtopk",), "peer_rates": (5e-3,), "seeds": (0,)}
+    figures = benchmark(config_of(known, compare=("saelens",)))
+    peer = figures["peers"]["saelens"]["batchtopk"]
+    assert peer["learning_rate"] == 5e-3 and peer["at_end"] is None
+    assert 0.5 < peer["mean"]["l0"] < 8 and peer["mean"]["mcc"] > figures["baselines"]["random"]["mean"]["mcc"]
+
+
+@pytest.mark.skipif(not is_installed("saelens"), reason="needs sae_lens (jaxsae[interop])")
 @pytest.mark.parametrize("name", methods.COMPARED)
 def test_saelens_takes_what_it_is_given(name):
     hide_broken_torchvision()
