@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -11,7 +11,7 @@ class Command:
     """A command of `jaxsae`: `module` holds the configuration class and the function that takes it.
 
     `joins`: it runs in several processes; any other command is refused where a scheduler starts it several times.
-    `implied`: (flag of the command, function of the module). Where that flag is given, the function takes the flags that
+    `implied`: {flag of the command: function of the module}. Where that flag is given, the function takes the flags that
     were given, {name: value}, and returns those that follow from them; it may read files and use JAX.
     """
 
@@ -20,7 +20,7 @@ class Command:
     config: str
     function: str
     joins: bool = False
-    implied: tuple[str, str] | None = None
+    implied: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def load(self) -> tuple[type, Callable[[Any], Any]]:
         """The configuration class and the function."""
@@ -29,11 +29,15 @@ class Command:
 
     def implies(self, given: dict[str, Any]) -> bool:
         """Whether flags that were `given` decide others."""
-        return self.implied is not None and bool(given.get(self.implied[0]))
+        return any(given.get(flag) for flag in self.implied)
 
     def implied_flags(self, given: dict[str, Any]) -> dict[str, Any]:
         """The flags that follow from those `given`, {name: value}."""
-        return getattr(importlib.import_module(self.module), self.implied[1])(given) if self.implies(given) else {}
+        module, found = importlib.import_module(self.module), {}
+        for flag, function in self.implied.items():
+            if given.get(flag):
+                found |= getattr(module, function)(given)
+        return found
 
 
 COMMANDS = {
@@ -49,7 +53,7 @@ COMMANDS = {
         "TrainConfig",
         "train",
         True,
-        ("source_run", "source_flags"),
+        {"source_run": "source_flags", "initialize_from": "initial_flags"},
     ),
     "evaluate": Command(
         "judge a dictionary: JSON files under RUN/eval", "jaxsae.evaluate", "EvaluateConfig", "evaluate"

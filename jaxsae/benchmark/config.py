@@ -89,6 +89,9 @@ class BenchmarkConfig:
             return
         if self.what == KNOWN:
             check(self.seed == 0, "seed", self.seed, "--what=known_dictionary takes --seeds")
+            for name in ("dead_fraction", "repeats"):
+                value = getattr(self, name)
+                check(value is None, name, value, "says nothing to --what=known_dictionary: leave it out")
         dead = self.dead_fraction
         check(0 <= (dead or 0) < 1, "dead_fraction", dead, "must be 0 or above, and below 1")
         if self.what == "step":

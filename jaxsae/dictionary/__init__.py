@@ -2,7 +2,7 @@
 
 from jaxsae.dictionary.architectures import ARCHITECTURES, make_method
 from jaxsae.dictionary.base import Batch, Report
-from jaxsae.dictionary.config import SWITCHES, MethodConfig, check_switches
+from jaxsae.dictionary.config import SWITCHES, MethodConfig
 from jaxsae.dictionary.dictionary import Dictionary
 from jaxsae.dictionary.method import Method
 from jaxsae.dictionary.parameters import (
@@ -16,6 +16,7 @@ from jaxsae.dictionary.parameters import (
     shifted,
     unfold,
 )
+from jaxsae.dictionary.switches import check_switches, idle_switches
 
 __all__ = [
     "ARCHITECTURES",
@@ -32,6 +33,7 @@ __all__ = [
     "check_switches",
     "fold",
     "fold_row_lengths",
+    "idle_switches",
     "is_by_latent",
     "make_method",
     "shifted",

@@ -45,7 +45,7 @@ def _method(c: MethodConfig, selection, objective: Objective, end: finish.Finish
     if c.orthogonality:
         rows += (Orthogonality(c.orthogonality, c.orthogonality_chunk),)
     if c.adversary:
-        rows += (Adversary(c.adversary, c.adversary_width or max(1, c.width // 4), c.adversary_k, c.adversary_rows),)
+        rows += (Adversary(c.adversary, c.opponent_width, c.adversary_k, c.adversary_rows),)
     frequency = Frequency(c.frequency_penalty) if c.frequency_penalty else None
     return Method(c, selection, objective, end, rate, frequency=frequency, rows=rows, **more)
 

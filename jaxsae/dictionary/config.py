@@ -5,7 +5,6 @@ import math
 from typing import Literal
 
 from jaxsae.config import check, check_positive, option
-from jaxsae.errors import InputError
 from jaxsae.kernels.avoid import ENCODERS, VARIABLE
 
 _RANKS = ("k", "encoder", "aux_k", "aux_coefficient")
@@ -36,7 +35,7 @@ SWITCHES = {
         "bandwidth",
         *_ALL,
     ),
-    "rescaled": ("shift",),
+    "rescaled": ("shift", "pre_bias"),
 }
 
 
@@ -72,9 +71,10 @@ class MethodConfig:
     )
     row_k_max: int | None = option(None, "batchtopk, matryoshka: the most latents that one row keeps; default: 4 k")
     k_start: int | None = option(
-        None, "rankings: active latents of a row at the first step, which fall to k; default: k"
+        None,
+        "topk, abstopk, batchtopk, matryoshka: active latents of a row at the first step, which fall to k; default: k",
     )
-    k_anneal: float = option(0.25, "rankings: share of the steps over which they fall from k_start to k")
+    k_anneal: float = option(0.25, "k_start: share of the steps over which they fall from it to k")
     prefixes: tuple[int, ...] = option(
         (),
         "matryoshka: numbers of first latents that reconstruct by themselves, ascending, the last --width; default: 1/32, "
@@ -135,7 +135,8 @@ class MethodConfig:
     aligned: bool = option(False, "each latent's encoder and decoder rows keep an inner product of 1 (2605.18629)")
     pre_bias: bool | None = option(
         None,
-        "whether b_dec is subtracted from the input; default: yes, of relu, rescaled and both kinds of jumprelu no",
+        "whether b_dec is subtracted from the input; default: yes, of relu and both kinds of jumprelu no, of rescaled as its "
+        "relu run has it",
     )
     frequency_penalty: float = option(
         0.0,
@@ -221,6 +222,11 @@ class MethodConfig:
         return self.is_ranking and not self.has_threshold
 
     @property
+    def opponent_width(self) -> int:
+        """Latents of the adversary."""
+        return self.adversary_width or max(1, self.width // 4)
+
+    @property
     def nested_ranks(self) -> tuple[int, ...]:
         """Numbers of largest latents that reconstruct by themselves: powers of two and k, where no flag says it."""
         return self.ranks or tuple(sorted({2**i for i in range(self.k.bit_length()) if 2**i <= self.k} | {self.k}))
@@ -235,15 +241,3 @@ class MethodConfig:
         """Numbers of first latents that reconstruct by themselves: as 2503.17547 divides 65,536, where no flag says it."""
         shares = {max(1, self.width * share // 32) for share in (1, 3, 7, 15)}
         return self.prefixes or (*sorted(shares - {self.width}), self.width)
-
-
-def check_switches(config: MethodConfig) -> None:
-    """Raises `InputError` where a switch is set that the architecture does not take: it would do nothing."""
-    taken = ("width", "architecture", *SWITCHES[config.architecture])
-    for field in dataclasses.fields(config):
-        if field.name not in taken and getattr(config, field.name) != field.default:
-            known = ", ".join(f"--{name}" for name in SWITCHES[config.architecture])
-            raise InputError(
-                f"--{field.name}={getattr(config, field.name)}: --architecture={config.architecture} does not take it. It "
-                f"takes {known}; leave the flag out."
-            )

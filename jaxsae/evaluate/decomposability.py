@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxsae.dictionary import Dictionary, Latents
+from jaxsae.dictionary import Latents
 from jaxsae.errors import InputError
-from jaxsae.evaluate.context import Context, check_finite, is_meta_sae, load_dictionary
+from jaxsae.evaluate.context import Context, check_finite, is_meta_sae
+from jaxsae.evaluate.control import control_dictionary
 from jaxsae.evaluate.decoder_rows import DecoderRows, fired_in_source
 from jaxsae.evaluate.matching import matched_by_random
 from jaxsae.evaluate.reconstruction import ratio
@@ -68,13 +69,13 @@ class Decomposition:
 
 
 def check(context: Context) -> None:
-    """Raises `InputError` where the dictionary is no meta-SAE."""
+    """Raises `InputError` where the dictionary is no meta-SAE, or --control_run no control of it."""
     if not is_meta_sae(context.dictionary.metadata):
         raise InputError(
             f"--suite=decomposability: is for a meta-SAE, and {context.config.run} is none. Train one of it first, `jaxsae "
             f"train --source_run={context.config.run} --workdir=META`, and give --run=META."
         )
-    _control_dictionary(context)
+    control_dictionary(context)
 
 
 def evaluate(context: Context) -> dict[str, Any]:
@@ -195,7 +196,7 @@ def _shown(arrays: dict[str, np.ndarray], latent: int) -> dict[str, Any]:
 
 def _control(context: Context) -> dict[str, Any] | None:
     """The same figure of --control_run; None where there is none."""
-    run, dictionary = context.config.control_run, _control_dictionary(context)
+    run, dictionary = context.config.control_run, control_dictionary(context)
     if dictionary is None:
         return None
     control = Context(dataclasses.replace(context.config, run=run, store="", site="", control_run=""), dictionary)
@@ -204,18 +205,6 @@ def _control(context: Context) -> dict[str, Any] | None:
     l0 = float(np.diff(arrays["start"])[there].mean())
     about = {"run": run, "directions": dictionary.metadata.get("directions"), "width": dictionary.width, "l0": l0}
     return about | _part(arrays, there)
-
-
-def _control_dictionary(context: Context) -> Dictionary | None:
-    """That of --control_run; None where none is named. Raises `InputError` where it is no meta-SAE."""
-    run = context.config.control_run
-    if not run:
-        return None
-    dictionary = load_dictionary(run, context.config.mesh, "control_run")
-    if not is_meta_sae(dictionary.metadata):
-        fix = "Give one that `train --source_run --source_rows=random` made."
-        raise InputError(f"--control_run={run}: is no meta-SAE. {fix}")
-    return dictionary
 
 
 def table(results: dict[str, Any]) -> list[str]:

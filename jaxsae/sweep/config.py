@@ -1,10 +1,11 @@
 """Flags of `jaxsae sweep`: every flag of `jaxsae train`, as a list, and what is to be done with the grid of them."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 from jaxsae.config import check, check_positive, group, leaves, option
 from jaxsae.evaluate.config import SUITES
+from jaxsae.store.schema import SOURCE_STORE
 from jaxsae.training.config import TrainConfig
 
 # Flags of train that no two members may differ in.
@@ -14,18 +15,23 @@ DEFAULTS = {"checkpoint_every": 20, "data_seed": 0}  # that are not those of tra
 
 def _text(value: Any) -> tuple[str, ...]:
     """A default as the values of a list."""
-    if value is dataclasses.MISSING or value is None or value == "":
+    if value is dataclasses.MISSING or value in (None, "", ()):
         return ()
+    if isinstance(value, tuple):
+        return (",".join(map(str, value)),)
     return (str(value).lower() if isinstance(value, bool) else str(value),)
 
 
 def _grid_flags() -> type:
     """A dataclass with a list of strings for each flag of `train` that members may differ in."""
     fields = []
-    for field, _ in leaves(TrainConfig):
+    for field, hint in leaves(TrainConfig):
         if field.name not in SINGLE:
             default = _text(DEFAULTS.get(field.name, field.default))
-            fields.append((field.name, tuple[str, ...], option(default, field.metadata.get("help", ""))))
+            help_ = field.metadata.get("help", "")
+            if get_origin(hint) is tuple:
+                help_ += f'. A member\'s own list in quotes: --{field.name}=\'"8,64","16,64"\''
+            fields.append((field.name, tuple[str, ...], option(default, help_)))
     return dataclasses.make_dataclass("GridFlags", fields, frozen=True, namespace={"__doc__": "Lists of values."})
 
 
@@ -36,7 +42,10 @@ GridFlags = _grid_flags()
 class SweepConfig:
     """Which members there are, where they run, and how they are judged. Every flag below the first takes a list."""
 
-    store: str = option(help="activations to train on: a path, file://, gs:// or s3://")
+    store: str = option(
+        help="activations to train on: a path, file://, gs:// or s3://; for meta-SAEs the decoder's rows that one of them "
+        f"has, META/{SOURCE_STORE}"
+    )
     workdir: str = option(
         help="directory of the sweep; the same command again, here or on another host, helps it along"
     )

@@ -6,12 +6,13 @@ import fnmatch
 import itertools
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from absl import flags
 
 from jaxsae.config import from_flag_lines, to_dict
-from jaxsae.dictionary import SWITCHES
+from jaxsae.dictionary import check_switches, idle_switches
 from jaxsae.errors import InputError
 from jaxsae.progress import say
 from jaxsae.sweep.config import SweepConfig
@@ -19,9 +20,6 @@ from jaxsae.sweep.rules import number, rate_at, tokens_at
 from jaxsae.training.config import TrainConfig
 
 MEMBERS = "members"  # of a sweep's directory: the members' runs
-# Switches that an architecture does not take: members that differ in nothing else are one.
-_ALL = {switch for switches in SWITCHES.values() for switch in switches}
-IDLE = {name: tuple(sorted(_ALL - set(switches))) for name, switches in SWITCHES.items()}
 _MOST = 10_000
 _ONLY = "member"  # the name of one that nothing sets apart
 
@@ -59,7 +57,7 @@ def make_members(config: SweepConfig) -> list[Member]:
         found.setdefault(_essence(member), member)
     members = list(found.values())
     if len(points) > len(members):
-        say(f"{len(points)} points of the grid are {len(members)} members: some flags are not for their method.")
+        say(f"{len(points)} points of the grid are {len(members)} members: some flags do nothing in some of them.")
     names = [m.name for m in members]
     if len(set(names)) < len(names):
         same = next(n for n in names if names.count(n) > 1)
@@ -100,7 +98,7 @@ def _points(config: SweepConfig, lists: Mapping[str, list[str]]) -> list[dict[st
 
 
 def _member(config: SweepConfig, point: Mapping[str, str], varied: list[str]) -> Member:
-    idle = IDLE.get(point["architecture"], ())
+    idle = _idle(point)
     name = "_".join(f"{n}{_plain(point[n])}" for n in varied if n in point and n not in idle) or _ONLY
     values = {name: value for name, value in point.items() if name not in idle}
     width, batch = (number(n, values[n], int) for n in ("width", "batch_size"))
@@ -114,7 +112,9 @@ def _member(config: SweepConfig, point: Mapping[str, str], varied: list[str]) ->
     if config.mesh:
         values["mesh"] = ",".join(map(str, config.mesh))
     try:
-        return Member(name, from_flag_lines(TrainConfig, [f"--{n}={v}" for n, v in values.items()]))
+        made = from_flag_lines(TrainConfig, [f"--{n}={v}" for n, v in values.items()])
+        check_switches(made.method)
+        return Member(name, made)
     except (InputError, flags.Error) as error:
         raise InputError(str(error) if name == _ONLY else f"member {name}: {error}") from None
 
@@ -125,9 +125,16 @@ def _plain(value: str) -> str:
 
 
 def _essence(member: Member) -> tuple:
-    """What a member computes: its flags but for those that its method does not look at, and its directory."""
-    idle = IDLE[member.config.method.architecture]
+    """What a member computes: its flags but for those that do nothing in it, and its directory."""
+    idle = idle_switches(member.flags)
     return tuple((n, str(v)) for n, v in member.flags.items() if n not in idle)
+
+
+def _idle(point: Mapping[str, str]) -> set[str]:
+    """Switches that do nothing in a member; none where its architecture is none, which is refused with its flags."""
+    with suppress(KeyError):
+        return idle_switches(point)
+    return set()
 
 
 def held_out(names: Iterable[str], patterns: Iterable[str]) -> set[str]:

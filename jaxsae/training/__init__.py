@@ -1,8 +1,9 @@
 """The trainer: state, optimiser, step, loop and checkpoints of a run."""
 
 from jaxsae.training.config import OptimizerConfig, TrainConfig
+from jaxsae.training.initial import initial_flags
 from jaxsae.training.loop import train
 from jaxsae.training.run import load, save_dictionary
 from jaxsae.training.source_run import source_flags
 
-__all__ = ["OptimizerConfig", "TrainConfig", "load", "save_dictionary", "source_flags", "train"]
+__all__ = ["OptimizerConfig", "TrainConfig", "initial_flags", "load", "save_dictionary", "source_flags", "train"]

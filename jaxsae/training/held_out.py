@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxsae.dictionary import SPECS, Batch, Method, Params
+from jaxsae.dictionary import SPECS, Batch, Method, MethodConfig, Params
 from jaxsae.hosts import processes
 from jaxsae.parallel import DATA, MODEL, put_rows, rows_at_once, shardings
 from jaxsae.store import select
@@ -22,6 +22,7 @@ from jaxsae.training.setup import Setup
 from jaxsae.training.state import TrainState, trained_params
 from jaxsae.training.step import in_trainer_units
 
+MISSED = 0.1  # share of the L0 that is aimed at, by which it may be missed before that is said
 RARE, DENSE = 1e-4, 0.1  # shares of a window's rows: below, a latent counts as rare, above, as dense
 
 
@@ -103,6 +104,15 @@ def words(figures: dict[str, Any]) -> str:
         f"latents that fire on none of them {figures['held_out_dead_fraction']:.1%}, "
         f"{rare}on more than 1 in 10 {figures['held_out_dense_fraction']:.1%}"
     )
+
+
+def missed_l0(method: MethodConfig, figures: dict[str, Any]) -> str:
+    """A warning where penalties have not brought about the L0 that was asked for; else empty."""
+    asked, found = method.l0_target, figures.get("held_out_l0")
+    if found is None or not asked or abs(found / asked - 1) <= MISSED:
+        return ""
+    fix = "it settles with more --tokens, or give another --target_l0"
+    return f". WARNING: that is an l0 of {found:.4g} where {asked:g} was asked for; {fix}"
 
 
 @partial(jax.jit, static_argnums=(1, 2))

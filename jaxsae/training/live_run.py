@@ -13,7 +13,7 @@ from jaxsae.hosts import processes
 from jaxsae.progress import Progress, is_first_process, say
 from jaxsae.training.averaged import threshold_of_average
 from jaxsae.training.checkpoint import Checkpoints
-from jaxsae.training.held_out import HeldOut, words
+from jaxsae.training.held_out import HeldOut, missed_l0, words
 from jaxsae.training.metrics import MetricsLog, Speed
 from jaxsae.training.more_tokens import begin, restore, step_before_fall, where_to_go_on
 from jaxsae.training.rates import check_same_defaults
@@ -199,10 +199,10 @@ class _Watch:
         self._log.write(figures)
         self._last = figures
         shown = {name: f"{figures[name]:.4g}" for name in ("loss", "fvu", "l0")}
-        self._bar.advance(config.batch_size, **shown, dead=self._dead())
+        self._bar.advance(config.batch_size, **shown, **self._dead())
 
     def closing(self, start_fvu: float | None) -> str:
-        """The last figures that were logged, in words; a warning where the start had a lower FVU."""
+        """The last figures that were logged, in words; warnings where the start had a lower FVU, or L0 is not as asked."""
         if not self._last:
             return ""
         shown = ", ".join(f"{name} {self._last[name]:.4g}" for name in ("loss", "fvu", "l0"))
@@ -210,12 +210,17 @@ class _Watch:
         # By 5%: the start's is of other rows.
         if start_fvu is not None and self._held_out.get("held_out_fvu", 0.0) > 1.05 * start_fvu:
             judged += f". WARNING: that is worse than the start, which had {start_fvu:.4g}; try a lower --learning_rate"
-        return f", {self._last['tokens']:,} tokens: {shown}, dead {self._dead()}{'; ' if judged else ''}{judged}"
+        judged += missed_l0(self._setup.config.method, self._held_out)
+        shown = ", ".join([shown, *(f"{name} {words}" for name, words in self._dead().items())])
+        return f", {self._last['tokens']:,} tokens: {shown}{'; ' if judged else ''}{judged}"
 
-    def _dead(self) -> str:
-        """Latents that did not fire, and in how many rows."""
+    def _dead(self) -> dict[str, str]:
+        """`dead`: latents that did not fire, and in how many rows; empty of a method that has no say in which fire."""
+        if not self._setup.config.method.takes("k"):
+            return {}
         share, window = self._last["dead_fraction"], self._last["dead_window"]
-        return f"{share:.1%} in {window:,} rows" if np.isfinite(share) else f"not known before {window:,} rows"
+        known = f"{share:.1%} in {window:,} rows" if np.isfinite(share) else f"not known before {window:,} rows"
+        return {"dead": known}
 
     def _not_finite(self, step: int) -> None:
         self._skipped += 1

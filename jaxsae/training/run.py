@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -15,14 +14,10 @@ from jaxsae.dictionary import (
     Dictionary,
     MethodConfig,
     Normalization,
-    Params,
     check_switches,
     fold,
-    fold_row_lengths,
     make_method,
-    unfold,
 )
-from jaxsae.dictionary.selection import Selection
 from jaxsae.errors import InputError
 from jaxsae.hosts import processes
 from jaxsae.parallel import make_mesh
@@ -33,7 +28,6 @@ from jaxsae.training.checkpoint import Checkpoints, read_dictionary, read_metada
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.state import TrainState, abstract_params, trained_params
 
-ROUNDING = 1e-5  # of lengths in float32
 FLAGS = "config.flags"
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
@@ -198,51 +192,3 @@ def save_dictionary(run: str | Path, dictionary: Dictionary) -> None:
 def checkpoint_metadata(method: MethodConfig, d_model: int, ema_decay: float, dictionary: dict[str, Any]) -> dict:
     """What a checkpoint says besides its arrays."""
     return {"method": to_dict(method), "d_model": d_model, "ema_decay": ema_decay, "dictionary": dictionary}
-
-
-def initial_params(run: str, config: TrainConfig, normalization: Normalization, mesh: Mesh) -> Params:
-    """Another run's weights, in this run's units.
-
-    Raises:
-      InputError: they are of another width, d_model or architecture.
-    """
-    other, method = load(run, mesh), make_method(config.method)
-    wanted_kind = "relu" if config.method.architecture == "rescaled" else config.method.architecture
-    wanted = (wanted_kind, config.method.width, len(np.asarray(normalization.mean)))
-    found = (other.config.architecture, other.width, other.d_model)
-    if wanted != found:
-        names = "architecture, width, d_model"
-        raise InputError(f"--initialize_from={run}: it has ({names}) {found}, this run {wanted}. Give one that agrees.")
-    if other.pre_bias != method.pre_bias:
-        raise InputError(
-            f"--initialize_from={run}: it was trained with --pre_bias={str(other.pre_bias).lower()}. Give that."
-        )
-    params = other.params
-    if method.unit_decoder:
-        params = _with_unit_rows(params, run, other.method.selection)
-    params = unfold(params, normalization, other.pre_bias, other.method.selection)
-    if config.method.architecture == "rescaled":  # which starts as the relu is
-        own = {
-            "r_mag": jnp.zeros_like(params.b_enc),
-            "b_mag": jnp.copy(params.b_enc),
-        }  # a buffer each: a step takes them
-        params = Params(params.latent | own, params.shared)
-    return params
-
-
-def _with_unit_rows(params: Params, run: str, selection: Selection) -> Params:
-    """Decoder rows of length 1 and latents as large again; says where that is not the same dictionary.
-
-    A step of this method makes rows that long in any case: without the fold their contributions would change.
-    """
-    norms = jnp.linalg.norm(params.W_dec, axis=-1)  # sharded: other hosts hold parts of it
-    low, high = float(norms.min()), float(norms.max())
-    if max(abs(low - 1), abs(high - 1)) <= ROUNDING:
-        return params
-    if high - low > ROUNDING * high:
-        say(
-            f"--initialize_from={run}: its decoder rows are {low:.4g} to {high:.4g} long and this method's "
-            "are 1: latents are multiplied by the length of their row. Each adds what it added, but a row's k largest "
-            "may be others, so the first steps start from another FVU than `jaxsae evaluate` gives for it."
-        )
-    return fold_row_lengths(params, selection)

@@ -15,10 +15,11 @@ from jaxsae.parallel import batch_sharding, check_divides, make_mesh
 from jaxsae.paths import absolute
 from jaxsae.store import Batches, Shards, Statistics, Store, open_growing, open_store, select
 from jaxsae.training.config import TrainConfig
+from jaxsae.training.initial import check_initial, initial_params
 from jaxsae.training.memory import MemoryPlan, available_bytes, check_fits, with_workspace
 from jaxsae.training.program import Program
 from jaxsae.training.rates import described_rates
-from jaxsae.training.run import checkpoint_metadata, initial_params
+from jaxsae.training.run import checkpoint_metadata
 from jaxsae.training.start import Start, fit_start, sample, started
 from jaxsae.training.state import TrainState, create_state
 
@@ -109,19 +110,21 @@ class Setup:
           store: that of the flags, where it is open. give_up: whether to wait no longer for a harvest.
 
         Raises:
-          InputError: store, site, mesh or sizes that do not do. Preempted: `give_up` said so.
+          InputError: store, site, mesh, initial weights or sizes that do not do. Preempted: `give_up` said so.
         """
         mesh = make_mesh(config.mesh)
         check_divides(mesh, config.method.width, config.batch_size)
         store = store or (open_growing(config.store, give_up) if config.follow else open_store(config.store_url))
         site = default_site(store, config.site)
+        check_initial(config, store.d_model(site))
         shards = Shards(store, site) if config.follow else None
         rows = store.rows_planned if shards else store.rows
         holdout = held_out(rows, config.holdout_rows)
         if rows - holdout < config.batch_size:
+            fix = "Take a smaller batch" if config.source_run else "Harvest more tokens, or take a smaller batch"
             raise InputError(
                 f"--batch_size={config.batch_size}: {store.url} has {rows} rows, {holdout} of them held out. "
-                "Harvest more tokens, or take a smaller batch or fewer --holdout_rows."
+                f"{fix} or fewer --holdout_rows."
             )
         if config.keep_bytes is not None:
             _check_can_remove(config, shards, rows - holdout)

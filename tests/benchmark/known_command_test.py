@@ -75,6 +75,8 @@ def test_the_command_trains_judges_and_tells(one_device, tmp_path, capsys):
         ({}, {"architecture": "relu"}, {}, "--architecture=relu: give --methods instead"),
         ({}, {}, {"tokens": 63}, "--tokens=63: is less than one batch of 64 rows"),
         ({}, {}, {"seed": 1}, "--seed=1: --what=known_dictionary takes --seeds"),
+        ({}, {}, {"repeats": 3}, "--repeats=3: says nothing to --what=known_dictionary"),
+        ({}, {"adversary_k": 3}, {}, "--adversary_k=3: does nothing without --adversary"),
         ({}, {}, {"compare": ("sparsify",)}, "--compare=sparsify: --what=known_dictionary takes saelens alone"),
         ({"peer_rates": (0.0,)}, {}, {}, "--peer_rates=0.0: give rates between 0 and 1"),
     ],

@@ -153,21 +153,22 @@ def test_a_decoder_made_of_parts_is_explained_and_a_random_one_much_less(tmp_pat
     for module in (setup, source_run):  # one device compiles sooner than eight
         monkeypatch.setattr(module, "make_mesh", lambda *_: make_mesh((1, 1), jax.devices()[:1]))
     rng = np.random.default_rng(1)
-    sources = {"parts": made_of(np.eye(D), rng), "random": rng.normal(size=(N, D)).astype(np.float32)}
+    source = as_source(tmp_path / "parts", made_of(np.eye(D), rng))
     few = ["--batch_size=30", "--tokens=24000", "--width=16", "--k=2", "--checkpoint_every=10000"]
-    for name, rows in sources.items():
-        source = as_source(tmp_path / name, rows)
-        assert cli.run(["train", f"--source_run={source}", f"--workdir={tmp_path / f'meta_{name}'}", *few]) == 0
+    kinds = {"parts": [], "random": ["--source_rows=random"]}
+    for name, more in kinds.items():
+        flags = [f"--source_run={source}", f"--workdir={tmp_path / f'meta_{name}'}"]
+        assert cli.run(["train", *flags, *few, *more]) == 0
     np.savez(tmp_path / "frequencies.npz", count=np.arange(N) % 3, rows=99)
     (tmp_path / "parts" / "eval").mkdir()
     (tmp_path / "frequencies.npz").rename(tmp_path / "parts" / "eval" / "frequencies.npz")
     flags = [f"--run={tmp_path / 'meta_parts'}", f"--control_run={tmp_path / 'meta_random'}"]
     assert cli.run(["evaluate", *flags]) == 0  # the suite of a meta-SAE where none is named
-    assert "a meta-SAE of decoder directions" in capsys.readouterr().err
+    assert "a meta-SAE of random directions" in capsys.readouterr().err
     found = json.loads((tmp_path / "meta_parts" / "eval" / "decomposability.json").read_text())
     base = found["baselines"]
     assert found["explained_variance"] > 0.9
-    assert base["random_decoder"]["explained_variance"] < 0.6
+    assert base["random_decoder"]["explained_variance"] < found["explained_variance"] - 0.25
     assert base["random_dictionary"]["explained_variance"] < found["explained_variance"] - 0.2
     assert base["pca_k"]["explained_variance"] < found["explained_variance"] - 0.2
     assert found["source_run"] == str(tmp_path / "parts") and found["trained_on_rows"]
@@ -193,6 +194,15 @@ def test_what_is_no_meta_sae_is_refused(run, rows, meta, make_dictionary, tmp_pa
     save_dictionary(tmp_path / "control", other)
     with pytest.raises(InputError, match="--control_run=.*is no meta-SAE"):
         evaluate(EvaluateConfig(run=run(rows), control_run=str(tmp_path / "control")), meta())
+    for about, message in (
+        ({"directions": "decoder", "store_rows": 5}, "its rows are a decoder's own"),
+        ({"directions": "random", "store_rows": 5}, r"has rows 5 where .* has 7\. Give one that"),
+    ):
+        control = tmp_path / message.split()[0]
+        save_dictionary(control, Dictionary(meta().params, meta().config, {"source": "decoder"} | about))
+        judged = dataclasses.replace(meta(), metadata=meta().metadata | {"store_rows": 7})
+        with pytest.raises(InputError, match=f"--control_run={control}: {message}"):
+            evaluate(EvaluateConfig(run=run(rows, control.name), control_run=str(control)), judged)
     with pytest.raises(InputError, match="--control_run=none: no such directory"):
         evaluate(EvaluateConfig(run=run(rows, "second"), control_run="none"), meta())
 

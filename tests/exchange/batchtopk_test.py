@@ -141,7 +141,8 @@ def test_a_run_goes_out_and_comes_back_with_its_threshold(name, package, diction
 
 
 def test_sparsify_refuses_it(dictionary, tmp_path):
-    message = f"--format=sparsify cannot hold a {dictionary.method.name} dictionary: its coder is plain top-k"
+    name = dictionary.method.name
+    message = f"--format=sparsify cannot hold a dictionary of --architecture={name}: its coder keeps the k largest"
     with pytest.raises(InputError, match=message):
         sparsify.write(dictionary, tmp_path)
 

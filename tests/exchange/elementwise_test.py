@@ -181,7 +181,9 @@ def test_a_k_that_a_method_does_not_have_is_refused(kind, make_dictionary, tmp_p
 
 
 def test_sparsify_refuses_it(dictionary, tmp_path):
-    with pytest.raises(InputError, match=f"--format=sparsify cannot hold a {dictionary.method.name} dictionary"):
+    with pytest.raises(
+        InputError, match=f"--format=sparsify cannot hold a dictionary of --architecture={dictionary.method.name}"
+    ):
         sparsify.write(dictionary, tmp_path)
 
 

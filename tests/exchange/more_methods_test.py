@@ -102,7 +102,7 @@ def test_what_a_format_cannot_hold_is_refused_with_those_that_can(file_format, m
         with pytest.raises(InputError) as refused:
             modules[file_format].write(make(architecture), tmp_path)
         able = [name for name, held in HOLDS.items() if architecture in held]
-        assert f"--format={file_format} cannot hold a {architecture} dictionary" in str(refused.value)
+        assert f"--format={file_format} cannot hold a dictionary of --architecture={architecture}" in str(refused.value)
         assert all(f"--format={name}" in str(refused.value) for name in able)
 
 

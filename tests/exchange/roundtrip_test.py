@@ -47,7 +47,7 @@ def test_relu_comes_back_with_unit_decoder_rows(name, relative, package, make_di
 
 
 def test_sparsify_refuses_relu(make_dictionary, tmp_path):
-    with pytest.raises(InputError, match="--format=sparsify cannot hold a relu"):
+    with pytest.raises(InputError, match="--format=sparsify cannot hold a dictionary of --architecture=relu"):
         sparsify.write(make_dictionary("relu"), tmp_path)
 
 

@@ -44,6 +44,22 @@ def test_members_that_differ_in_what_their_method_ignores_are_one(configure):
     ]
 
 
+def test_switches_that_do_nothing_beside_others_make_no_members(configure):
+    members = make_members(configure(adversary="0,0.1", adversary_k="2,3"))
+    assert [m.name for m in members] == ["adversary0", "adversary0.1_adversary_k2", "adversary0.1_adversary_k3"]
+    with pytest.raises(InputError, match="--l1_coefficient=0: .*--target_l0=0"):
+        make_members(configure(architecture="relu", l1_coefficient="0"))
+
+
+def test_a_member_may_have_a_list_of_its_own(configure):
+    for architecture in ("matryoshka", "hierarchical_topk"):
+        (member,) = make_members(configure(architecture=architecture))
+        assert member.config.method.prefixes == member.config.method.ranks == ()
+    members = make_members(configure(architecture="matryoshka", width="64", prefixes='"8,64","16,32,64"'))
+    assert [m.config.method.prefixes for m in members] == [(8, 64), (16, 32, 64)]
+    assert [m.name for m in members] == ["prefixes8-64", "prefixes16-32-64"]
+
+
 def test_held_out_members_go_by_their_names(configure):
     members = make_members(configure(width="32,64", k="4,8", holdout_members="width64_*"))
     assert [m.name for m in members if m.held_out] == ["width64_k4", "width64_k8"]

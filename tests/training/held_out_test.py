@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from jaxsae.dictionary import MethodConfig
 from jaxsae.evaluate import EvaluateConfig, evaluate
 from jaxsae.report import figures
 from jaxsae.training import train
-from jaxsae.training.held_out import RARE, HeldOut, words
+from jaxsae.training.held_out import RARE, HeldOut, missed_l0, words
 from jaxsae.training.setup import Setup
 
 NAMES = {"held_out_fvu", "held_out_l0", "held_out_rows"}
@@ -51,6 +52,14 @@ def test_without_held_out_rows_there_are_no_such_figures(configure, metrics):
     config = configure(steps=1, holdout_rows=0)
     train(config)
     assert not any(name.startswith("held_out") for name in metrics(config)[-1])
+
+
+def test_an_l0_that_is_not_as_asked_is_said():
+    asked = MethodConfig(width=64, k=8, architecture="relu")
+    assert "l0 of 4 where 8 was asked for" in missed_l0(asked, {"held_out_l0": 4.0})
+    assert missed_l0(asked, {"held_out_l0": 8.4}) == missed_l0(asked, {}) == ""
+    for other in (MethodConfig(width=64, k=8), MethodConfig(width=64, architecture="relu", target_l0=0.0)):
+        assert missed_l0(other, {"held_out_l0": 4.0}) == ""
 
 
 def test_the_board_has_held_out_figures_of_their_own(configure):

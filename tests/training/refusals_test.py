@@ -116,7 +116,8 @@ def test_a_store_whose_width_has_changed_since_the_run_began(configure, own_stor
 def test_initial_weights_of_another_width(configure, capsys):
     train(configure())
     message = refused(configure("other", width=128, initialize_from=configure().workdir), capsys)
-    assert "('topk', 64, 16)" in message and "('topk', 128, 16)" in message
+    assert f"--initialize_from={configure().workdir}: has width 64 where this run has 128" in message
+    assert not Path(configure("other").workdir).exists()
 
 
 def test_initial_weights_are_those_of_the_other_run(configure, rows):

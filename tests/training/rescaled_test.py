@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxsae import cli
+from jaxsae.config import read_flag_file
 from jaxsae.dictionary import MethodConfig
 from jaxsae.errors import InputError
-from jaxsae.training import load, train
+from jaxsae.training import TrainConfig, load, train
 
 WIDTH = 64
 
@@ -63,13 +65,34 @@ def test_it_mends_shrinkage_and_changes_nothing_else(shift, relu, configure, row
     assert_same(again.params, after.params)
 
 
-def test_it_needs_a_relu_run(configure, relu):
+def test_it_needs_a_relu_run(configure, capsys):
     method = MethodConfig(width=WIDTH, architecture="rescaled")
     with pytest.raises(InputError, match="--initialize_from=: --architecture=rescaled needs a relu run"):
         configure("rescaled", method=method)
     other = configure("topk", steps=4, mesh=(1, 1), checkpoint_every=4)
     train(other)
+    config = configure("rescaled", method=method, initialize_from=other.workdir, mesh=(1, 1))
     with pytest.raises(
-        InputError, match=r"it has \(architecture, width, d_model\) \('topk', 64, 16\), this run \('relu'"
+        InputError, match="--initialize_from=.*: is a dictionary of --architecture=topk.* Give a relu run"
     ):
-        train(configure("rescaled", method=method, initialize_from=other.workdir, mesh=(1, 1)))
+        train(config)
+    flags = ["train", f"--store={config.store}", f"--workdir={config.workdir}", f"--initialize_from={other.workdir}"]
+    assert cli.run([*flags, "--architecture=rescaled"]) == 2
+    assert "Give a relu run" in capsys.readouterr().err and not Path(config.workdir).exists()
+
+
+def test_width_and_pre_bias_are_those_of_the_relu(configure, any_mesh, capsys):
+    method = MethodConfig(width=WIDTH, architecture="relu", pre_bias=True)
+    config = configure("relu", steps=4, method=method, ema_decay=0.0)
+    train(config)
+    flags = ["train", f"--store={config.store}", f"--initialize_from={config.workdir}", "--architecture=rescaled"]
+    run = Path(config.workdir).parent / "rescaled"
+    more = ["--batch_size=64", "--tokens=256", "--mesh=1,8"]
+    assert cli.run([*flags, f"--workdir={run}", *more]) == 0
+    assert "dead" not in capsys.readouterr().err.splitlines()[-1].split("held-out")[0]  # it has no say in which fire
+    made = load(run)
+    assert made.pre_bias and made.width == WIDTH
+    written = read_flag_file(run / "config.flags", TrainConfig)
+    assert written.method.pre_bias and written.method.width == WIDTH
+    assert cli.run([*flags, f"--workdir={run}2", "--width=32", *more]) == 2
+    assert "width 64 where this run has 32" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from jaxsae.benchmark.config import BenchmarkConfig, StepMethodConfig
 from jaxsae.benchmark.known.config import PEER
 from jaxsae.benchmark.peers import is_installed
 from jaxsae.config import check
-from jaxsae.dictionary import ARCHITECTURES, SWITCHES, MethodConfig
+from jaxsae.dictionary import ARCHITECTURES, SWITCHES, MethodConfig, check_switches
 
 COMPARED = ("topk", "batchtopk", "matryoshka", "jumprelu")  # whose k, or L0 that is aimed at, can be the same
 
@@ -35,7 +35,8 @@ class Methods:
 
         Raises:
           InputError: no such method, one named twice; k above the number of features or latents; fewer rows than a batch;
-            a switch that none of the methods takes; a peer that is not installed or trains none of the methods.
+            a switch that none of the methods takes, or that does nothing; a peer that
+            is not installed or trains none of the methods.
         """
         known, batch = config.known, config.rows_of_a_batch
         names, listed = known.methods or tuple(ARCHITECTURES), ",".join(known.methods)
@@ -52,6 +53,8 @@ class Methods:
         check(switches["k"] <= known.features, "k", switches["k"], f"must be at most --features={known.features}")
         own = lambda name: {s: value for s, value in switches.items() if s in ("width", *SWITCHES[name])}
         ours = {name: MethodConfig(architecture=name, **own(name)) for name in names}
+        for method in ours.values():
+            check_switches(method)
         compared = _compared(config.compare, ours)
         runs = len(known.seeds) * (len(ours) + len(compared)) + (len(known.peer_rates) - 1) * len(compared)
         return cls(ours, compared, switches["width"], switches["k"], steps, steps * batch, runs)
