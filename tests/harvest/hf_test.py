@@ -7,16 +7,13 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxsae.dictionary import MethodConfig
 from jaxsae.errors import InputError
-from jaxsae.evaluate import EvaluateConfig, evaluate
-from jaxsae.harvest import HarvestConfig, harvest, hf
+from jaxsae.harvest import harvest, hf
 from jaxsae.harvest.hf import open_hf
 from jaxsae.inspect import InspectConfig, inspect
 from jaxsae.lm import sites
 from jaxsae.lm.torch_lm import TorchConfig, TorchLM
 from jaxsae.store import open_store
-from jaxsae.training import TrainConfig, train
 
 D, LAYERS, CONTEXT = 16, 3, 24  # as in conftest.py
 FAMILIES = ("gpt2", "llama", "neox", "gemma2", "qwen3", "bert")
@@ -243,23 +240,3 @@ def test_inspect_counts_what_gave_no_row(make_model, configure, stories):
     documents = [len(story) for story in stories if story]
     assert dropped["special <s>"] == len(documents) and dropped["first positions"] == len(documents)
     assert dropped["beyond the context"] == sum(max(0, n - (CONTEXT - 1)) for n in documents)
-
-
-def test_training_on_dimensions_with_large_means_needs_no_tuning(tmp_path):
-    rng = np.random.default_rng(0)
-    directions = rng.normal(size=(64, D))
-    z = rng.random((20_000, 64)) * (rng.random((20_000, 64)) < 0.05)
-    fvu = []
-    for name, mean in (("plain", 0), ("outliers", 300)):
-        x = (z @ directions).astype(np.float32)
-        x[:, :2] += mean
-        np.save(tmp_path / f"{name}.npy", x)
-        store = str(tmp_path / name)
-        harvest(HarvestConfig(store=store, source="arrays", input=(f"{store}.npy",), shard_rows=4096, chunk_rows=256))
-        method = MethodConfig(width=256, k=8)
-        train(TrainConfig(store=store, workdir=f"{store}-run", batch_size=512, tokens=102_400, method=method))
-        run = EvaluateConfig(run=f"{store}-run", suite=("reconstruction",))
-        fvu.append(evaluate(run)["reconstruction"])
-    assert "outlier dimensions 0" in inspect(InspectConfig(str(tmp_path / "outliers")))
-    assert fvu[1]["fvu"] == pytest.approx(fvu[0]["fvu"], rel=0.05) and fvu[0]["fvu"] < 0.5
-    assert fvu[1]["dead_fraction"] == pytest.approx(fvu[0]["dead_fraction"], abs=0.05)

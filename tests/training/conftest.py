@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from training.longer import STEPS, bits
 
+from jaxsae import cli
+from jaxsae.config import to_flag_lines
 from jaxsae.dictionary import MethodConfig
 from jaxsae.harvest import HarvestConfig, harvest
 from jaxsae.parallel import make_mesh
@@ -84,6 +86,20 @@ def compiled_once(compilation_cache):
 def any_mesh(monkeypatch):
     """Lets a run have a mesh of fewer devices than there are."""
     monkeypatch.setattr(setup, "make_mesh", lambda shape: make_mesh(shape, jax.devices()[: math.prod(shape) or None]))
+
+
+@pytest.fixture
+def refused(capsys):
+    """refused(config, *flags) -> what `jaxsae train` says as it refuses them, with exit status 2."""
+
+    def run(config: TrainConfig, *more: str) -> str:
+        capsys.readouterr()
+        assert cli.run(["train", *to_flag_lines(config), *more]) == 2
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("jaxsae train: ")]
+        assert len(said) == 1
+        return said[0]
+
+    return run
 
 
 @pytest.fixture

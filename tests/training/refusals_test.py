@@ -1,7 +1,6 @@
 """What cannot be trained is refused with exit status 2 and one message that names the thing and the fix."""
 
 import dataclasses
-import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,39 +12,28 @@ from jaxsae import cli
 from jaxsae.config import to_flag_lines
 from jaxsae.errors import InputError
 from jaxsae.parallel import make_mesh
-from jaxsae.store import Batches, open_store
-from jaxsae.store.writer import open_array
+from jaxsae.store import open_store
 from jaxsae.training import load, setup, train
-from jaxsae.training.checkpoint import Checkpoints
 
 
-def refused(config, capsys, *extra):
-    """Runs the command; returns the message of its refusal."""
-    capsys.readouterr()
-    assert cli.run(["train", *to_flag_lines(config), *extra]) == 2
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("jaxsae train: ")]
-    assert len(said) == 1
-    return said[0]
-
-
-def test_another_configuration_in_the_directory_of_a_run(configure, capsys):
+def test_another_configuration_in_the_directory_of_a_run(configure, refused):
     train(configure())
-    message = refused(configure(seed=1, k=5), capsys)
+    message = refused(configure(seed=1, k=5))
     assert "--seed=0 (now 1)" in message and "--k=4 (now 5)" in message and "Give another --workdir" in message
 
 
-def test_one_store_may_be_written_in_several_ways(configure, store, capsys, monkeypatch):
+def test_one_store_may_be_written_in_several_ways(configure, store, refused, monkeypatch):
     train(configure(steps=6))
     monkeypatch.chdir(Path(store).parent)
     config = configure(steps=6)
     for same in (f"./{Path(store).name}", f"{store}/", f"file://{store}"):
         train(dataclasses.replace(config, store=same))
-    assert "--store=" in refused(dataclasses.replace(config, store="."), capsys)
+    assert "--store=" in refused(dataclasses.replace(config, store="."))
 
 
-def test_a_store_as_the_directory_of_a_run(configure, own_store, capsys):
+def test_a_store_as_the_directory_of_a_run(configure, own_store, refused):
     place = own_store()
-    assert f"--workdir={place}: holds a store" in refused(configure(workdir=place), capsys)
+    assert f"--workdir={place}: holds a store" in refused(configure(workdir=place))
     assert not (Path(place) / "config.flags").exists()
 
 
@@ -55,10 +43,10 @@ def test_settings_that_do_not_change_the_result_may_change(configure, metrics):
     assert [line["step"] for line in metrics(configure())] == [3, 4, 6, 8, 9, 12]  # 4 and 8 are checkpoints
 
 
-def test_flags_that_were_refused_for_want_of_memory_may_be_mended_in_place(configure, capsys, monkeypatch):
+def test_flags_that_were_refused_for_want_of_memory_may_be_mended_in_place(configure, refused, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(setup, "available_bytes", lambda device: 10_000)
-        message = refused(configure(width=4096), capsys)
+        message = refused(configure(width=4096))
     assert "GiB on each device" in message and "smaller --width" in message
     train(configure(width=64))
 
@@ -79,29 +67,29 @@ def test_flags_that_were_refused_for_want_of_memory_may_be_mended_in_place(confi
         (["--tokens=10"], ["--tokens=10", "less than one batch"]),
     ],
 )
-def test_flags_that_do_not_do(flags, parts, configure, capsys):
-    message = refused(configure(), capsys, *flags)
+def test_flags_that_do_not_do(flags, parts, configure, refused):
+    message = refused(configure(), *flags)
     assert all(part in message for part in parts)
 
 
 @pytest.mark.parametrize("mesh", [(3, 2), (8,), (0, 8), (2, 2, 2), (4, 4)])
-def test_a_mesh_that_does_not_match_the_devices(mesh, configure, capsys, monkeypatch):
+def test_a_mesh_that_does_not_match_the_devices(mesh, configure, refused, monkeypatch):
     monkeypatch.setattr(setup, "make_mesh", make_mesh)
-    message = refused(configure(mesh=mesh), capsys)
+    message = refused(configure(mesh=mesh))
     assert f"--mesh={','.join(map(str, mesh))}" in message and "--mesh=1,8" in message
 
 
-def test_an_empty_store(configure, tmp_path, capsys):
+def test_an_empty_store(configure, tmp_path, refused):
     (tmp_path / "empty").mkdir()
-    assert "empty" in refused(configure(store=str(tmp_path / "empty")), capsys)
+    assert "empty" in refused(configure(store=str(tmp_path / "empty")))
 
 
-def test_a_file_where_the_run_should_be(configure, tmp_path, capsys):
+def test_a_file_where_the_run_should_be(configure, tmp_path, refused):
     (tmp_path / "run").write_text("")
-    assert "is a file" in refused(configure(), capsys)
+    assert "is a file" in refused(configure())
 
 
-def test_a_store_whose_width_has_changed_since_the_run_began(configure, own_store, rows, tmp_path, capsys):
+def test_a_store_whose_width_has_changed_since_the_run_began(configure, own_store, rows, tmp_path, refused):
     url = own_store()
     train(configure(store=url, steps=4))
     Path(url).rename(tmp_path / "old")
@@ -109,13 +97,13 @@ def test_a_store_whose_width_has_changed_since_the_run_began(configure, own_stor
     Path(tmp_path / "run/config.flags").write_text(
         Path(tmp_path / "run/config.flags").read_text().replace("tokens=256", "tokens=512")
     )
-    message = refused(configure(store=url, steps=8), capsys)
+    message = refused(configure(store=url, steps=8))
     assert "d_model 16" in message and "d_model 8" in message and "another --workdir" in message
 
 
-def test_initial_weights_of_another_width(configure, capsys):
+def test_initial_weights_of_another_width(configure, refused):
     train(configure())
-    message = refused(configure("other", width=128, initialize_from=configure().workdir), capsys)
+    message = refused(configure("other", width=128, initialize_from=configure().workdir))
     assert f"--initialize_from={configure().workdir}: has width 64 where this run has 128" in message
     assert not Path(configure("other").workdir).exists()
 
@@ -130,7 +118,7 @@ def test_initial_weights_are_those_of_the_other_run(configure, rows):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
-def test_a_damaged_shard_of_the_store(damage, configure, own_store, capsys):
+def test_a_damaged_shard_of_the_store(damage, configure, own_store, refused):
     url = own_store()
     file = Path(url, "sites/activations/activations/c/3/0")
     content = bytearray(file.read_bytes())
@@ -143,63 +131,8 @@ def test_a_damaged_shard_of_the_store(damage, configure, own_store, capsys):
     if damage == "missing":  # a store cut short is trained on as far as it goes
         assert cli.run(["train", *to_flag_lines(config)]) == 0
     else:
-        message = refused(config, capsys)
+        message = refused(config)
         assert "c/3/0 is damaged" in message
-
-
-def poison(url, config, step, values=(np.nan, np.inf)):
-    """Puts NaN and Inf into two rows of the batch of a step (from 0); returns these rows."""
-    store = open_store(url)
-    rows = (0, store.rows - setup.held_out(store.rows, None))
-    chosen = sorted(Batches(store, "activations", config.batch_size, config.seed, rows=rows).rows_of(step)[[3, 40]])
-    array = open_array(url, "sites/activations/activations")
-    for row, value in zip(chosen, values, strict=True):
-        array[int(row), 2] = value
-    return chosen
-
-
-def test_rows_with_nan_stop_the_run_and_are_named_until_skipping_is_asked_for(configure, own_store, capsys, metrics):
-    url = own_store()
-    config = configure(store=url)
-    rows = poison(url, config, step=7)  # the eighth step, after which a checkpoint is due
-    for _ in range(2):  # the second time from the checkpoint
-        message = refused(config, capsys)
-        assert f"step 8: 2 of 64 rows hold NaN or Inf (rows {rows[0]}, {rows[1]} of {url}" in message
-        assert "The weights are those of step 7" in message and "--on_nan=skip" in message
-    assert cli.run(["train", *to_flag_lines(config), "--on_nan=skip"]) == 0
-    assert metrics(config)[-1]["skipped_batches"] == 1
-
-
-def test_skipped_batches_are_counted_and_change_nothing(configure, own_store, newest_state, metrics):
-    clean, url = configure("clean", checkpoint_every=1, keep_checkpoints=20), own_store()
-    config = configure(store=url, on_nan="skip", checkpoint_every=1, keep_checkpoints=20)
-    poison(url, config, step=5)
-    train(clean)
-    assert np.isfinite(train(config).params.W_enc).all()
-    lines, expected = metrics(config), metrics(clean)
-    assert lines[:5] == expected[:5]
-    assert lines[5]["loss"] is None and [line["skipped_batches"] for line in lines] == [0] * 5 + [1] * 7
-    assert all(np.isfinite(line["loss"]) for line in lines[6:])
-    states = {}
-    with Checkpoints(Path(config.workdir) / "checkpoints", config.keep_checkpoints) as checkpoints:
-        abstract = setup.Setup.of(config).abstract
-        for step in (5, 6, 7):
-            states[step] = checkpoints.restore(step, abstract)
-    np.testing.assert_array_equal(states[5].params.W_enc, states[6].params.W_enc)
-    np.testing.assert_array_equal(states[5].moments.nu.b_dec, states[6].moments.nu.b_dec)
-    np.testing.assert_array_equal(states[5].since_fired, states[6].since_fired)
-    assert not np.array_equal(states[6].params.W_enc, states[7].params.W_enc)
-    assert [int(states[s].skipped) for s in (5, 6, 7)] == [0, 1, 1] and int(states[7].step) == 7
-
-
-def test_metrics_are_strict_json(configure, own_store):
-    url = own_store()
-    config = configure(store=url, on_nan="skip", steps=4)
-    poison(url, config, step=1)
-    train(config)
-    no_constant = lambda name: pytest.fail(f"{name} is not JSON")
-    for line in Path(config.workdir, "metrics.jsonl").read_text().splitlines():
-        json.loads(line, parse_constant=no_constant)
 
 
 def mounted(path, kibibytes):
@@ -209,12 +142,12 @@ def mounted(path, kibibytes):
         pytest.skip("mounting a small file system is not permitted here")
 
 
-def test_a_full_disk_is_said_and_the_older_checkpoint_stays_usable(configure, tmp_path, capsys):
+def test_a_full_disk_is_said_and_the_older_checkpoint_stays_usable(configure, tmp_path, refused):
     small = tmp_path / "small"
     mounted(small, 1600)
     try:
         config = configure(workdir=str(small / "run"), width=1024, steps=40, keep_checkpoints=20)
-        message = refused(config, capsys)
+        message = refused(config)
         assert "the disk is full" in message and "free some space" in message
         assert np.isfinite(load(config.workdir).params.W_enc).all()
         subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
@@ -223,12 +156,12 @@ def test_a_full_disk_is_said_and_the_older_checkpoint_stays_usable(configure, tm
         subprocess.run(["umount", "-l", str(small)], check=True)
 
 
-def test_a_run_without_room_for_its_first_file_is_refused(configure, tmp_path, capsys):
+def test_a_run_without_room_for_its_first_file_is_refused(configure, tmp_path, refused):
     small = tmp_path / "small"
     mounted(small, 64)
     try:
         (small / "filler").write_bytes(bytes(60 * 1024))
-        assert "the disk is full" in refused(configure(workdir=str(small / "run")), capsys)
+        assert "the disk is full" in refused(configure(workdir=str(small / "run")))
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
 
@@ -238,7 +171,7 @@ def test_loading_what_is_no_run(tmp_path):
         load(tmp_path)
 
 
-def test_a_run_goes_on_with_its_own_store_alone(configure, own_store, rows, tmp_path, capsys):
+def test_a_run_goes_on_with_its_own_store_alone(configure, own_store, rows, tmp_path, refused):
     """Another harvest at the same place: same shape, other rows."""
     fingerprint = lambda url: open_store(url).metadata("activations")["fingerprint"]
     url = own_store()
@@ -248,11 +181,11 @@ def test_a_run_goes_on_with_its_own_store_alone(configure, own_store, rows, tmp_
         shutil.rmtree(last)
     shutil.rmtree(url)
     second = fingerprint(own_store(rows[::-1]))
-    message = refused(config, capsys)
+    message = refused(config)
     assert f"--store={url}: is another store than the one that" in message and first in message and second in message
     assert not (tmp_path / "run/checkpoints/4").exists()
 
 
-def test_a_workdir_below_a_file(configure, tmp_path, capsys):
+def test_a_workdir_below_a_file(configure, tmp_path, refused):
     (tmp_path / "file").touch()
-    assert "is a file, so nothing can be written below it" in refused(configure("file/run"), capsys)
+    assert "is a file, so nothing can be written below it" in refused(configure("file/run"))
