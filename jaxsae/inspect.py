@@ -118,7 +118,8 @@ def describe_run(run: Path) -> str:
         if is_meta_sae(about):
             control = {"random": "random directions for ", "gaussian": "Gaussian rows for "}
             rows = control.get(about.get("directions"), "") + "the decoder rows"
-            lines.append(f"meta-SAE  of {rows} of {about.get('source_run', 'another dictionary')}")
+            step = f", step {about['source_step']:,}" if about.get("source_step") is not None else ""
+            lines.append(f"meta-SAE  of {rows} of {about.get('source_run', 'another dictionary')}{step}")
         lines += [f"{name:<10}{about[name]}" for name in ("store", "site", "model") if about.get(name)]
     if last := read_metrics(run / METRICS)[-1:]:
         names = ("tokens", "loss", "fvu", "held_out_fvu", "l0", "dead_fraction", "dead_window")

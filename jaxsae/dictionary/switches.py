@@ -74,10 +74,14 @@ def _check_sizes(config: MethodConfig) -> None:
     check(four, "k", config.k, f"multi_topk has an eye to 4 k of --width={config.width} latents: give at most {most}")
     if config.adversary:
         width = config.opponent_width
+        fix = f"must be at most --width={config.width}, of whose latents it is to find the parts"
+        check(width <= config.width, "adversary_width", width, fix)
         fix = f"must be at most --adversary_width={width}"
         check(config.adversary_k <= width, "adversary_k", config.adversary_k, fix)
 
 
 def _shown(value: Any) -> str:
     """A flag's value as it is given."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

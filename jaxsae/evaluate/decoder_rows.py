@@ -71,13 +71,19 @@ class Fired:
     rows: int
 
 
-def fired_in_source(metadata: Mapping[str, Any], latents: int) -> Fired | None:
-    """By the source's eval/frequencies.npz; None where there is none, or it is of another number of latents."""
+def fired_in_source(metadata: Mapping[str, Any], latents: int, step: int | None) -> Fired | None:
+    """By the source's eval/frequencies.npz; None where there is none, or it is of other latents or of another step."""
     run = Path(metadata.get("source_run") or "")
     for directory in (run, run.parent.parent) if metadata.get("source_run") else ():  # a run, or one of its checkpoints
         file = directory / "eval" / "frequencies.npz"
         if file.is_file():
             with np.load(file) as found:
-                count = found["count"]
-                return Fired(count > 0, int(found["rows"])) if len(count) == latents else None
+                count, of = found["count"], int(found["step"]) if "step" in found else step
+                return Fired(count > 0, int(found["rows"])) if len(count) == latents and of == step else None
     return None
+
+
+def newest_step(run: str | None) -> int | None:
+    """The newest checkpoint of a run; None where it is gone, or the path names a checkpoint."""
+    steps = [int(path.name) for path in Path(run, "checkpoints").glob("*") if path.name.isdigit()] if run else []
+    return max(steps, default=None)

@@ -19,7 +19,7 @@ from jaxsae.dictionary import Latents
 from jaxsae.errors import InputError
 from jaxsae.evaluate.context import Context, check_finite, is_meta_sae
 from jaxsae.evaluate.control import control_dictionary
-from jaxsae.evaluate.decoder_rows import DecoderRows, fired_in_source
+from jaxsae.evaluate.decoder_rows import DecoderRows, fired_in_source, newest_step
 from jaxsae.evaluate.matching import matched_by_random
 from jaxsae.evaluate.reconstruction import ratio
 from jaxsae.evaluate.run import ARRAYS, number
@@ -83,6 +83,7 @@ def evaluate(context: Context) -> dict[str, Any]:
 
     Returns:
       `explained_variance`, `fvu`, `l0` (meta-latents a latent on average), `dead_meta_latents`, `dead_fraction`,
+      `source_step` and `source_step_now` (of which the rows are, and which its source has come to),
       `meta_latents_a_latent` and `latents_a_meta_latent` (histograms), `latents` (with a direction), `without_direction`,
       `explained_variance_of_latents` (mean, median, histogram), `baselines`, `by_firing` (apart for latents that fired in
       the source's own evaluation and those that did not; None where there is none), and `graph`: numbers of edges, the
@@ -97,6 +98,8 @@ def evaluate(context: Context) -> dict[str, Any]:
     found |= _counts(arrays, context.dictionary.width)
     found |= {"latents": int(there.sum()), "without_direction": int((~there).sum()), "store": context.store.url}
     found |= {name: about.get(name) for name in ("source_run", "directions")}
+    step = context.store.metadata(context.site).get("settings", {}).get("step")
+    found |= {"source_step": step, "source_step_now": newest_step(about.get("source_run"))}
     found |= {"trained_on_rows": context.trained_on_store}
     k = max(1, round(found["l0"]))
     found["explained_variance_of_latents"] = _spread(explained[np.isfinite(explained)])
@@ -106,7 +109,7 @@ def evaluate(context: Context) -> dict[str, Any]:
         "random_dictionary": matched_by_random(context, rows, k),
         "random_decoder": _control(context),
     }
-    fired = fired_in_source(about, len(there)) if about.get("directions") == DECODER else None
+    fired = fired_in_source(about, len(there), step) if about.get("directions") == DECODER else None
     found["by_firing"] = fired and {
         "rows": fired.rows,
         "fired": _part(arrays, there & fired.fired),
@@ -228,6 +231,9 @@ def table(results: dict[str, Any]) -> list[str]:
         lines.append(
             "random directions may be explained as well: train a meta-SAE with --source_rows=random, and give --control_run"
         )
+    then, now = results["source_step"], results["source_step_now"]
+    if None not in (then, now) and then != now:
+        lines.append(f"the rows are those of step {then:,}, and {results['source_run']} is at step {now:,} by now")
     if apart := results["by_firing"]:
         words = {"fired": "that fire", "never_fired": "that never do"}
         told = [f"{apart[n]['latents']:,} {w} {number(apart[n]['explained_variance'])}" for n, w in words.items()]

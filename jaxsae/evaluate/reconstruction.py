@@ -122,7 +122,9 @@ def evaluate(context: Context) -> dict[str, Any]:
     results |= errors.figures() | firing.figures()
     components = max(1, round(results["l0"]))
     pca = {"fvu": spectrum[components:].sum() / spectrum.sum(), "components": components}
-    return results | {"baselines": {"mean": {"fvu": 1.0}, "pca_k": pca}, ARRAYS: {"frequencies": firing.arrays()}}
+    step = context.dictionary.metadata.get("step")
+    frequencies = firing.arrays() | ({} if step is None else {"step": np.int64(step)})
+    return results | {"baselines": {"mean": {"fvu": 1.0}, "pca_k": pca}, ARRAYS: {"frequencies": frequencies}}
 
 
 def _moments(context: Context) -> tuple[Moments, np.ndarray]:

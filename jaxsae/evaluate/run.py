@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsae.config import check
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import reraise_if_disk_full
 from jaxsae.evaluate.config import EvaluateConfig
@@ -19,6 +20,8 @@ from jaxsae.numbers import plain
 from jaxsae.progress import is_first_process, say
 
 ARRAYS = "_arrays"  # key of a suite's results that go to a .npz file instead of the JSON
+OF_META_SAES = ("decomposability", "reconstruction")
+CONTROLLED = ("othello", "decomposability")  # which take --control_run
 FILE = "_file"  # key under which a suite names its JSON where that is not the suite's name
 
 
@@ -46,9 +49,9 @@ def evaluate(
     context = Context(config, dictionary)
     directory = Path(config.run) / "eval"
     results = {}
-    suites = {
-        name: importlib.import_module(f"jaxsae.evaluate.{name}") for name in config.suite or default_suites(dictionary)
-    }
+    names = config.suite or default_suites(dictionary)
+    _check_names(config, names, dictionary)
+    suites = {name: importlib.import_module(f"jaxsae.evaluate.{name}") for name in names}
     for suite in suites.values():
         if hasattr(suite, "check"):
             suite.check(context)
@@ -61,6 +64,18 @@ def evaluate(
         if not quiet:
             say(f"{name}  ({directory / file}.json)", *(f"  {line}" for line in suite.table(results[name])))
     return results
+
+
+def _check_names(config: EvaluateConfig, names: tuple[str, ...], dictionary: Dictionary) -> None:
+    """Refuses suites that say nothing of this dictionary, and a control that none of them takes."""
+    listed = ",".join(names)
+    if is_meta_sae(dictionary.metadata):
+        none = next((name for name in names if name not in OF_META_SAES), None)
+        fix = f"{config.run} is a meta-SAE, whose rows are no activations of a model: give some of {', '.join(OF_META_SAES)}"
+        check(none is None, "suite", listed, fix)
+    takes = any(name in CONTROLLED for name in names)
+    fix = f"--suite={listed} has no control: leave the flag out, or give --suite={' or '.join(CONTROLLED)}"
+    check(takes or not config.control_run, "control_run", config.control_run, fix)
 
 
 def default_suites(dictionary: Dictionary) -> tuple[str, ...]:

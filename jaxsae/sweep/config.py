@@ -10,6 +10,9 @@ from jaxsae.training.config import TrainConfig
 
 # Flags of train that no two members may differ in.
 SINGLE = ("store", "source_run", "source_rows", "workdir", "mesh", "follow", "keep_bytes")
+LISTS = tuple(
+    field.name for field, hint in leaves(TrainConfig) if get_origin(hint) is tuple and field.name not in SINGLE
+)
 DEFAULTS = {"checkpoint_every": 20, "data_seed": 0}  # that are not those of train
 
 
@@ -25,11 +28,11 @@ def _text(value: Any) -> tuple[str, ...]:
 def _grid_flags() -> type:
     """A dataclass with a list of strings for each flag of `train` that members may differ in."""
     fields = []
-    for field, hint in leaves(TrainConfig):
+    for field, _ in leaves(TrainConfig):
         if field.name not in SINGLE:
             default = _text(DEFAULTS.get(field.name, field.default))
             help_ = field.metadata.get("help", "")
-            if get_origin(hint) is tuple:
+            if field.name in LISTS:
                 help_ += f'. A member\'s own list in quotes: --{field.name}=\'"8,64","16,64"\''
             fields.append((field.name, tuple[str, ...], option(default, help_)))
     return dataclasses.make_dataclass("GridFlags", fields, frozen=True, namespace={"__doc__": "Lists of values."})

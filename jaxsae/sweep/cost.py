@@ -17,7 +17,8 @@ from jaxsae.sweep.config import SweepConfig
 from jaxsae.sweep.grid import Member
 from jaxsae.training.memory import GIB, MemoryPlan, available_bytes
 from jaxsae.training.program import Program
-from jaxsae.training.setup import Setup, default_site, held_out
+from jaxsae.training.setup import Setup
+from jaxsae.training.taken import default_site, held_out
 
 _BUDGET = 60.0  # seconds in which steps are compiled and timed; what is left is scaled by operations
 _STEPS = 3

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxsae.config import from_flag_lines, to_dict
+from jaxsae.config import check, from_flag_lines, to_dict
 from jaxsae.dictionary import check_switches, idle_switches
 from jaxsae.errors import InputError
 from jaxsae.progress import say
-from jaxsae.sweep.config import SweepConfig
+from jaxsae.sweep.config import LISTS, SweepConfig
 from jaxsae.sweep.rules import number, rate_at, tokens_at
 from jaxsae.training.config import TrainConfig
 
@@ -56,6 +56,7 @@ def make_members(config: SweepConfig) -> list[Member]:
         member = _member(config, point, [n for n, values in lists.items() if len(values) > 1])
         found.setdefault(_essence(member), member)
     members = list(found.values())
+    _check_idle(config, points)
     if len(points) > len(members):
         say(f"{len(points)} points of the grid are {len(members)} members: some flags do nothing in some of them.")
     names = [m.name for m in members]
@@ -116,7 +117,11 @@ def _member(config: SweepConfig, point: Mapping[str, str], varied: list[str]) ->
         check_switches(made.method)
         return Member(name, made)
     except (InputError, flags.Error) as error:
-        raise InputError(str(error) if name == _ONLY else f"member {name}: {error}") from None
+        quoted = next((n for n in LISTS if str(error).startswith(f"--{n}=")), None)
+        hint = (
+            f". A sweep's lists are cut at commas; a member's own is quoted: --{quoted}='\"8,64\"'." if quoted else ""
+        )
+        raise InputError(f"{'' if name == _ONLY else f'member {name}: '}{error}{hint}") from None
 
 
 def _plain(value: str) -> str:
@@ -128,6 +133,20 @@ def _essence(member: Member) -> tuple:
     """What a member computes: its flags but for those that do nothing in it, and its directory."""
     idle = idle_switches(member.flags)
     return tuple((n, str(v)) for n, v in member.flags.items() if n not in idle)
+
+
+def _check_idle(config: SweepConfig, points: list[dict[str, str]]) -> None:
+    """Refuses switches that do nothing in any member; says of which methods they are not."""
+    for field in dataclasses.fields(config.grid):
+        name, values = field.name, getattr(config.grid, field.name)
+        if values == field.default:
+            continue
+        without = [point["architecture"] for point in points if name in _idle(point)]
+        fix = f"does nothing in any member (--architecture={','.join(dict.fromkeys(without))}). Leave the flag out"
+        check(len(without) < len(points), name, ",".join(values), fix)
+        of = set(without) - {point["architecture"] for point in points if name not in _idle(point)}
+        if of:
+            say(f"--{name} is not for members of --architecture={','.join(sorted(of))}.")
 
 
 def _idle(point: Mapping[str, str]) -> set[str]:

@@ -86,7 +86,7 @@ class TrainConfig:
     start_scale: float | None = option(
         None,
         "the encoder starts as its decoder's transpose times this; default: what brings reconstructions nearest to rows of "
-        "the store; 1 for relu",
+        "the store; 1 for a relu that aims at no L0, and with --tied or --aligned",
     )
     normalize: Literal["center_scale", "scale", "none"] = option(
         "center_scale", "what is done to activations before training, with the store's mean and scale"

@@ -205,7 +205,8 @@ class _Watch:
         """The last figures that were logged, in words; warnings where the start had a lower FVU, or L0 is not as asked."""
         if not self._last:
             return ""
-        shown = ", ".join(f"{name} {self._last[name]:.4g}" for name in ("loss", "fvu", "l0"))
+        names = [name for name in ("loss", "fvu", "l0", "adversary_explained") if name in self._last]
+        shown = ", ".join(f"{name} {self._last[name]:.4g}" for name in names)
         judged = words(self._held_out)
         # By 5%: the start's is of other rows.
         if start_fvu is not None and self._held_out.get("held_out_fvu", 0.0) > 1.05 * start_fvu:

@@ -10,7 +10,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxsae.dictionary import Method, Normalization, Params, make_method
-from jaxsae.errors import InputError
 from jaxsae.parallel import batch_sharding, check_divides, make_mesh
 from jaxsae.paths import absolute
 from jaxsae.store import Batches, Shards, Statistics, Store, open_growing, open_store, select
@@ -22,68 +21,10 @@ from jaxsae.training.rates import described_rates
 from jaxsae.training.run import checkpoint_metadata
 from jaxsae.training.start import Start, fit_start, sample, started
 from jaxsae.training.state import TrainState, create_state
+from jaxsae.training.taken import check_can_remove, check_enough, default_site, held_out, normalization_of
 
 # Of a store's, those a dictionary keeps.
 KEPT_SETTINGS = ("source", "directions", "first_position", "last_position", "prepend_bos")
-
-
-def default_site(store: Store, site: str) -> str:
-    """`site`, or the only one of a store.
-
-    Raises:
-      InputError: it has several and none is named, or not the one named.
-    """
-    if not site and len(store.sites) == 1:
-        return store.sites[0]
-    if site not in store.sites:
-        raise InputError(f"--site={site}: {store.url} has {', '.join(store.sites)}. Name one of them.")
-    return site
-
-
-def held_out(rows: int, wanted: int | None) -> int:
-    """Rows kept for evaluation at the end of a store of `rows`."""
-    return min(65_536, rows // 32) if wanted is None else wanted
-
-
-def normalization_of(store: Store, site: str, kind: str, figures: Statistics) -> Normalization:
-    """How activations are centred and scaled, by their statistics: to mean norm sqrt(d_model), so that mean squares are 1."""
-    d_model = store.d_model(site)
-    spread = {"center_scale": figures.scale, "scale": figures.mean_square_norm**0.5}.get(kind)
-    if spread is None:
-        return Normalization.identity(d_model)
-    if not np.isfinite(spread) or spread <= 0:
-        raise InputError(f"{store.url}: site {site} has scale {spread}; its rows are all equal. Harvest another site.")
-    scale = float(d_model**0.5 / spread)
-    if not np.finfo(np.float32).tiny <= scale <= np.finfo(np.float32).max:
-        raise InputError(
-            f"{store.url}: site {site} has scale {spread:.4g}, whose inverse float32 does not hold. Harvest its rows "
-            "multiplied by a number that brings them near 1."
-        )
-    mean = figures.mean if kind == "center_scale" else np.zeros(d_model, np.float32)
-    return Normalization(mean.astype(np.float32), scale)
-
-
-def _check_can_remove(config: TrainConfig, shards: Shards, rows: int) -> None:
-    """Refuses to remove what will be needed again, or by others, and a bound that would stop run and harvest."""
-    store = shards.store
-    if len(store.sites) > 1:
-        raise InputError(
-            f"--keep_bytes={config.keep_bytes}: {store.url} has {len(store.sites)} sites, and others may need theirs. "
-            "Harvest one site for a run that removes what it has read."
-        )
-    if config.steps > rows // config.batch_size:
-        raise InputError(
-            f"--tokens={config.tokens}: more than the {rows} rows of {store.url}, which are read once with --keep_bytes. "
-            "Harvest more tokens, or train on fewer."
-        )
-    steps = (config.keep_checkpoints + 1) * config.checkpoint_every + config.calibration_steps
-    needed = shards.bytes_needed(steps, config.batch_size)
-    if config.keep_bytes < needed:
-        raise InputError(
-            f"--keep_bytes={config.keep_bytes}: a resume may need the rows since the oldest of "
-            f"--keep_checkpoints={config.keep_checkpoints}, and rows are mixed within windows of shards: give at least "
-            f"{needed}, or a smaller --checkpoint_every={config.checkpoint_every}."
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,14 +61,9 @@ class Setup:
         shards = Shards(store, site) if config.follow else None
         rows = store.rows_planned if shards else store.rows
         holdout = held_out(rows, config.holdout_rows)
-        if rows - holdout < config.batch_size:
-            fix = "Take a smaller batch" if config.source_run else "Harvest more tokens, or take a smaller batch"
-            raise InputError(
-                f"--batch_size={config.batch_size}: {store.url} has {rows} rows, {holdout} of them held out. "
-                f"{fix} or fewer --holdout_rows."
-            )
+        check_enough(config, rows, store.url)
         if config.keep_bytes is not None:
-            _check_can_remove(config, shards, rows - holdout)
+            check_can_remove(config, shards, rows - holdout)
         window = shards.first_window(give_up) if shards else None
         figures = store.statistics(site) if window is None else store.statistics_of(site, window)
         normalization = normalization_of(store, site, config.normalize, figures)
@@ -206,7 +142,8 @@ class Setup:
         if self.config.start_scale is not None:
             return Start(self.config.start_scale)
         if not self.method.fits_start:
-            return Start(1.0, f"as {self.method.name} is made")
+            made = next((f"as --{n} has it" for n in ("tied", "aligned") if getattr(self.config.method, n)), None)
+            return Start(1.0, made or f"as {self.method.name} is made")
         if self.shards:  # the rows that every run of this store has from the first
             ranges = [(0, min(self.shards.window_rows, self.rows - self.holdout))]
             self.shards.has(ranges)  # says so where they were removed
@@ -243,7 +180,7 @@ class Setup:
             "tokens": self.config.steps * self.config.batch_size,
         }
         if self.config.source_run:
-            about["source_run"] = absolute(self.config.source_run)
+            about |= {"source_run": absolute(self.config.source_run), "source_step": settings.get("step")}
         if self.config.first_tokens is not None:
             about["first_tokens"] = self.config.first_tokens
         about |= self.program.defaults

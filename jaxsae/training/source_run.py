@@ -5,6 +5,7 @@ methods, would only weigh some latents above others. Row i is latent i, so laten
 `evaluate` tells the two kinds apart. The store lies in the meta-SAE's directory, so that it outlives its source there.
 """
 
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,15 +14,19 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from jaxsae.config import check, read_flag_file
 from jaxsae.dictionary import SWITCHES
 from jaxsae.errors import InputError
 from jaxsae.hosts import processes
 from jaxsae.parallel import MODEL, check_divides, make_mesh
+from jaxsae.paths import absolute
+from jaxsae.progress import is_first_process, say
 from jaxsae.store import Store
 from jaxsae.store.schema import DECODER, SOURCE_STORE
 from jaxsae.training.config import TrainConfig
-from jaxsae.training.run import CHECKPOINTS, find_checkpoints, find_dictionary, load, open_run
+from jaxsae.training.run import CHECKPOINTS, FLAGS, find_checkpoints, find_dictionary, has_begun, load, open_run
 from jaxsae.training.source_rows import SourceRows
+from jaxsae.training.taken import check_enough
 
 K = 4  # meta-latents of a row on average, as 2502.04878 has them
 STEPS, EPOCHS = 4000, 100  # a run has both at least
@@ -54,7 +59,7 @@ def write_source_store(config: TrainConfig) -> None:
 
     Raises:
       InputError: no dictionary is there, or it is the one to be trained; its decoder is not finite, or is another than
-        the run was begun on; what `open_run` refuses.
+        the run was begun on and has no more; too few rows for a batch, another site; what `open_run` refuses.
     """
     mesh, (step, described) = make_mesh(config.mesh), _described(config.source_run, config.workdir)
     check_divides(mesh, config.method.width, config.batch_size)
@@ -63,16 +68,31 @@ def write_source_store(config: TrainConfig) -> None:
         decoder = load(config.source_run, mesh).params.W_dec
         rows = SourceRows(config.source_run, decoder, mesh, config.source_rows, config.seed)
         plan = rows.plan(step)
-    fingerprint = plan.attributes()["fingerprint"]
-    if (began := _began_on(Path(config.workdir))) not in (None, fingerprint):
-        raise InputError(
-            f"--source_run={config.source_run}: has other rows (of step {step:,}, fingerprint {fingerprint}) than those "
-            f"that {config.workdir} was begun on ({began}). Name the checkpoint that it was begun on where that is still "
-            "there, RUN/checkpoints/STEP, and the same --source_rows and --seed, or give another --workdir."
+    there, url = Path(config.workdir) / SOURCE_STORE, config.store_url
+    site, own = config.site or DECODER, plan.attributes()["fingerprint"]
+    check(site == DECODER, "site", site, f"the rows of --source_run are site {DECODER}. Leave the flag out")
+    check_enough(config, plan.rows, f"--source_run={config.source_run}")
+    began = _began_on(Path(config.workdir))
+    if began not in (None, own):
+        if not _goes_on_with_its_own(config, there, began):
+            raise InputError(
+                f"--source_run={config.source_run}: has other rows (of step {step:,}, fingerprint {own}) than those "
+                f"that {config.workdir} was begun on ({_words(there, began)}). Name the checkpoint that it was begun on "
+                "where that is still there, RUN/checkpoints/STEP, and the same --source_rows and --seed, or give another "
+                "--workdir."
+            )
+        say(
+            f"{config.workdir} goes on with the rows that it was begun on ({_words(there, began)}); "
+            f"{config.source_run} is at step {step:,} by now."
         )
+        open_run(config)
+        return
     open_run(config)
+    if began is None and there.is_dir() and is_first_process() and not _is_of(there, own):
+        shutil.rmtree(there)  # made for a run that never began
+    processes.barrier("rows of no run are gone")
     with processes.busy("writing the source's decoder"):
-        rows.write(config.store_url, plan)
+        rows.write(url, plan)
     processes.barrier("the decoder's rows are there")
 
 
@@ -104,17 +124,38 @@ def _mesh_for(mesh: Mesh, latents: int) -> Mesh:
 
 
 def _began_on(workdir: Path) -> str | None:
-    """The fingerprint of the rows of a meta-SAE in `workdir`; None where there is none yet."""
-
-    def of_checkpoint() -> str | None:
+    """The fingerprint of the rows of a meta-SAE in `workdir`; None where none has taken a step yet."""
+    with suppress(InputError):
         about = find_dictionary(workdir)[2]["dictionary"]
-        return about["fingerprint"] if "source_run" in about else None
-
-    def of_store() -> str:
-        return Store(workdir / SOURCE_STORE).metadata(DECODER)["fingerprint"]
-
-    for look in (of_checkpoint, of_store):
-        with suppress(InputError):
-            if (found := look()) is not None:
-                return found
+        if "source_run" in about:
+            return about["fingerprint"]
+    with suppress(InputError):
+        if has_begun(workdir):
+            return Store(workdir / SOURCE_STORE).metadata(DECODER)["fingerprint"]
     return None
+
+
+def _is_of(store: Path, fingerprint: str) -> bool:
+    """Whether a store is there that has those rows."""
+    with suppress(InputError):
+        return Store(store).metadata(DECODER)["fingerprint"] == fingerprint
+    return False
+
+
+def _goes_on_with_its_own(config: TrainConfig, store: Path, began: str) -> bool:
+    """Whether a run has all its rows, and its flags are as they were: its source alone has been trained on since."""
+    flags = Path(config.workdir) / FLAGS
+    if not (flags.is_file() and _is_of(store, began) and Store(store).complete):
+        return False
+    before = read_flag_file(flags, TrainConfig)
+    same = absolute(before.source_run) == absolute(config.source_run)
+    return same and (before.source_rows, before.seed) == (config.source_rows, config.seed)
+
+
+def _words(store: Path, fingerprint: str) -> str:
+    """Which rows: the step where the store is there and says it."""
+    with suppress(InputError):
+        step = Store(store).metadata(DECODER).get("settings", {}).get("step")
+        if step is not None:
+            return f"of step {step:,}, fingerprint {fingerprint}"
+    return f"fingerprint {fingerprint}"

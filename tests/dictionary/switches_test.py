@@ -67,6 +67,7 @@ def test_switches_that_a_method_does_not_take_are_named_with_those_that_it_does(
             {"architecture": "matryoshka", "random_prefixes": True, "prefixes": (64,)},
             "--random_prefixes=true: the only",
         ),
+        ({"adversary": 1.0, "adversary_width": 65}, "--adversary_width=65: must be at most --width=64"),
         ({"adversary": 1.0, "adversary_k": 17}, "--adversary_k=17: must be at most --adversary_width=16"),
     ],
 )

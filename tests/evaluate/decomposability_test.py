@@ -174,6 +174,12 @@ def test_a_decoder_made_of_parts_is_explained_and_a_random_one_much_less(tmp_pat
     assert found["source_run"] == str(tmp_path / "parts") and found["trained_on_rows"]
     assert (found["by_firing"]["fired"]["latents"], found["by_firing"]["never_fired"]["latents"]) == (100, 50)
     assert found["by_firing"]["rows"] == 99
+    assert found["source_step"] == found["source_step_now"] == 0
+    (tmp_path / "parts" / "checkpoints" / "0").rename(tmp_path / "parts" / "checkpoints" / "7")
+    np.savez(tmp_path / "parts" / "eval" / "frequencies.npz", count=np.arange(N) % 3, rows=99, step=7)
+    assert cli.run(["evaluate", *flags]) == 0
+    assert f"of step 0, and {tmp_path / 'parts'} is at step 7 by now" in capsys.readouterr().err
+    assert json.loads((tmp_path / "meta_parts" / "eval" / "decomposability.json").read_text())["by_firing"] is None
     moved = (tmp_path / "meta_parts").rename(tmp_path / "moved")
     again = evaluate(EvaluateConfig(run=str(moved)), quiet=True)["decomposability"]
     assert again["explained_variance"] == pytest.approx(found["explained_variance"])
@@ -203,6 +209,11 @@ def test_what_is_no_meta_sae_is_refused(run, rows, meta, make_dictionary, tmp_pa
         judged = dataclasses.replace(meta(), metadata=meta().metadata | {"store_rows": 7})
         with pytest.raises(InputError, match=f"--control_run={control}: {message}"):
             evaluate(EvaluateConfig(run=run(rows, control.name), control_run=str(control)), judged)
+    for suite in ("splice", "othello,decomposability"):
+        with pytest.raises(InputError, match=f"--suite={suite}: .* is a meta-SAE, .*give some of decomposability"):
+            evaluate(EvaluateConfig(run=run(rows, suite), suite=tuple(suite.split(","))), meta())
+    with pytest.raises(InputError, match="--control_run=.*: --suite=reconstruction has no control"):
+        evaluate(EvaluateConfig(run=str(tmp_path / "r"), control_run=str(tmp_path / "control")), other)
     with pytest.raises(InputError, match="--control_run=none: no such directory"):
         evaluate(EvaluateConfig(run=run(rows, "second"), control_run="none"), meta())
 

@@ -60,6 +60,19 @@ def test_a_member_may_have_a_list_of_its_own(configure):
     assert [m.name for m in members] == ["prefixes8-64", "prefixes16-32-64"]
 
 
+def test_a_switch_of_no_member_is_refused_and_one_of_some_is_said(configure, capsys):
+    message = r"--bandwidth=1: does nothing in any member \(--architecture=topk,relu\)"
+    with pytest.raises(InputError, match=message):
+        make_members(configure(architecture="topk,relu", bandwidth="1"))
+    assert len(make_members(configure(architecture="topk,jumprelu", bandwidth="1"))) == 2
+    assert "--bandwidth is not for members of --architecture=topk." in capsys.readouterr().err
+
+
+def test_a_list_without_quotes_is_told_of_them(configure):
+    with pytest.raises(InputError, match="member prefixes16: .*must end with --width=64.* a member's own is quoted"):
+        make_members(configure(architecture="matryoshka", width="64", prefixes="16,64"))
+
+
 def test_held_out_members_go_by_their_names(configure):
     members = make_members(configure(width="32,64", k="4,8", holdout_members="width64_*"))
     assert [m.name for m in members if m.held_out] == ["width64_k4", "width64_k8"]

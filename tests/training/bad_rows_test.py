@@ -12,12 +12,13 @@ from jaxsae.store import Batches, open_store
 from jaxsae.store.writer import open_array
 from jaxsae.training import setup, train
 from jaxsae.training.checkpoint import Checkpoints
+from jaxsae.training.taken import held_out
 
 
 def poison(url, config, step, values=(np.nan, np.inf)):
     """Puts NaN and Inf into two rows of the batch of a step (from 0); returns these rows."""
     store = open_store(url)
-    rows = (0, store.rows - setup.held_out(store.rows, None))
+    rows = (0, store.rows - held_out(store.rows, None))
     chosen = sorted(Batches(store, "activations", config.batch_size, config.seed, rows=rows).rows_of(step)[[3, 40]])
     array = open_array(url, "sites/activations/activations")
     for row, value in zip(chosen, values, strict=True):

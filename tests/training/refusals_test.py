@@ -189,3 +189,13 @@ def test_a_run_goes_on_with_its_own_store_alone(configure, own_store, rows, tmp_
 def test_a_workdir_below_a_file(configure, tmp_path, refused):
     (tmp_path / "file").touch()
     assert "is a file, so nothing can be written below it" in refused(configure("file/run"))
+
+
+def test_store_and_width_are_required(tmp_path, capsys):
+    for more, message in (
+        ([], "--store is required"),
+        (["--store=s"], "--width is required"),
+        (["--store=s", "--width=64", "--source_rows=random"], "needs --source_run"),
+    ):
+        assert cli.run(["train", f"--workdir={tmp_path}", *more]) == 2
+        assert message in capsys.readouterr().err

@@ -19,11 +19,10 @@ from jaxsae import cli
 from jaxsae.config import read_flag_file
 from jaxsae.dictionary import Dictionary, MethodConfig, Params
 from jaxsae.inspect import describe_run
-from jaxsae.parallel import make_mesh
 from jaxsae.store import open_store
 from jaxsae.training import TrainConfig, load, save_dictionary, setup, source_flags, source_run, train
 from jaxsae.training.checkpoint import read_metadata
-from jaxsae.training.source_rows import SourceRows, unit_rows
+from jaxsae.training.source_rows import unit_rows
 
 N, D = 96, 16
 
@@ -41,11 +40,11 @@ def decoder(seed=0, dead=()):
     return rows
 
 
-def save_source(path, rows, architecture="relu"):
+def save_source(path, rows, architecture="relu", step=3):
     """An imported dictionary whose decoder is `rows`."""
     params = Params.of(W_enc=rows, b_enc=np.zeros(len(rows), np.float32), W_dec=rows, b_dec=np.zeros(D, np.float32))
     params = jax.tree.map(jnp.asarray, params)
-    save_dictionary(path, Dictionary(params, MethodConfig(width=len(rows), architecture=architecture), {"step": 3}))
+    save_dictionary(path, Dictionary(params, MethodConfig(width=len(rows), architecture=architecture), {"step": step}))
     return str(path)
 
 
@@ -108,12 +107,8 @@ def test_the_flag_file_reproduces_the_run(flags, tmp_path):
 
 
 def test_killed_and_resumed_it_ends_as_one_left_alone(flags, tmp_path):
-    long = [
-        "--tokens=9600",
-        "--checkpoint_every=25",
-        "--log_every=5",
-        "--mesh=1,8",
-    ]  # all that a process of its own has
+    more = ["--checkpoint_every=25", "--log_every=5"]
+    long = ["--tokens=9600", *more, "--mesh=1,8"]  # all that a process of its own has
     child = subprocess.Popen([sys.executable, "-m", "jaxsae", *flags("killed", *long)], stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "killed" / "checkpoints").glob("[0-9]*")):
@@ -161,16 +156,6 @@ def test_controls_are_other_directions_of_the_same_shape(flags, tmp_path, kind):
     assert f"{kind} " in describe_run(tmp_path / "one").lower()
 
 
-def test_gaussian_rows_have_the_mean_and_covariance_of_the_decoder():
-    rng = np.random.default_rng(0)
-    rows = (rng.normal(size=(20_000, 4)) * [3, 1, 1, 0.2] + [2, 0, 0, 0]).astype(np.float32)
-    mesh = make_mesh((1, 1), jax.devices()[:1])
-    made = SourceRows("run", jnp.asarray(rows), mesh, "gaussian", 0)._stand_ins(0, 20_000)
-    wanted = unit_rows(rows).astype(np.float64)
-    np.testing.assert_allclose(made.mean(0), wanted.mean(0), atol=0.02)
-    np.testing.assert_allclose(np.cov(made.T), np.cov(wanted.T), atol=0.02)
-
-
 @pytest.mark.parametrize(
     ("more", "parts"),
     [
@@ -178,14 +163,37 @@ def test_gaussian_rows_have_the_mean_and_covariance_of_the_decoder():
         (["--store=s"], ["--source_run=", "--store=s"]),
         (["--follow"], ["--follow", "--source_run"]),
         (["--width=25", "--mesh=1,2"], ["--width=25 does not divide"]),
-        (["--batch_size=128", "--tokens=1280"], ["--batch_size=128", "96 rows"]),
+        (["--batch_size=128", "--tokens=1280"], ["--batch_size=128", "96 rows", "Take a smaller batch"]),
+        (["--site=other"], ["--site=other", "Leave the flag out"]),
         (["--k=200"], ["--k=200", "at most --width=24"]),
     ],
 )
 def test_bad_flags_are_refused_before_a_step(flags, tmp_path, capsys, more, parts):
     message = refused(flags("meta", *more), capsys)
     assert all(part in message for part in parts), message
-    assert not (tmp_path / "meta" / "checkpoints").exists()
+    assert not (tmp_path / "meta").exists()
+
+
+def test_rows_that_no_run_began_on_make_room(flags, source, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("jaxsae.training.loop.Setup.of", Mock(side_effect=KeyboardInterrupt))
+        cli.run(flags())
+    other = save_source(tmp_path / "other", decoder(1))
+    assert cli.run(flags("meta", f"--source_run={other}")) == 0
+    rows = open_store(tmp_path / "meta" / "source_store").read("decoder", 0, N)
+    np.testing.assert_allclose(rows, unit_rows(decoder(1)), atol=1e-6)
+
+
+def test_it_goes_on_with_its_own_rows_when_its_source_has_been_trained_on(flags, source, tmp_path, capsys):
+    assert cli.run(flags("meta", "--tokens=192")) == 0
+    shutil.rmtree(source)
+    save_source(source, decoder(1), step=9)
+    assert "of step 3, fingerprint" in refused(flags("meta", "--tokens=192", "--source_rows=random"), capsys)
+    assert cli.run(flags("meta")) == 0
+    assert "goes on with the rows that it was begun on (of step 3" in (told := capsys.readouterr().err)
+    assert f"{source} is at step 9 by now" in told
+    assert read_metadata(tmp_path / "meta" / "checkpoints")[0] == 12
+    assert "step 3" in describe_run(tmp_path / "meta")
 
 
 def test_what_is_no_source_is_refused_before_anything_is_written(flags, source, store, tmp_path, capsys):
@@ -215,13 +223,6 @@ def test_a_run_of_another_kind_is_not_written_into(configure, flags, tmp_path, c
     assert not (tmp_path / "run" / "source_store").exists()
 
 
-def test_store_and_width_are_required_without_it(tmp_path, capsys):
-    assert "--store is required" in refused(["train", f"--workdir={tmp_path}"], capsys)
-    assert "--width is required" in refused(["train", f"--workdir={tmp_path}", "--store=s"], capsys)
-    more = ["--store=s", "--width=64", "--source_rows=random"]
-    assert "needs --source_run" in refused(["train", f"--workdir={tmp_path}", *more], capsys)
-
-
 def test_the_newest_checkpoint_or_the_one_that_is_named(configure, flags, tmp_path):
     config = configure("run", steps=8, ema_decay=0.0, seed=6)
     train(config)
@@ -245,6 +246,4 @@ def test_a_source_of_several_shards(flags, tmp_path, monkeypatch):
     assert cli.run(flags("meta", f"--source_run={wide}", "--width=32")) == 0
     store = open_store(tmp_path / "meta" / "source_store")
     assert store.completed_shards == [0, 1, 2]
-    np.testing.assert_allclose(
-        store.read("decoder", 0, 2500), rows / np.linalg.norm(rows, axis=1, keepdims=True), atol=1e-6
-    )
+    np.testing.assert_allclose(store.read("decoder", 0, 2500), unit_rows(rows), atol=1e-6)

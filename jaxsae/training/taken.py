@@ -1,0 +1,78 @@
+"""What a run takes of a store: a site, the rows that it does not hold out, and how they are centred and scaled."""
+
+import numpy as np
+
+from jaxsae.dictionary import Normalization
+from jaxsae.errors import InputError
+from jaxsae.store import Shards, Statistics, Store
+from jaxsae.training.config import TrainConfig
+
+
+def default_site(store: Store, site: str) -> str:
+    """`site`, or the only one of a store.
+
+    Raises:
+      InputError: it has several and none is named, or not the one named.
+    """
+    if not site and len(store.sites) == 1:
+        return store.sites[0]
+    if site not in store.sites:
+        raise InputError(f"--site={site}: {store.url} has {', '.join(store.sites)}. Name one of them.")
+    return site
+
+
+def held_out(rows: int, wanted: int | None) -> int:
+    """Rows kept for evaluation at the end of a store of `rows`."""
+    return min(65_536, rows // 32) if wanted is None else wanted
+
+
+def check_enough(config: TrainConfig, rows: int, url: str) -> None:
+    """Raises `InputError` where `rows` of a store, less those held out, are fewer than a batch."""
+    holdout = held_out(rows, config.holdout_rows)
+    if rows - holdout < config.batch_size:
+        fix = "Take a smaller batch" if config.source_run else "Harvest more tokens, or take a smaller batch"
+        raise InputError(
+            f"--batch_size={config.batch_size}: {url} has {rows} rows, {holdout} of them held out. "
+            f"{fix} or fewer --holdout_rows."
+        )
+
+
+def normalization_of(store: Store, site: str, kind: str, figures: Statistics) -> Normalization:
+    """How activations are centred and scaled, by their statistics: to mean norm sqrt(d_model), so that mean squares are 1."""
+    d_model = store.d_model(site)
+    spread = {"center_scale": figures.scale, "scale": figures.mean_square_norm**0.5}.get(kind)
+    if spread is None:
+        return Normalization.identity(d_model)
+    if not np.isfinite(spread) or spread <= 0:
+        raise InputError(f"{store.url}: site {site} has scale {spread}; its rows are all equal. Harvest another site.")
+    scale = float(d_model**0.5 / spread)
+    if not np.finfo(np.float32).tiny <= scale <= np.finfo(np.float32).max:
+        raise InputError(
+            f"{store.url}: site {site} has scale {spread:.4g}, whose inverse float32 does not hold. Harvest its rows "
+            "multiplied by a number that brings them near 1."
+        )
+    mean = figures.mean if kind == "center_scale" else np.zeros(d_model, np.float32)
+    return Normalization(mean.astype(np.float32), scale)
+
+
+def check_can_remove(config: TrainConfig, shards: Shards, rows: int) -> None:
+    """Refuses to remove what will be needed again, or by others, and a bound that would stop run and harvest."""
+    store = shards.store
+    if len(store.sites) > 1:
+        raise InputError(
+            f"--keep_bytes={config.keep_bytes}: {store.url} has {len(store.sites)} sites, and others may need theirs. "
+            "Harvest one site for a run that removes what it has read."
+        )
+    if config.steps > rows // config.batch_size:
+        raise InputError(
+            f"--tokens={config.tokens}: more than the {rows} rows of {store.url}, which are read once with --keep_bytes. "
+            "Harvest more tokens, or train on fewer."
+        )
+    steps = (config.keep_checkpoints + 1) * config.checkpoint_every + config.calibration_steps
+    needed = shards.bytes_needed(steps, config.batch_size)
+    if config.keep_bytes < needed:
+        raise InputError(
+            f"--keep_bytes={config.keep_bytes}: a resume may need the rows since the oldest of "
+            f"--keep_checkpoints={config.keep_checkpoints}, and rows are mixed within windows of shards: give at least "
+            f"{needed}, or a smaller --checkpoint_every={config.checkpoint_every}."
+        )
