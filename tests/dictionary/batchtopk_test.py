@@ -122,8 +122,7 @@ def on_mesh(params, threshold, shape):
     return Dictionary(jax.device_put(params, shardings(mesh, SPECS)), config, {}, mesh, threshold)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 8)])
-@pytest.mark.parametrize("threshold", [0.0, 1.5, 4.0, 1e6])
+@pytest.mark.parametrize(("shape", "threshold"), [((1, 1), 0.0), ((1, 8), 1.5), ((1, 8), 4.0), ((1, 1), 1e6)])
 def test_encode_keeps_what_is_above_the_threshold(shape, threshold):
     params, x = gradients.floats(2)
     _, pre = selection(params, x)

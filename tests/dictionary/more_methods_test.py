@@ -21,7 +21,6 @@ from jaxsae.errors import InputError
 from jaxsae.training.routes import choose
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (2, 4)])
 @pytest.mark.parametrize(
     ("name", "products"),
     [
@@ -35,10 +34,10 @@ from jaxsae.training.routes import choose
         ("gated", 0),
     ],
 )
-def test_frequent_latents_cost_what_they_are(name, products, shape):
+def test_frequent_latents_cost_what_they_are(name, products):
     params, x = arrays(name, seed=2)
     costs = np.random.default_rng(1).uniform(0, 0.3, WIDTH).astype(np.float32) * (np.arange(WIDTH) % 3 == 0)
-    function, _ = program(name, shape, True, products, None, with_costs=True)
+    function, _ = program(name, (2, 4), True, products, None, with_costs=True)
     with mock.patch.object(choose, "widest_by_products", lambda *_: products):
         found = function(params, x, mask_of(0), costs)
     scale = D if name == "jumprelu" else 1  # the reference is of a whole row there
@@ -144,11 +143,10 @@ def test_rescaled_latents_by_either_form(shift):
 @pytest.mark.parametrize(
     ("name", "products"), [("topk", 0), ("topk", WIDTH), ("batchtopk", 0), ("batchtopk", WIDTH), ("abstopk", 0)]
 )
-@pytest.mark.parametrize("shape", [(1, 1), (2, 4)])
-def test_more_latents_are_active_while_k_falls(name, products, shape):
+def test_more_latents_are_active_while_k_falls(name, products):
     """After a quarter of the steps, of which 0.5 anneal: halfway from 10 to 6."""
     params, x = arrays(name, seed=8)
-    function, _ = program(name, shape, True, products, None, k_start=10, k_anneal=0.5)
+    function, _ = program(name, (2, 4), True, products, None, k_start=10, k_anneal=0.5)
     with mock.patch.object(choose, "widest_by_products", lambda *_: products):
         found = function(params, x, mask_of(0))
     check(found, expected(name, params, x, k=8, row_k_max=10))

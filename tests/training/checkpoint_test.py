@@ -27,13 +27,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::pytes
 
 
 def damages(files, rng):
-    """(file, new content or None to delete it): each cut, emptied and deleted, and a bit flipped here and there."""
-    for file in files:
+    """(file, new content or None to delete it): each cut, emptied or deleted, and a bit flipped here and there."""
+    for number, file in enumerate(files):
         content = file.read_bytes()
-        yield file, content[: len(content) // 2]
-        yield file, b""
-        yield file, None
-        for _ in range(6 if len(content) > 10_000 else 2):
+        yield file, (content[: len(content) // 2], b"", None)[number % 3]
+        for _ in range(4 if len(content) > 10_000 else 1):
             flipped = bytearray(content)
             flipped[rng.integers(len(content))] ^= 1 << rng.integers(8)
             yield file, bytes(flipped)

@@ -24,7 +24,9 @@ def test_training_on_dimensions_with_large_means_needs_no_tuning(tmp_path):
         store = str(tmp_path / name)
         harvest(HarvestConfig(store=store, source="arrays", input=(f"{store}.npy",), shard_rows=4096, chunk_rows=256))
         method = MethodConfig(width=256, k=8)
-        train(TrainConfig(store=store, workdir=f"{store}-run", batch_size=512, tokens=102_400, method=method))
+        train(
+            TrainConfig(store=store, workdir=f"{store}-run", batch_size=512, tokens=102_400, method=method, mesh=(1, 1))
+        )
         run = EvaluateConfig(run=f"{store}-run", suite=("reconstruction",))
         fvu.append(evaluate(run)["reconstruction"])
     assert "outlier dimensions 0" in inspect(InspectConfig(str(tmp_path / "outliers")))

@@ -29,7 +29,7 @@ def test_more_tokens_give_the_bits_of_the_flag_file_from_nothing(
     """The rate is a default that depends on steps; gated has a warm-up of its penalty besides."""
     flags = {"steps": 120, "checkpoint_every": 30, "learning_rate": None}
     if architecture == "gated":
-        flags |= {"method": MethodConfig(width=64, architecture="gated", l1_warmup=0.9)}
+        flags |= {"method": MethodConfig(width=64, architecture="gated", l1_warmup=0.9), "mesh": (1, 1)}
     config = configure(**flags)
     train(config)
     assert saved(config) == [90, 96, 120]

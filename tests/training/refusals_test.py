@@ -146,7 +146,7 @@ def test_a_full_disk_is_said_and_the_older_checkpoint_stays_usable(configure, tm
     small = tmp_path / "small"
     mounted(small, 1600)
     try:
-        config = configure(workdir=str(small / "run"), width=1024, steps=40, keep_checkpoints=20)
+        config = configure(workdir=str(small / "run"), width=1024, steps=40, keep_checkpoints=20, mesh=(1, 1))
         message = refused(config)
         assert "the disk is full" in message and "free some space" in message
         assert np.isfinite(load(config.workdir).params.W_enc).all()

@@ -33,7 +33,7 @@ def trained(shape, dead_tokens, **flags):
     return jax.device_get((state.params, state.moments.mu, metrics))
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 8), (2, 4), (8, 1)])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 4)])
 @pytest.mark.parametrize("dead_tokens", [10**6, 40], ids=["no latent dead", "some dead"])
 def test_pairs_and_a_formed_gradient_train_alike(shape, dead_tokens, monkeypatch):
     """Rows always travel here, and blocks are small, so that a shard has several and a rest."""
