@@ -29,7 +29,7 @@ def control_dictionary(context: Context) -> Dictionary | None:
     return control
 
 
-def _made(dictionary: Dictionary) -> dict[str, int | str]:
+def _made(dictionary: Dictionary) -> dict[str, int]:
     """What the two must have in common, by the words of an error."""
     about, config = dictionary.metadata, dictionary.config
     known = {"rows": about.get("store_rows"), "tokens": about.get("tokens")}

@@ -137,14 +137,15 @@ def _essence(member: Member) -> tuple:
 
 def _check_idle(config: SweepConfig, points: list[dict[str, str]]) -> None:
     """Refuses switches that do nothing in any member; says of which methods they are not."""
+    idle = [(point["architecture"], _idle(point)) for point in points]
     for field in dataclasses.fields(config.grid):
         name, values = field.name, getattr(config.grid, field.name)
         if values == field.default:
             continue
-        without = [point["architecture"] for point in points if name in _idle(point)]
+        without = [architecture for architecture, switches in idle if name in switches]
         fix = f"does nothing in any member (--architecture={','.join(dict.fromkeys(without))}). Leave the flag out"
         check(len(without) < len(points), name, ",".join(values), fix)
-        of = set(without) - {point["architecture"] for point in points if name not in _idle(point)}
+        of = set(without) - {architecture for architecture, switches in idle if name not in switches}
         if of:
             say(f"--{name} is not for members of --architecture={','.join(sorted(of))}.")
 

@@ -21,14 +21,18 @@ ROUNDING = 1e-5  # of lengths in float32
 def initial_flags(given: Mapping[str, Any]) -> dict[str, Any]:
     """The flags of `train` that follow from --initialize_from, {name: value}: a rescaled dictionary is as its relu run is.
 
+    Of a run that has begun they are its own: the relu run may be gone.
+
     Raises:
       InputError: no dictionary is there, or, of a rescaled one, it is no relu run.
     """
     if given.get("architecture") != "rescaled":
         return {}
-    run = given["initialize_from"]
-    method, _ = _described(run)
-    _check_kind(run, "rescaled", method.architecture)
+    run, own = given["initialize_from"], given.get("workdir") or ""
+    begun = bool(own) and has_checkpoints(Path(own))
+    method, _ = _described(own if begun else run)
+    if not begun:
+        _check_kind(run, "rescaled", method.architecture)
     return {"width": method.width, "pre_bias": make_method(method).pre_bias or None}
 
 

@@ -87,12 +87,16 @@ def test_width_and_pre_bias_are_those_of_the_relu(configure, any_mesh, capsys):
     train(config)
     flags = ["train", f"--store={config.store}", f"--initialize_from={config.workdir}", "--architecture=rescaled"]
     run = Path(config.workdir).parent / "rescaled"
-    more = ["--batch_size=64", "--tokens=256", "--mesh=1,8"]
+    more = ["--batch_size=64", "--tokens=256", "--mesh=1,8", "--checkpoint_every=2"]
     assert cli.run([*flags, f"--workdir={run}", *more]) == 0
     assert "dead" not in capsys.readouterr().err.splitlines()[-1].split("held-out")[0]  # it has no say in which fire
     made = load(run)
     assert made.pre_bias and made.width == WIDTH
     written = read_flag_file(run / "config.flags", TrainConfig)
     assert written.method.pre_bias and written.method.width == WIDTH
+    shutil.rmtree(run / "checkpoints" / "4")
+    Path(config.workdir).rename(run.parent / "elsewhere")  # a run that has begun does without it
+    assert cli.run([*flags, f"--workdir={run}", *more]) == 0
+    (run.parent / "elsewhere").rename(config.workdir)
     assert cli.run([*flags, f"--workdir={run}2", "--width=32", *more]) == 2
     assert "width 64 where this run has 32" in capsys.readouterr().err
