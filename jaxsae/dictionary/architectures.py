@@ -1,6 +1,7 @@
 """The dictionaries there are, a row each, by the name that `--architecture` takes."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from statistics import NormalDist
 
 from jaxsae.dictionary import finish, rates
@@ -90,9 +91,13 @@ def multi_topk(c: MethodConfig) -> Method:
 
 
 def hierarchical_topk(c: MethodConfig) -> Method:
-    """2505.24473: the mean of the errors by the j largest latents, for several j up to k."""
+    """2505.24473: the mean of the errors by the j largest latents, of the j that --ranks names, or all from 1 to k."""
     ranks = c.nested_ranks
-    return _ranking(c, TopK(c.k, c.encoder), ByRank(ranks, (1 / len(ranks),) * len(ranks), kept=len(ranks)))
+    # Where no flag says them each stands for those since the one before: with equal weights half of the loss would be
+    # of the few latents that come first.
+    shares = [1] * len(ranks) if c.ranks else [j - i for i, j in pairwise((0, *ranks))]
+    weights = tuple(share / sum(shares) for share in shares)
+    return _ranking(c, TopK(c.k, c.encoder), ByRank(ranks, weights, kept=len(ranks)))
 
 
 def abstopk(c: MethodConfig) -> Method:

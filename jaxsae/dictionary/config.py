@@ -85,8 +85,8 @@ class MethodConfig:
     )
     ranks: tuple[int, ...] = option(
         (),
-        "hierarchical_topk: numbers of largest latents that reconstruct by themselves, ascending, the last k; default: "
-        "powers of two and k",
+        "hierarchical_topk: numbers of largest latents that reconstruct by themselves, ascending, the last k, of equal "
+        "weights; default: powers of two and k, each of the weight of the numbers since the one before",
     )
     multi_coefficient: float = option(1 / 8, "multi_topk: weight of the reconstruction by 4 k latents")
     encoder: Literal["auto", *ENCODERS, "approximate"] = option(

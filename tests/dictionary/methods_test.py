@@ -60,7 +60,7 @@ def expected(name, params, x, dead=None, **more):
     if name == "multi_topk":
         settings |= {"ranks": (K, 4 * K), "weights": (1.0, 0.3)}
     if name == "hierarchical_topk":
-        settings |= {"ranks": (1, 2, 4, K), "weights": (0.25,) * 4}
+        settings |= {"ranks": (1, 2, 4, K), "weights": (1 / 6, 1 / 6, 1 / 3, 1 / 3)}
     if name == "jumprelu_tanh":
         settings |= {"tanh": 0.6 * WARM, "tanh_scale": 1.5, "pre": 0.05, "bandwidth": 0.8}
     if name in ("relu", "gated"):

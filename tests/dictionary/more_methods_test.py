@@ -199,3 +199,13 @@ def test_signed_latents_of_a_finished_dictionary_are_the_largest_in_size():
 
 def test_every_architecture_is_compared_with_the_dense_reference():
     assert set(SWITCHES) == set(ARCHITECTURES)
+
+
+def test_ranks_that_are_given_weigh_alike_and_those_of_no_flag_what_they_stand_for():
+    weights = lambda **flags: (
+        make_method(MethodConfig(width=WIDTH, architecture="hierarchical_topk", **flags)).objective
+    )
+    assert weights(k=8, ranks=(2, 8)).weights == (0.5, 0.5)
+    own = weights(k=12)
+    assert own.ranks == (1, 2, 4, 8, 12)
+    np.testing.assert_allclose(own.weights, np.diff([0, *own.ranks]) / 12)

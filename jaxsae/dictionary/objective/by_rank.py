@@ -3,8 +3,8 @@
     sum_j w_j ||t - b_dec - x_j||^2,    x_j = sum of z_i W_dec,i over the j largest latents of a row
 
 Multi-TopK (Gao et al., 2406.04093, A.3): j = k and 4 k with weights 1 and 1/8, so that k latents are chosen with an eye to
-what comes after them. HierarchicalTopK (2505.24473): all of `ranks` with equal weights that sum to 1, so that one
-dictionary serves every number of latents up to the last.
+what comes after them. HierarchicalTopK (2505.24473): the mean over j, so that one dictionary serves every number of
+latents up to the last; over all of them by a few, each with the weight of those that it stands for.
 """
 
 import dataclasses
