@@ -45,7 +45,7 @@ def check_switches(config: MethodConfig) -> None:
       InputError: a switch that is set and does nothing, since the architecture does not take it or its term is not
         there; an L0 that nothing can bring about; more latents asked for than there are.
     """
-    values, known = dataclasses.asdict(config), SWITCHES[config.architecture]
+    known, idle = SWITCHES[config.architecture], idle_switches(dataclasses.asdict(config))
     for field in dataclasses.fields(config):
         name, value = field.name, getattr(config, field.name)
         if name in ("width", "architecture") or value == field.default:
@@ -55,9 +55,8 @@ def check_switches(config: MethodConfig) -> None:
                 f"--{name}={_shown(value)}: --architecture={config.architecture} does not take it. It takes "
                 f"{', '.join(f'--{switch}' for switch in known)}; leave the flag out."
             )
-        needed = NEEDS.get(name)
-        without = needed is not None and _is_off(values[needed])
-        check(not without, name, _shown(value), f"does nothing without --{needed}. Give that, too, or leave this out")
+        fix = f"does nothing without --{NEEDS.get(name)}. Give that, too, or leave this out"
+        check(name not in idle, name, _shown(value), fix)
     for name in _STEERED:
         nothing = config.takes(name) and config.l0_target > 0 and getattr(config, name) == 0
         fix = f"nothing is then left to bring about an L0 of {config.l0_target:g}. Add --target_l0=0 to ask for none"

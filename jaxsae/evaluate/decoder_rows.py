@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from jaxsae.errors import InputError
 from jaxsae.evaluate.context import Context
+from jaxsae.training.run import find_dictionary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +86,7 @@ def fired_in_source(metadata: Mapping[str, Any], latents: int, step: int | None)
 
 
 def newest_step(run: str | None) -> int | None:
-    """The newest checkpoint of a run; None where it is gone, or the path names a checkpoint."""
-    steps = [int(path.name) for path in Path(run, "checkpoints").glob("*") if path.name.isdigit()] if run else []
-    return max(steps, default=None)
+    """The step of a run, or of the checkpoint that is named; None where there is none."""
+    with suppress(InputError):
+        return find_dictionary(run)[1] if run else None
+    return None

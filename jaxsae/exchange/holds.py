@@ -29,13 +29,9 @@ HOLDS: dict[str, dict[str, str]] = {
         "relu": "AutoEncoder",
     },
 }
-_BOTH_SIGNS = "latents of both signs"
 _WHY = {
-    "sparsify": {
-        "abstopk": f"its coder applies a ReLU before it ranks, and does not keep {_BOTH_SIGNS}",
-        "": "its coder keeps the k largest latents of every row and knows neither a threshold nor a plain ReLU",
-    },
-    "dictionary_learning": {"": f"none of its classes keeps {_BOTH_SIGNS}"},
+    "sparsify": "its coder keeps the k largest latents of every row after a ReLU: none below 0, no threshold, no plain ReLU",
+    "dictionary_learning": "none of its classes keeps latents of both signs",
 }
 
 
@@ -49,8 +45,7 @@ def name_in(file_format: str, dictionary: Dictionary) -> str:
     if architecture in HOLDS[file_format]:
         return HOLDS[file_format][architecture]
     others = " or ".join(f"--format={name}" for name, held in HOLDS.items() if architecture in held)
-    whys = _WHY.get(file_format, {})
-    why = whys.get(architecture, whys.get("", "none of its classes is one"))
+    why = _WHY.get(file_format, "none of its classes is one")
     raise InputError(
         f"--format={file_format} cannot hold a dictionary of --architecture={architecture}: {why}."
         f"{f' Take {others}.' if others else ''}"

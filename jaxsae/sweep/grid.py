@@ -52,11 +52,12 @@ def make_members(config: SweepConfig) -> list[Member]:
             raise InputError(f"--{name}={','.join(values)}: {twice} stands there twice")
     found: dict[tuple, Member] = {}
     points = _points(config, {name: values for name, values in lists.items() if values})
-    for point in points:
-        member = _member(config, point, [n for n, values in lists.items() if len(values) > 1])
+    idle = [_idle(point) for point in points]
+    for point, switches in zip(points, idle, strict=True):
+        member = _member(config, point, switches, [n for n, values in lists.items() if len(values) > 1])
         found.setdefault(_essence(member), member)
     members = list(found.values())
-    _check_idle(config, points)
+    _check_idle(config, [(point["architecture"], switches) for point, switches in zip(points, idle, strict=True)])
     if len(points) > len(members):
         say(f"{len(points)} points of the grid are {len(members)} members: some flags do nothing in some of them.")
     names = [m.name for m in members]
@@ -98,8 +99,7 @@ def _points(config: SweepConfig, lists: Mapping[str, list[str]]) -> list[dict[st
     return [dict(itertools.chain(*choice)) for choice in itertools.product(*axes)]
 
 
-def _member(config: SweepConfig, point: Mapping[str, str], varied: list[str]) -> Member:
-    idle = _idle(point)
+def _member(config: SweepConfig, point: Mapping[str, str], idle: set[str], varied: list[str]) -> Member:
     name = "_".join(f"{n}{_plain(point[n])}" for n in varied if n in point and n not in idle) or _ONLY
     values = {name: value for name, value in point.items() if name not in idle}
     width, batch = (number(n, values[n], int) for n in ("width", "batch_size"))
@@ -135,16 +135,16 @@ def _essence(member: Member) -> tuple:
     return tuple((n, str(v)) for n, v in member.flags.items() if n not in idle)
 
 
-def _check_idle(config: SweepConfig, points: list[dict[str, str]]) -> None:
-    """Refuses switches that do nothing in any member; says of which methods they are not."""
-    idle = [(point["architecture"], _idle(point)) for point in points]
+def _check_idle(config: SweepConfig, idle: list[tuple[str, set[str]]]) -> None:
+    """Refuses switches that do nothing in any member, (architecture, those idle) of each; says of which methods they are
+    not."""
     for field in dataclasses.fields(config.grid):
         name, values = field.name, getattr(config.grid, field.name)
         if values == field.default:
             continue
         without = [architecture for architecture, switches in idle if name in switches]
         fix = f"does nothing in any member (--architecture={','.join(dict.fromkeys(without))}). Leave the flag out"
-        check(len(without) < len(points), name, ",".join(values), fix)
+        check(len(without) < len(idle), name, ",".join(values), fix)
         of = set(without) - {architecture for architecture, switches in idle if name not in switches}
         if of:
             say(f"--{name} is not for members of --architecture={','.join(sorted(of))}.")

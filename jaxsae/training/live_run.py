@@ -212,7 +212,7 @@ class _Watch:
         if start_fvu is not None and self._held_out.get("held_out_fvu", 0.0) > 1.05 * start_fvu:
             judged += f". WARNING: that is worse than the start, which had {start_fvu:.4g}; try a lower --learning_rate"
         judged += missed_l0(self._setup.config.method, self._held_out)
-        shown = ", ".join([shown, *(f"{name} {words}" for name, words in self._dead().items())])
+        shown = ", ".join([shown, *(f"{name} {share}" for name, share in self._dead().items())])
         return f", {self._last['tokens']:,} tokens: {shown}{'; ' if judged else ''}{judged}"
 
     def _dead(self) -> dict[str, str]:

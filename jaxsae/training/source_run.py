@@ -22,7 +22,7 @@ from jaxsae.parallel import MODEL, check_divides, make_mesh
 from jaxsae.paths import absolute
 from jaxsae.progress import is_first_process, say
 from jaxsae.store import Store
-from jaxsae.store.schema import DECODER, SOURCE_STORE
+from jaxsae.store.schema import DECODER
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.run import CHECKPOINTS, FLAGS, find_checkpoints, find_dictionary, has_begun, load, open_run
 from jaxsae.training.source_rows import SourceRows
@@ -68,31 +68,30 @@ def write_source_store(config: TrainConfig) -> None:
         decoder = load(config.source_run, mesh).params.W_dec
         rows = SourceRows(config.source_run, decoder, mesh, config.source_rows, config.seed)
         plan = rows.plan(step)
-    there, url = Path(config.workdir) / SOURCE_STORE, config.store_url
+    there, workdir = _rows_there(config), Path(config.workdir)
     site, own = config.site or DECODER, plan.attributes()["fingerprint"]
     check(site == DECODER, "site", site, f"the rows of --source_run are site {DECODER}. Leave the flag out")
     check_enough(config, plan.rows, f"--source_run={config.source_run}")
-    began = _began_on(Path(config.workdir))
+    began = _began_on(workdir, there)
     if began not in (None, own):
-        if not _goes_on_with_its_own(config, there, began):
+        if not (there.get("fingerprint") == began and _is_as_begun(config)):
             raise InputError(
                 f"--source_run={config.source_run}: has other rows (of step {step:,}, fingerprint {own}) than those "
-                f"that {config.workdir} was begun on ({_words(there, began)}). Name the checkpoint that it was begun on "
+                f"that {workdir} was begun on ({_words(there, began)}). Name the checkpoint that it was begun on "
                 "where that is still there, RUN/checkpoints/STEP, and the same --source_rows and --seed, or give another "
                 "--workdir."
             )
         say(
-            f"{config.workdir} goes on with the rows that it was begun on ({_words(there, began)}); "
+            f"{workdir} goes on with the rows that it was begun on ({_words(there, began)}); "
             f"{config.source_run} is at step {step:,} by now."
         )
         open_run(config)
         return
     open_run(config)
-    if began is None and there.is_dir() and is_first_process() and not _is_of(there, own):
-        shutil.rmtree(there)  # made for a run that never began
-    processes.barrier("rows of no run are gone")
+    if there and there["fingerprint"] != own and is_first_process():  # made for a run that never began
+        shutil.rmtree(config.store_url)
     with processes.busy("writing the source's decoder"):
-        rows.write(url, plan)
+        rows.write(config.store_url, plan)
     processes.barrier("the decoder's rows are there")
 
 
@@ -123,39 +122,33 @@ def _mesh_for(mesh: Mesh, latents: int) -> Mesh:
     return mesh
 
 
-def _began_on(workdir: Path) -> str | None:
+def _rows_there(config: TrainConfig) -> dict[str, Any]:
+    """What the store in --workdir says of its rows; empty where there is none."""
+    with suppress(InputError):
+        return Store(config.store_url).metadata(DECODER)
+    return {}
+
+
+def _began_on(workdir: Path, there: Mapping[str, Any]) -> str | None:
     """The fingerprint of the rows of a meta-SAE in `workdir`; None where none has taken a step yet."""
     with suppress(InputError):
         about = find_dictionary(workdir)[2]["dictionary"]
         if "source_run" in about:
             return about["fingerprint"]
-    with suppress(InputError):
-        if has_begun(workdir):
-            return Store(workdir / SOURCE_STORE).metadata(DECODER)["fingerprint"]
-    return None
+    return there.get("fingerprint") if has_begun(workdir) else None
 
 
-def _is_of(store: Path, fingerprint: str) -> bool:
-    """Whether a store is there that has those rows."""
-    with suppress(InputError):
-        return Store(store).metadata(DECODER)["fingerprint"] == fingerprint
-    return False
-
-
-def _goes_on_with_its_own(config: TrainConfig, store: Path, began: str) -> bool:
+def _is_as_begun(config: TrainConfig) -> bool:
     """Whether a run has all its rows, and its flags are as they were: its source alone has been trained on since."""
     flags = Path(config.workdir) / FLAGS
-    if not (flags.is_file() and _is_of(store, began) and Store(store).complete):
+    if not (flags.is_file() and Store(config.store_url).complete):
         return False
     before = read_flag_file(flags, TrainConfig)
     same = absolute(before.source_run) == absolute(config.source_run)
     return same and (before.source_rows, before.seed) == (config.source_rows, config.seed)
 
 
-def _words(store: Path, fingerprint: str) -> str:
-    """Which rows: the step where the store is there and says it."""
-    with suppress(InputError):
-        step = Store(store).metadata(DECODER).get("settings", {}).get("step")
-        if step is not None:
-            return f"of step {step:,}, fingerprint {fingerprint}"
-    return f"fingerprint {fingerprint}"
+def _words(there: Mapping[str, Any], fingerprint: str) -> str:
+    """Which rows: of which step, where the store is there and says it."""
+    step = there.get("settings", {}).get("step")
+    return f"fingerprint {fingerprint}" if step is None else f"of step {step:,}, fingerprint {fingerprint}"

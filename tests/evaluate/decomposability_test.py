@@ -168,7 +168,7 @@ def test_a_decoder_made_of_parts_is_explained_and_a_random_one_much_less(tmp_pat
     found = json.loads((tmp_path / "meta_parts" / "eval" / "decomposability.json").read_text())
     base = found["baselines"]
     assert found["explained_variance"] > 0.9
-    assert base["random_decoder"]["explained_variance"] < found["explained_variance"] - 0.25
+    assert base["random_decoder"]["explained_variance"] < 0.65
     assert base["random_dictionary"]["explained_variance"] < found["explained_variance"] - 0.2
     assert base["pca_k"]["explained_variance"] < found["explained_variance"] - 0.2
     assert found["source_run"] == str(tmp_path / "parts") and found["trained_on_rows"]
