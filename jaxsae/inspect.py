@@ -111,7 +111,7 @@ def describe_run(run: Path) -> str:
         method, about = metadata["method"], metadata["dictionary"]
         kind = f"{method['architecture']}, {method['width']:,} latents, d_model {metadata['d_model']}"
         config = from_dict(MethodConfig, method)
-        kind += f", k {config.k}" if config.told_k else ""
+        kind += f", k {config.told_k:g}" if config.told_k else ""
         if config.has_threshold:
             kind += f", threshold {_threshold(run / CHECKPOINTS, step):.6g}"
         lines += [f"is        {kind}", f"step      {step:,}"]

@@ -207,9 +207,11 @@ class MethodConfig:
         return min(self.k, self.width) if self.target_l0 is None else self.target_l0
 
     @property
-    def told_k(self) -> int | None:
-        """k where it says something of the dictionary: the latents of a row, or the L0 that was aimed at."""
-        return self.k if self.takes("k") and self.target_l0 != 0 else None
+    def told_k(self) -> float | None:
+        """The latents of a row, or the L0 that was aimed at; None where neither was asked for."""
+        if self.takes("target_l0"):
+            return self.l0_target or None
+        return self.k if self.takes("k") else None
 
     @property
     def is_ranking(self) -> bool:

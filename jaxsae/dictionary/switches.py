@@ -21,6 +21,7 @@ NEEDS = {
     "adversary_k": "adversary",
     "adversary_rows": "adversary",
 }
+BESIDE = {"k": "target_l0"}  # switch -> the one beside which it says nothing
 _STEERED = ("l1_coefficient", "l0_coefficient", "tanh_coefficient")  # what brings an L0 about, where one is aimed at
 
 
@@ -28,7 +29,9 @@ def idle_switches(values: Mapping[str, Any]) -> set[str]:
     """Switches that do nothing beside flags of such values, {name: value, or its text}; `architecture` is one of them."""
     architecture = values["architecture"]
     not_taken = {switch for switches in SWITCHES.values() for switch in switches} - set(SWITCHES[architecture])
-    return not_taken | {switch for switch, needed in NEEDS.items() if _is_off(values.get(needed))}
+    alone = {switch for switch, needed in NEEDS.items() if _is_off(values.get(needed))}
+    replaced = {switch for switch, other in BESIDE.items() if values.get(other) not in (None, "")}
+    return not_taken | alone | {switch for switch in replaced if BESIDE[switch] not in not_taken}
 
 
 def _is_off(value: Any) -> bool:
@@ -55,11 +58,14 @@ def check_switches(config: MethodConfig) -> None:
                 f"--{name}={_shown(value)}: --architecture={config.architecture} does not take it. It takes "
                 f"{', '.join(f'--{switch}' for switch in known)}; leave the flag out."
             )
-        fix = f"does nothing without --{NEEDS.get(name)}. Give that, too, or leave this out"
+        if name in NEEDS:
+            fix = f"does nothing without --{NEEDS[name]}. Give that, too, or leave this out"
+        else:
+            fix = f"says nothing beside --{BESIDE.get(name)}, which is the L0 that is aimed at. Leave one of them out"
         check(name not in idle, name, _shown(value), fix)
     for name in _STEERED:
         nothing = config.takes(name) and config.l0_target > 0 and getattr(config, name) == 0
-        fix = f"nothing is then left to bring about an L0 of {config.l0_target:g}. Add --target_l0=0 to ask for none"
+        fix = f"nothing is then left to bring about an L0 of {config.l0_target:g}. Give --target_l0=0 without --k to ask for none"
         check(not nothing, name, 0, fix)
     _check_sizes(config)
 

@@ -29,9 +29,9 @@ def control_dictionary(context: Context) -> Dictionary | None:
     return control
 
 
-def _made(dictionary: Dictionary) -> dict[str, int]:
+def _made(dictionary: Dictionary) -> dict[str, float]:
     """What the two must have in common, by the words of an error."""
     about, config = dictionary.metadata, dictionary.config
     known = {"rows": about.get("store_rows"), "tokens": about.get("tokens")}
-    sizes = {"d_model": dictionary.d_model, "width": dictionary.width, "k": config.told_k or 0}
-    return {name: int(n or 0) for name, n in (known | sizes).items()}
+    sizes = {"d_model": dictionary.d_model, "width": dictionary.width, "k": config.told_k}
+    return {name: n or 0 for name, n in (known | sizes).items()}

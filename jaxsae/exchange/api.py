@@ -103,7 +103,7 @@ def import_(config: ImportConfig) -> Path:
     with _replacing(output) as staging:
         save_dictionary(staging, dictionary)
     method, own = dictionary.config, dictionary.params.latent
-    k = f", k {method.k}" if method.told_k else ""
+    k = f", k {method.told_k:g}" if method.told_k else ""
     threshold = f", threshold {dictionary.threshold:.6g}" if method.has_threshold else ""
     if "threshold" in own:
         threshold = f", thresholds {own['threshold'].min():.6g} to {own['threshold'].max():.6g}"

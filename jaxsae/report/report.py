@@ -93,13 +93,13 @@ def _chips(run: RunFiles, dictionary: Dictionary | None) -> dict[str, str]:
     metadata = dictionary.metadata if dictionary else {}
     architecture = run.flags.get("architecture") or (dictionary and dictionary.config.architecture)
     width = dictionary.width if dictionary else run.flags.get("width")
-    k = dictionary.config.k if dictionary else run.flags.get("k")
+    k = dictionary.config.told_k if dictionary else run.flags.get("k")
     tokens = run.metrics[-1].get("tokens") if run.metrics else metadata.get("tokens")
     chips = {
         "architecture": architecture,
         "latents": figures.count(int(width)) if width else None,
         "d_model": dictionary.d_model if dictionary else None,
-        "k": k if "k" in SWITCHES.get(architecture, ("k",)) else None,
+        "k": f"{float(k):g}" if k and "k" in SWITCHES.get(architecture, ("k",)) else None,
         "threshold": f"{dictionary.threshold:.4g}" if dictionary and dictionary.config.has_threshold else None,
         "site": metadata.get("site") or evaluated.get("site") or run.flags.get("site"),
         "model": metadata.get("model"),

@@ -190,9 +190,10 @@ class TrainConfig:
         """The same, where it is by default those in which a latent of average frequency fires so often."""
         if self.dead_tokens is not None:
             return self.dead_tokens
-        if not self.method.takes("k"):  # how many latents are active is not known, and nothing hangs on it
+        active = self.method.told_k
+        if not active:  # not known, and nothing hangs on it
             return MOST_ROWS
-        rows = min(firings * self.method.width // self.method.k, MOST_ROWS)
+        rows = min(int(firings * self.method.width // active), MOST_ROWS)
         return max(rows, FEWEST_BATCHES * self.batch_size)
 
     @property

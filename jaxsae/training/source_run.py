@@ -45,7 +45,7 @@ def source_flags(given: Mapping[str, Any]) -> dict[str, Any]:
     batch = given.get("batch_size", min(BATCH, 1 << max(latents // BATCHES, 1).bit_length() - 1))
     steps = max(STEPS, -(-EPOCHS * latents // max(batch, 1)))
     flags = {"store": "", "architecture": "batchtopk", "width": width, "holdout_rows": 0}
-    if "k" in SWITCHES[given.get("architecture", "batchtopk")]:
+    if "k" in SWITCHES[given.get("architecture", "batchtopk")] and given.get("target_l0") is None:
         flags["k"] = max(1, min(K, width))
     # Not the source's: from one seed the narrower dictionary starts as the first rows that the wider one started with.
     flags["seed"] = (described["dictionary"].get("seed", -1) + 1) % 2**32

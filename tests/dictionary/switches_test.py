@@ -59,9 +59,10 @@ def test_switches_that_a_method_does_not_take_are_named_with_those_that_it_does(
         ({"orthogonality_chunk": 8}, "--orthogonality_chunk=8: does nothing without --orthogonality"),
         ({"k_anneal": 0.5}, "--k_anneal=0.5: does nothing without --k_start"),
         ({"aux_k": 8, "aux_coefficient": 0.0}, "--aux_k=8: does nothing without --aux_coefficient"),
-        ({"architecture": "relu", "l1_coefficient": 0.0}, "--l1_coefficient=0: .* an L0 of 4. Add --target_l0=0"),
+        ({"architecture": "relu", "l1_coefficient": 0.0}, "--l1_coefficient=0: .* an L0 of 4. Give --target_l0=0"),
         ({"architecture": "jumprelu", "l0_coefficient": 0.0}, "--l0_coefficient=0: .*--target_l0=0"),
         ({"architecture": "jumprelu_tanh", "tanh_coefficient": 0.0}, "--tanh_coefficient=0: .*--target_l0=0"),
+        ({"architecture": "jumprelu", "k": 4, "target_l0": 5.5}, "--k=4: says nothing beside --target_l0"),
         ({"architecture": "multi_topk", "k": 17}, "--k=17: multi_topk has an eye to 4 k .* at most 16"),
         (
             {"architecture": "matryoshka", "random_prefixes": True, "prefixes": (64,)},
@@ -81,13 +82,21 @@ def test_what_would_do_nothing_is_refused_in_a_new_run(flags, message):
     "flags",
     [
         {"adversary": 0.1, "adversary_k": 3},
-        {"k_start": 8, "k_anneal": 0.5},
+        {"k": 4, "k_start": 8, "k_anneal": 0.5},
         {"architecture": "relu", "l1_coefficient": 0.0, "target_l0": 0.0},
         {"architecture": "matryoshka", "random_prefixes": True},
     ],
 )
 def test_the_same_switches_where_they_do_something(flags):
-    check_switches(MethodConfig(width=WIDTH, k=4, **flags))
+    check_switches(MethodConfig(width=WIDTH, **flags))
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [({"k": 6}, 6), ({"target_l0": 5.5}, 5.5), ({"target_l0": 0.0}, None), ({"architecture": "topk", "k": 6}, 6)],
+)
+def test_what_is_told_as_k_is_what_was_aimed_at(flags, told):
+    assert MethodConfig(**{"width": WIDTH, "architecture": "jumprelu"} | flags).told_k == told
 
 
 def test_a_file_of_a_method_is_short():

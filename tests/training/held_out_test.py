@@ -89,6 +89,13 @@ def test_a_report_without_an_evaluation_heads_with_held_out_figures(configure):
     assert all("64 held-out rows" in card.beside for card in cards.values())
 
 
+def test_a_window_is_of_as_many_latents_as_are_aimed_at(configure):
+    window = lambda **method: configure(dead_tokens=None, method=MethodConfig(width=64, **method)).dead_window
+    assert window(k=2) == 40 * 64 // 2
+    assert window(architecture="jumprelu", target_l0=2.5) == 40 * 64 // 2.5
+    assert window(architecture="relu", target_l0=0.0) == 10_000_000  # of which nothing is known
+
+
 def test_before_a_window_has_passed_no_share_of_dead_latents_is_told(configure, capsys):
     config = configure(steps=2, dead_tokens=1000, holdout_rows=0)
     train(config)

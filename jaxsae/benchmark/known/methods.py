@@ -51,7 +51,9 @@ class Methods:
             check(taken, name, value, f"none of --methods={','.join(names)} takes it. Leave the flag out")
         switches = {"width": known.features, "k": max(1, round(known.active))} | given
         check(switches["k"] <= known.features, "k", switches["k"], f"must be at most --features={known.features}")
-        own = lambda name: {s: value for s, value in switches.items() if s in ("width", *SWITCHES[name])}
+        aimed = lambda name: "target_l0" in given and "target_l0" in SWITCHES[name]
+        taken = lambda name: {"width", *SWITCHES[name]} - ({"k"} if aimed(name) else set())
+        own = lambda name: {switch: value for switch, value in switches.items() if switch in taken(name)}
         ours = {name: MethodConfig(architecture=name, **own(name)) for name in names}
         for method in ours.values():
             check_switches(method)
