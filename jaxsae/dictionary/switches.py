@@ -65,7 +65,8 @@ def check_switches(config: MethodConfig) -> None:
         check(name not in idle, name, _shown(value), fix)
     for name in _STEERED:
         nothing = config.takes(name) and config.l0_target > 0 and getattr(config, name) == 0
-        fix = f"nothing is then left to bring about an L0 of {config.l0_target:g}. Give --target_l0=0 without --k to ask for none"
+        wanted = f"an L0 of {config.l0_target:g}"
+        fix = f"nothing is then left to bring about {wanted}. Give --target_l0=0 without --k to ask for none"
         check(not nothing, name, 0, fix)
     _check_sizes(config)
 
