@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from jaxsae.benchmark.config import BenchmarkConfig
 from jaxsae.benchmark.dead import DEAD_LENGTH, dead_latents
 from jaxsae.benchmark.parts import NEVER_DEAD, Parts
-from jaxsae.dictionary import Normalization, make_method
+from jaxsae.dictionary import Normalization, Widths, make_method
 from jaxsae.errors import InputError
 from jaxsae.parallel import DATA, MODEL, batch_sharding, shardings
 from jaxsae.platform import compiling_for
@@ -41,11 +41,12 @@ class TimedStep:
         self.config, self.mesh = config, mesh
         self.method = make_method(config.method)
         optimizer = make_optimizer(config.optimization, config.seed, self.method.rates)
-        init = make_init(self.method, optimizer, config.d_model, ema=False)
-        abstract = abstract_state(init, config.d_model, mesh)
+        widths = Widths.of(config.d_model)
+        init = make_init(self.method, optimizer, widths, ema=False)
+        abstract = abstract_state(init, widths, mesh)
         steps = 10**6
         lazy = config.optimization.lazy_rows
-        self.step_config = StepConfig(config.rows_of_a_batch, config.compute_dtype, lazy_rows=lazy)
+        self.step_config = StepConfig(config.rows_of_a_batch, widths, config.compute_dtype, lazy_rows=lazy)
         self.update = make_update(self.method, optimizer, self.step_config)
         self.parts = Parts(self.method, self.update, mesh, config.rows_of_a_batch, config.compute_dtype)
         # Compiled once for all states. None of them knows of `self`, whose arrays are freed with its last name.
@@ -61,7 +62,7 @@ class TimedStep:
         x = jax.ShapeDtypeStruct((config.rows_of_a_batch, config.d_model), jnp.float32, sharding=batch_sharding(mesh))
         self.compiled = step.lower(abstract, x, self.pace).compile()
         self._check_compiled(available_bytes(mesh.local_devices[0]))
-        self.state = create_state(init, config.seed, Normalization.identity(config.d_model), mesh)
+        self.state = create_state(init, config.seed, Normalization.identity(config.d_model), widths, mesh)
         self.kill(config.dead_fractions[0])
         rng = np.random.default_rng(config.seed)
         draw = lambda: rng.normal(size=x.shape).astype(np.float32)

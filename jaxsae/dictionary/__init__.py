@@ -6,6 +6,7 @@ from jaxsae.dictionary.config import SWITCHES, MethodConfig
 from jaxsae.dictionary.dictionary import Dictionary
 from jaxsae.dictionary.method import Method
 from jaxsae.dictionary.parameters import (
+    SKIP,
     SPECS,
     Latents,
     Normalization,
@@ -17,9 +18,11 @@ from jaxsae.dictionary.parameters import (
     unfold,
 )
 from jaxsae.dictionary.switches import check_switches, idle_switches
+from jaxsae.dictionary.widths import Widths
 
 __all__ = [
     "ARCHITECTURES",
+    "SKIP",
     "SPECS",
     "SWITCHES",
     "Batch",
@@ -30,6 +33,7 @@ __all__ = [
     "Normalization",
     "Params",
     "Report",
+    "Widths",
     "check_switches",
     "fold",
     "fold_row_lengths",

@@ -38,8 +38,11 @@ from jaxsae.dictionary.selection import (
 
 def _method(c: MethodConfig, selection, objective: Objective, end: finish.Finish, rate: rates.Rates, **more) -> Method:
     """A method with the switches that all take."""
-    end = finish.Tied(end) if c.tied else finish.Aligned(end) if c.aligned else end
     more["pre_bias"] = more.get("pre_bias", True) if c.pre_bias is None else c.pre_bias
+    if c.transcode:  # rows of a decoder that starts at 0 have no length to keep
+        end = finish.Thresholds() if isinstance(end, finish.UnitRowsAndThresholds) else finish.Free()
+        more |= {"pre_bias": False, "fits_start": False}
+    end = finish.Tied(end) if c.tied else finish.Aligned(end) if c.aligned else end
     if c.tied or c.aligned:  # how long the encoder's rows are is then no matter of choice
         more["fits_start"] = False
     rows = ()

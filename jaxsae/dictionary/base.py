@@ -4,8 +4,12 @@ Functions of both are the program of one device (see `jaxsae.kernels`): paramete
 `x` its rows of the batch; a loss is the sum over those rows, its gradient the whole batch's.
 """
 
+from typing import Any
+
 import flax.struct
 import jax
+
+from jaxsae.dictionary.widths import Widths
 
 FIRING_THRESHOLD = 1e-3  # of an activation that counts as firing, inputs scaled to norm sqrt(d) (2406.04093)
 
@@ -33,6 +37,11 @@ class Batch:
     key: jax.Array | None = None
     excess: jax.Array | None = None
     control: jax.Array | float = 0.0
+
+    @classmethod
+    def of(cls, y: jax.Array, widths: Widths, **more: Any) -> "Batch":
+        """That of y [B_local, numbers], sites side by side, centred and scaled."""
+        return cls(widths.read(y), target=None if widths.writes is None else widths.written(y), **more)
 
     @property
     def wanted(self) -> jax.Array:

@@ -11,7 +11,7 @@ _RANKS = ("k", "encoder", "aux_k", "aux_coefficient")
 _ANNEALS = ("k_start", "k_anneal")
 _L1 = ("k", "target_l0", "l1_coefficient", "l1_warmup")
 _ALL = ("tied", "aligned", "pre_bias", "frequency_penalty", "orthogonality", "orthogonality_chunk")
-_ALL += ("adversary", "adversary_width", "adversary_k", "adversary_rows")
+_ALL += ("adversary", "adversary_width", "adversary_k", "adversary_rows", "transcode", "skip")
 _WEIGHTS = ("aux_coefficient", "l1_coefficient", "l0_coefficient", "multi_coefficient", "tanh_coefficient")
 _WEIGHTS += ("pre_coefficient", "frequency_penalty", "orthogonality", "adversary")
 # The switches that an architecture takes beside --width.
@@ -137,6 +137,10 @@ class MethodConfig:
         None,
         "whether b_dec is subtracted from the input; default: yes, of relu and both kinds of jumprelu no, of rescaled as its "
         "relu run has it",
+    )
+    transcode: bool = option(False, "what is written is another site than what is read; follows from --writes")
+    skip: bool = option(
+        False, "transcode: what is read is also mapped to what is written directly, past the latents (2501.18823)"
     )
     frequency_penalty: float = option(
         0.0,

@@ -12,21 +12,22 @@ from jax.sharding import PartitionSpec as P
 from jaxsae.dictionary.architectures import make_method
 from jaxsae.dictionary.config import MethodConfig
 from jaxsae.dictionary.method import Method
-from jaxsae.dictionary.parameters import SPECS, Latents, Params
+from jaxsae.dictionary.parameters import SKIP, SPECS, Latents, Params
+from jaxsae.dictionary.widths import Widths
 from jaxsae.errors import InputError
 from jaxsae.kernels import encode_by_size, encode_topk
 from jaxsae.kernels.blocks import largest_divisor
 from jaxsae.kernels.pairs import all_dots, gather_sum
-from jaxsae.kernels.products import products
+from jaxsae.kernels.products import product, products
 from jaxsae.parallel import MODEL, make_mesh, shardings
 
 
 @dataclasses.dataclass(frozen=True)
 class Dictionary:
-    """A sparse autoencoder in units of the activations: centring and scaling are folded into its weights.
+    """A sparse autoencoder, or a transcoder, in units of the activations: centring and scaling are folded into its weights.
 
     Attributes:
-      params: W_enc [n, d], b_enc [n], W_dec [n, d], b_dec [d] and the method's own, sharded over `mesh`.
+      params: W_enc [n, d_in], b_enc [n], W_dec [n, d_out], b_dec [d_out] and the method's own, sharded over `mesh`.
       config: the method and its settings.
       metadata: where it comes from: `model`, `site`, `context`, ... as the store and the run say.
       mesh: the devices that hold it; the latents are split over `model`.
@@ -46,8 +47,14 @@ class Dictionary:
 
     @property
     def d_model(self) -> int:
-        """Width of the activations, d."""
+        """Width of the activations that it takes, d_in; what an autoencoder gives is as wide."""
         return self.params.W_enc.shape[1]
+
+    @property
+    def widths(self) -> Widths:
+        """How many numbers it reads and writes."""
+        d_out = self.params.W_dec.shape[1]
+        return Widths((self.d_model, d_out), 1, (1,)) if self.config.transcode else Widths.of(self.d_model)
 
     @property
     def pre_bias(self) -> bool:
@@ -100,13 +107,27 @@ class Dictionary:
             return Latents(jnp.where(values <= floor, 0, values), indices)  # NaN stays
         return Latents(*_descending(values, indices))
 
-    def decode(self, latents: Latents) -> jax.Array:
-        """Reconstructions float32 [B, d] of `latents`."""
-        return self._decoder(self.params, latents.values, latents.indices)
+    def decode(self, latents: Latents, x: jax.Array | np.ndarray | None = None) -> jax.Array:
+        """Reconstructions float32 [B, d_out] of `latents`.
+
+        Args:
+          x: [B, d_in], what they are of; needed where something of it skips the latents.
+
+        Raises:
+          InputError: it is needed and not given, or is not [B, d_in].
+        """
+        y = self._decoder(self.params, latents.values, latents.indices)
+        if SKIP not in self.params.shared:
+            return y
+        if x is None:
+            raise InputError(
+                "this dictionary has a map that skips its latents: decode(latents, x) needs what they are of"
+            )
+        return y + product(self._checked(x), self.params.shared[SKIP], 1, 1)
 
     def reconstruct(self, x: jax.Array | np.ndarray) -> jax.Array:
-        """decode(encode(x)): float32 [B, d]."""
-        return self.decode(self.encode(x))
+        """decode(encode(x), x): float32 [B, d_out]."""
+        return self.decode(self.encode(x), x)
 
     def _checked(self, x: jax.Array | np.ndarray) -> jax.Array:
         if x.ndim != 2 or x.shape[1] != self.d_model or not x.shape[0]:

@@ -37,12 +37,19 @@ class UnitRows(Free):
 
 
 @dataclasses.dataclass(frozen=True)
-class UnitRowsAndThresholds(UnitRows):
-    """Thresholds stay at 0 or above, too: below it negative pre-activations would be latents."""
+class Thresholds(Free):
+    """Thresholds stay at 0 or above: below it negative pre-activations would be latents."""
 
     def after_step(self, params: Params) -> Params:
         params = super().after_step(params)
         return params.put(threshold=jnp.maximum(params.latent["threshold"], 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class UnitRowsAndThresholds(Thresholds, UnitRows):
+    """Both."""
+
+    unit_decoder: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,13 +11,15 @@ import jax
 from jaxsae.dictionary.config import MethodConfig
 from jaxsae.dictionary.finish import Finish
 from jaxsae.dictionary.objective import Objective
-from jaxsae.dictionary.parameters import Params, tied_init
+from jaxsae.dictionary.parameters import SKIP, Params, tied_init, transcoder_init
 from jaxsae.dictionary.penalty import AuxK, Penalty, Steer
 from jaxsae.dictionary.penalty.adversary import Adversary
 from jaxsae.dictionary.penalty.frequency import Frequency
 from jaxsae.dictionary.penalty.rows import RowPenalty
 from jaxsae.dictionary.rates import Rates
 from jaxsae.dictionary.selection import Elementwise, Ranking
+from jaxsae.dictionary.widths import Widths
+from jaxsae.kernels.products import product
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +92,14 @@ class Method:
         """Whether decoder rows have length 1 after a step."""
         return self.finish.unit_decoder
 
-    def init(self, key: jax.Array, d_model: int) -> Params:
+    def init(self, key: jax.Array, widths: Widths) -> Params:
         """Parameters before the first step, in the trainer's units."""
-        params = tied_init(key, self.config.width, d_model, self.start_norm)
-        return Params(params.latent | self.selection.init(self.config.width, d_model), params.shared)
+        width = self.config.width
+        if self.config.transcode:
+            params = transcoder_init(key, width, widths.d_in, widths.d_out, self.config.skip)
+        else:
+            params = tied_init(key, width, widths.d_in, self.start_norm)
+        return Params(params.latent | self.selection.init(width, widths.d_in), params.shared)
 
     def input_bias_name(self, shared: dict[str, jax.Array]) -> str | None:
         """Which of the shared parameters is subtracted from the input: `b_pre` where there is one, as where what is read
@@ -109,6 +115,16 @@ class Method:
         """What W_enc is multiplied with: x [B, d_in] less the input's bias, in the type of x."""
         bias = self.input_bias(shared)
         return x if bias is None else x - bias.astype(x.dtype)
+
+    def base(self, shared: dict[str, jax.Array], x: jax.Array | None) -> jax.Array:
+        """What is written without any latent: b_dec [d_out], or b_dec + W_skip x, float32 [B, d_out] (2501.18823).
+
+        Args:
+          x: [B, d_in], as it is read; None will do where nothing skips the latents.
+        """
+        if SKIP not in shared:
+            return shared["b_dec"]
+        return shared["b_dec"] + product(x, shared[SKIP].astype(x.dtype), 1, 1)
 
     def project_gradient(self, params: Params, gradient: Params) -> Params:
         return self.finish.project_gradient(params, gradient)

@@ -5,6 +5,7 @@ activations as they are.
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import flax.struct
 import jax
@@ -14,6 +15,8 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsae.dictionary.selection import Selection
 from jaxsae.parallel import MODEL
+
+SKIP = "W_skip"  # of the shared parameters: [d_out, d_in], what goes past the latents
 
 
 @flax.struct.dataclass
@@ -92,15 +95,41 @@ class Normalization:
     """y = (x - mean) * scale, from activations x to what the trainer sees.
 
     Attributes:
-      mean: float32 [d], in units of the activations. scale: 1 / units of the activations.
+      mean: float32 [d], in units of the activations.
+      scale: 1 / units of the activations; float32 [d] where there are several sites, each with its own.
     """
 
     mean: np.ndarray
-    scale: float
+    scale: float | np.ndarray
 
     @classmethod
     def identity(cls, d_model: int) -> "Normalization":
         return cls(np.zeros(d_model, np.float32), 1.0)
+
+    @classmethod
+    def beside(cls, parts: Sequence["Normalization"]) -> "Normalization":
+        """That of sites side by side."""
+        if len(parts) == 1:
+            return parts[0]
+        whole = lambda part: np.full(len(part.mean), part.scale, np.float32)
+        return cls(np.concatenate([part.mean for part in parts]), np.concatenate([whole(part) for part in parts]))
+
+    def of(self, pick: Callable[[np.ndarray], np.ndarray]) -> "Normalization":
+        """That of some of the numbers, as `Widths.read` and `Widths.written` pick them."""
+        return Normalization(pick(self.mean), pick(self.scale) if np.ndim(self.scale) else self.scale)
+
+    @property
+    def unit(self) -> float | jax.Array:
+        """What latents are divided by, where reconstructions are: the scale of the first number."""
+        return self.scale[0] if np.ndim(self.scale) else self.scale
+
+
+def transcoder_init(key: jax.Array, width: int, d_in: int, d_out: int, skip: bool) -> Params:
+    """Encoder rows of length 1 in random directions; the decoder, biases and what skips the latents 0 (2501.18823)."""
+    rows = jax.random.normal(key, (width, d_in))
+    rows = rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)
+    params = Params.of(W_enc=rows, b_enc=jnp.zeros(width), W_dec=jnp.zeros((width, d_out)), b_dec=jnp.zeros(d_out))
+    return Params(params.latent, params.shared | {SKIP: jnp.zeros((d_out, d_in))}) if skip else params
 
 
 def tied_init(key: jax.Array, width: int, d_model: int, norm: float = 1.0) -> Params:
@@ -110,18 +139,32 @@ def tied_init(key: jax.Array, width: int, d_model: int, norm: float = 1.0) -> Pa
     return Params.of(W_enc=rows, b_enc=jnp.zeros(width), W_dec=rows, b_dec=jnp.zeros(d_model))
 
 
-def fold(params: Params, normalization: Normalization, pre_bias: bool, selection: Selection) -> Params:
+def fold(
+    params: Params,
+    normalization: Normalization,
+    pre_bias: bool,
+    selection: Selection,
+    written: Normalization | None = None,
+) -> Params:
     """Weights that take x and give x_hat, in units of the activations; decoder rows keep their length.
 
     With latents z' = z / scale:  W_enc' = W_enc, W_dec' = W_dec, b_dec' = b_dec / scale + mean, and
     b_enc' = b_enc / scale where `b_dec` is subtracted from the input (`pre_bias`), else also - W_enc mean.
+    Where scales differ, latents are divided by the (first) scale of what is written, `unit`, and
+    W_enc' = W_enc scale / unit, W_dec' = W_dec unit / scale of what is written.
 
     Args:
-      selection: whose arrays by latent go with them.
+      selection: whose arrays by latent go with them. written: of what is reconstructed; None: of what is read.
     """
-    mean, scale = normalization.mean, normalization.scale
-    params = params.put(b_enc=params.b_enc / scale, **selection.scaled(params.latent, 1 / scale))
-    params = params.put(b_dec=params.b_dec / scale + mean)
+    mean, scale, out = normalization.mean, normalization.scale, written or normalization
+    unit = out.unit
+    if written is not None or np.ndim(scale):
+        params = params.put(W_enc=params.W_enc * (scale / unit), W_dec=params.W_dec * (unit / out.scale))
+    params = params.put(b_enc=params.b_enc / unit, **selection.scaled(params.latent, 1 / unit))
+    params = params.put(b_dec=params.b_dec / out.scale + out.mean)
+    if SKIP in params.shared:
+        skip = params.shared[SKIP] * scale / jnp.reshape(out.scale, (-1, 1))
+        params = params.put(W_skip=skip, b_dec=params.b_dec - skip @ mean)
     return params if pre_bias else shifted(params, params.W_enc @ mean, selection)
 
 
@@ -145,9 +188,21 @@ def fold_row_lengths(params: Params, selection: Selection) -> Params:
     return params.put(W_enc=params.W_enc * norms[:, None], W_dec=W_dec, **scaled)
 
 
-def unfold(params: Params, normalization: Normalization, pre_bias: bool, selection: Selection) -> Params:
+def unfold(
+    params: Params,
+    normalization: Normalization,
+    pre_bias: bool,
+    selection: Selection,
+    written: Normalization | None = None,
+) -> Params:
     """The inverse of `fold`: weights in activation units -> the trainer's units."""
-    mean, scale = normalization.mean, normalization.scale
+    mean, scale, out = normalization.mean, normalization.scale, written or normalization
+    unit = out.unit
     params = params if pre_bias else shifted(params, -(params.W_enc @ mean), selection)
-    params = params.put(b_enc=params.b_enc * scale, **selection.scaled(params.latent, scale))
-    return params.put(b_dec=(params.b_dec - mean) * scale)
+    if SKIP in params.shared:
+        skip = params.shared[SKIP]
+        params = params.put(W_skip=skip / scale * jnp.reshape(out.scale, (-1, 1)), b_dec=params.b_dec + skip @ mean)
+    params = params.put(b_enc=params.b_enc * unit, **selection.scaled(params.latent, unit))
+    if written is not None or np.ndim(scale):
+        params = params.put(W_enc=params.W_enc * (unit / scale), W_dec=params.W_dec * (out.scale / unit))
+    return params.put(b_dec=(params.b_dec - out.mean) * out.scale)

@@ -10,6 +10,7 @@ from jaxsae.errors import InputError
 
 # Switch -> the one without which, or with which at 0, it does nothing.
 NEEDS = {
+    "skip": "transcode",
     "k_anneal": "k_start",
     "aux_k": "aux_coefficient",
     "l0_warmup": "l0_coefficient",

@@ -16,7 +16,7 @@ from jaxsae.lm.gpt import GPT, check_sites
 from jaxsae.parallel import make_mesh
 from jaxsae.store import Store, location, open_store
 from jaxsae.store.ranges import select
-from jaxsae.store.schema import DECODER, SOURCE_STORE, site_path
+from jaxsae.store.schema import DECODER, SOURCE_STORE
 
 FIRST_POSITION, LAST_POSITION = 4, 50  # where nothing says which plies were harvested
 
@@ -40,23 +40,43 @@ class Context:
 
     @cached_property
     def site(self) -> str:
-        """The site of `--site`, or the dictionary's own."""
+        """The site of `--site`, or the dictionary's own; of a transcoder what it reads and writes, in a word."""
         site = self.config.site or self.dictionary.metadata.get("site")
         if not site:
             raise InputError(f"--site is required: {self.config.run} does not say which activations it takes")
         return site
 
+    @property
+    def transcodes(self) -> bool:
+        """Whether the dictionary writes another site than it reads."""
+        return self.dictionary.config.transcode
+
+    @cached_property
+    def reads(self) -> tuple[str, ...]:
+        """The sites that it reads."""
+        return tuple(self.dictionary.metadata["reads"]) if self.transcodes else (self.site,)
+
+    @cached_property
+    def writes(self) -> tuple[str, ...]:
+        """The sites that it writes."""
+        return tuple(self.dictionary.metadata["writes"]) if self.transcodes else (self.site,)
+
     @cached_property
     def mean(self) -> np.ndarray:
-        """float32 [d]: mean of the site's activations over the whole store."""
-        self._check_width(self.store.d_model(self.site), f"site {self.site} of {self.store.url}")
-        return np.asarray(self.store.statistics(self.site).mean, np.float32)
+        """float32 [d_out]: mean of what is written over the whole store."""
+        self._check_sites()
+        return np.concatenate([np.asarray(self.store.statistics(site).mean, np.float32) for site in self.writes])
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What the store says of itself: model, tokenizer, context, settings."""
+        return self.store.metadata(self.reads[0])
 
     @cached_property
     def trained_on_store(self) -> bool:
         """Whether the store is the dictionary's own, by its place or, where it was moved, by its fingerprint."""
         own, mark = (self.dictionary.metadata.get(name) for name in ("store", "fingerprint"))
-        if mark and mark == self.store.metadata(self.site).get("fingerprint"):
+        if mark and mark == self.attributes.get("fingerprint"):
             return True
         return bool(own) and location.kvstore_spec(own) == location.kvstore_spec(self.store.url)
 
@@ -77,19 +97,26 @@ class Context:
         """Number of rows in `ranges`."""
         return sum(stop - start for start, stop in self.ranges)
 
-    def batches(self) -> Iterator[np.ndarray]:
-        """Activations float32 [at most batch_size, d_model] of `ranges`, in order.
+    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Activations of `ranges`, in order: what is read, float32 [at most batch_size, d_in], and what is to be written
+        of it, [the same, d_out]; one array where that is the same.
 
         Raises:
           InputError: the dictionary takes another width, or a row holds NaN or Inf.
         """
-        self._check_width(self.store.d_model(self.site), f"site {self.site} of {self.store.url}")
-        path, size = site_path(self.site), self.config.batch_size
+        self._check_sites()
+        size = self.config.batch_size
         for start, stop in self.ranges:
             for first in range(start, stop, size):
-                x_BxD = self.store.read_ranges(path, [(first, min(first + size, stop))]).astype(np.float32)
-                check_finite(x_BxD, f"{self.store.url}, site {self.site}", first)
-                yield x_BxD
+                last = min(first + size, stop)
+                x = self._read(self.reads, first, last)
+                yield x, x if self.writes == self.reads else self._read(self.writes, first, last)
+
+    def _read(self, sites: tuple[str, ...], first: int, last: int) -> np.ndarray:
+        parts = [self.store.read(site, first, last).astype(np.float32) for site in sites]
+        for site, part in zip(sites, parts, strict=True):
+            check_finite(part, f"{self.store.url}, site {site}", first)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
 
     @cached_property
     def model(self) -> GPT:
@@ -110,6 +137,17 @@ class Context:
         last = _first_given(config.last_position, metadata.get("last_position"), LAST_POSITION)
         check_positions(first, last)
         return slice(first, last + 1)
+
+    def _check_sites(self) -> None:
+        store = self.store
+        width = lambda sites: sum(map(store.d_model, sites))
+        self._check_width(width(self.reads), f"site {'+'.join(self.reads)} of {store.url}")
+        wanted, found = self.dictionary.widths.d_out, width(self.writes)
+        if self.transcodes and wanted != found:
+            raise InputError(
+                f"--run={self.config.run} writes {wanted} numbers, and site {'+'.join(self.writes)} of {store.url} has "
+                f"{found}: give the --store that it was trained on"
+            )
 
     def _check_width(self, d_model: int, what: str) -> None:
         if d_model != self.dictionary.d_model:

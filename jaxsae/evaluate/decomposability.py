@@ -98,7 +98,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     found |= _counts(arrays, context.dictionary.width)
     found |= {"latents": int(there.sum()), "without_direction": int((~there).sum()), "store": context.store.url}
     found |= {name: about.get(name) for name in ("source_run", "directions")}
-    step = context.store.metadata(context.site).get("settings", {}).get("step")
+    step = context.attributes.get("settings", {}).get("step")
     found |= {"source_step": step, "source_step_now": newest_step(about.get("source_run"))}
     found |= {"trained_on_rows": context.trained_on_store}
     k = max(1, round(found["l0"]))

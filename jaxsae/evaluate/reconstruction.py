@@ -107,41 +107,51 @@ def evaluate(context: Context) -> dict[str, Any]:
       `rows`, `held_out`, `fvu`, `explained_variance`, `mse` (a dimension), `gamma`, `gamma_uncentred`, `cosine`,
       `cosine_centred`, `l0`, `dead_fraction`, `rare_fraction` and `dense_fraction` (shares of the latents: those that
       fire on none of these rows, on fewer than 1 in 10,000, on more than 1 in 10), `frequency_histogram`, and
-      `baselines`: the mean alone, and the first l0 principal components.
+      `baselines`: the mean alone, and the first l0 principal components; of a transcoder the mean, and the best linear map.
     """
-    moments, spectrum = _moments(context)
+    moments, found = _moments(context)
     dictionary = context.dictionary
     errors, firing = Errors(moments.mean), Firing(dictionary.width)
     with Progress(context.rows, "reconstruction", "row", scale=True) as bar:
-        for x_BxD in context.batches():
+        for x_BxD, wanted in context.batches():
             latents = dictionary.encode(x_BxD)
-            errors.add(x_BxD, dictionary.decode(latents))
+            errors.add(wanted, dictionary.decode(latents, x_BxD))
             firing.add(latents)
             bar.advance(len(x_BxD))
     results = {"rows": errors.rows, "store": context.store.url, "held_out": context.trained_on_store}
     results |= errors.figures() | firing.figures()
-    components = max(1, round(results["l0"]))
-    pca = {"fvu": spectrum[components:].sum() / spectrum.sum(), "components": components}
+    baselines = {"mean": {"fvu": 1.0}} | _baselines(
+        found, dictionary.d_model, max(1, round(results["l0"])), context.transcodes
+    )
     step = context.dictionary.metadata.get("step")
     frequencies = firing.arrays() | ({} if step is None else {"step": np.int64(step)})
-    return results | {"baselines": {"mean": {"fvu": 1.0}, "pca_k": pca}, ARRAYS: {"frequencies": frequencies}}
+    return results | {"baselines": baselines, ARRAYS: {"frequencies": frequencies}}
 
 
 def _moments(context: Context) -> tuple[Moments, np.ndarray]:
-    """Moments of the evaluated rows, and the descending eigenvalues [d] of their scatter matrix."""
-    about = np.asarray(context.mean, np.float64)  # a shift near the mean loses no digits below
-    d = len(about)
-    scatter, parts = np.zeros((d, d)), []
-    for x_BxD in context.batches():
-        y = x_BxD - about
-        scatter += y.T @ y
-        parts.append(Moments.of(x_BxD))
+    """Moments of what is to be written of the evaluated rows, and the scatter matrix about their mean: of what is read and,
+    where that is something else, of what is written behind it."""
+    about, scatter, sums, parts = None, 0.0, 0.0, []
+    for x_BxD, wanted in context.batches():
+        rows = wanted if wanted is x_BxD else np.concatenate([x_BxD, wanted], 1)
+        about = rows.mean(0, dtype=np.float64) if about is None else about  # near the mean no digits are lost below
+        y = rows - about
+        scatter, sums = scatter + y.T @ y, sums + y.sum(0)
+        parts.append(Moments.of(wanted))
     moments = Moments.merged(parts)
-    off = moments.mean - about
-    scatter -= moments.rows * np.outer(off, off)
     if moments.squares.sum() <= 0:
         raise InputError(f"--rows={context.config.rows}: the {moments.rows} rows of {context.store.url} are all alike")
-    return moments, np.maximum(np.linalg.eigvalsh(scatter)[::-1], 0)
+    return moments, scatter - np.outer(sums, sums) / moments.rows
+
+
+def _baselines(scatter: np.ndarray, d_in: int, components: int, transcodes: bool) -> dict[str, dict[str, float]]:
+    """FVU of so many principal components or, of a transcoder, of the linear map that least squares give on these rows."""
+    if not transcodes:
+        spectrum = np.maximum(np.linalg.eigvalsh(scatter)[::-1], 0)
+        return {"pca_k": {"fvu": spectrum[components:].sum() / spectrum.sum(), "components": components}}
+    among, across, total = scatter[:d_in, :d_in], scatter[:d_in, d_in:], np.trace(scatter[d_in:, d_in:])
+    explained = (across * np.linalg.lstsq(among, across)[0]).sum()
+    return {"linear": {"fvu": max(0.0, 1 - explained / total)}}
 
 
 def ratio(a: float, b: float) -> float | None:
@@ -151,12 +161,15 @@ def ratio(a: float, b: float) -> float | None:
 
 def table(results: dict[str, Any]) -> list[str]:
     """The figures in a few lines."""
-    pca = results["baselines"]["pca_k"]
+    others = results["baselines"]
+    pca = others.get("pca_k")
+    beside = (
+        f"PCA with {pca['components']} components {pca['fvu']:.4f}" if pca else f"linear {others['linear']['fvu']:.4f}"
+    )
     seen = "held-out rows" if results["held_out"] else "rows of another store"
     rare = f"{results['rare_fraction']:.2%} on fewer than 1 in 10,000, " if tells_rare(results["rows"]) else ""
     return [
-        f"fvu {results['fvu']:.4f}   (mean 1, PCA with {pca['components']} components {pca['fvu']:.4f}; "
-        f"{results['rows']:,} {seen})",
+        f"fvu {results['fvu']:.4f}   (mean 1, {beside}; {results['rows']:,} {seen})",
         f"l0 {results['l0']:.2f}   gamma {number(results['gamma'])}   cosine {results['cosine']:.4f}",
         f"of the latents, on these rows, {results['dead_fraction']:.2%} never fire, {rare}"
         f"{results['dense_fraction']:.2%} on more than 1 in 10",

@@ -6,6 +6,7 @@ next token of the text, or of masked ones. Loss recovered is 1 - (CE_spliced - C
 over sequences, each weighted by its predictions.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,12 +18,22 @@ from jaxsae.evaluate.context import Context, load_dictionary
 from jaxsae.evaluate.run import FILE, number
 from jaxsae.evaluate.splice_figures import STAND_INS, interval, loss_recovered, with_interval
 from jaxsae.evaluate.text_model import Batch, TextModel, open_text, reads_text
+from jaxsae.lm.stand_in import StandIn
 from jaxsae.progress import Progress
 from jaxsae.store import open_store
 
 __all__ = ["evaluate", "reads_text", "table"]
 _POSITIONS_AT_ONCE = 256  # of which logits stand in float64
-Replace = Mapping[str, Callable[[np.ndarray], np.ndarray]]
+Replace = Mapping[str, StandIn]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A dictionary in its place: what it reads ("": what stands where it writes), and the mean of what stands there."""
+
+    dictionary: Dictionary
+    reads: str
+    mean: np.ndarray
 
 
 def evaluate(context: Context) -> dict[str, Any]:
@@ -36,10 +47,11 @@ def evaluate(context: Context) -> dict[str, Any]:
     """
     text, runs = open_text(context), _runs(context)
     widths = text.lm.widths(tuple(runs), "site")
-    for site, (dictionary, _) in runs.items():
-        if widths[site] != dictionary.d_model:
+    for site, run in runs.items():
+        wanted = run.dictionary.widths.d_out
+        if widths[site] != wanted:
             raise InputError(
-                f"--site={site}: has width {widths[site]} in {text.lm.name}, and the dictionary takes {dictionary.d_model}."
+                f"--site={site}: has width {widths[site]} in {text.lm.name}, and the dictionary gives {wanted}."
             )
     rows = context.config.sequences_per_batch * text.sequences.context
     variants = {"all": _stand_ins(runs, rows)}
@@ -64,7 +76,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     if len(runs) == 1:
         return about | figures["all"]
     # Beside splice.json, which holds what this dictionary costs alone.
-    others = "+".join(site for site in runs if site != context.site)
+    others = "+".join(list(runs)[1:])
     each = {site: figures[site] for site in runs}
     return (
         about
@@ -74,13 +86,16 @@ def evaluate(context: Context) -> dict[str, Any]:
     )
 
 
-def _runs(context: Context) -> dict[str, tuple[Dictionary, np.ndarray]]:
-    """{site: (dictionary, mean activation)} of the run and of those of `--splice_with`."""
-    runs = {context.site: (context.dictionary, context.mean)}
-    model = context.store.metadata(context.site).get("model")
+def _runs(context: Context) -> dict[str, Run]:
+    """{site that is written: run}, of the run and of those of `--splice_with`."""
+    reads = context.reads[0] if context.transcodes else ""
+    runs = {context.writes[0]: Run(context.dictionary, reads, context.mean)}
+    model = context.attributes.get("model")
     for run in context.config.splice_with:
         dictionary = load_dictionary(run, context.config.mesh, flag="splice_with")
-        site, url = (dictionary.metadata.get(name) for name in ("site", "store"))
+        about = dictionary.metadata
+        reads, writes = (about.get(name, [""])[0] for name in ("reads", "writes"))
+        site, url = writes or about.get("site"), about.get("store")
         if not site or not url:
             raise InputError(f"--splice_with={run}: does not say its site and store. Give a run that jaxsae trained.")
         if site in runs:
@@ -88,12 +103,12 @@ def _runs(context: Context) -> dict[str, tuple[Dictionary, np.ndarray]]:
         store = open_store(url)
         if store.metadata(site).get("model") != model:
             raise InputError(f"--splice_with={run}: is of model {store.metadata(site).get('model')}, not of {model}.")
-        runs[site] = dictionary, np.asarray(store.statistics(site).mean, np.float32)
+        runs[site] = Run(dictionary, reads, np.asarray(store.statistics(site).mean, np.float32))
     return runs
 
 
-def _stand_ins(runs: Mapping[str, tuple[Dictionary, np.ndarray]], rows: int) -> dict[str, Replace]:
-    """{stand-in: {site: activations [N, d] -> what stands there}}."""
+def _stand_ins(runs: Mapping[str, Run], rows: int) -> dict[str, Replace]:
+    """{stand-in: {site: what stands there}}."""
 
     def spliced(dictionary: Dictionary) -> Callable[[np.ndarray], np.ndarray]:
         def replace(x: np.ndarray) -> np.ndarray:
@@ -103,9 +118,9 @@ def _stand_ins(runs: Mapping[str, tuple[Dictionary, np.ndarray]], rows: int) -> 
         return replace
 
     return {
-        "spliced": {site: spliced(dictionary) for site, (dictionary, _) in runs.items()},
-        "zero": dict.fromkeys(runs, np.zeros_like),
-        "mean": {site: lambda x, mean=mean: np.broadcast_to(mean, x.shape) for site, (_, mean) in runs.items()},
+        "spliced": {site: StandIn(spliced(run.dictionary), run.reads) for site, run in runs.items()},
+        "zero": dict.fromkeys(runs, StandIn(np.zeros_like)),
+        "mean": {site: StandIn(lambda x, run=run: np.broadcast_to(run.mean, x.shape)) for site, run in runs.items()},
     }
 
 

@@ -84,7 +84,7 @@ def reads_text(context: Context) -> bool:
 def _settings(context: Context) -> dict[str, Any]:
     if context.dictionary.metadata.get("source") or not context.config.store:
         return {}
-    return context.store.metadata(context.site).get("settings", {})
+    return context.attributes.get("settings", {})
 
 
 def open_text(context: Context) -> TextModel:
@@ -93,7 +93,7 @@ def open_text(context: Context) -> TextModel:
     Raises:
       InputError: no such model or text; a model that has changed; nothing that was not harvested.
     """
-    config, attributes = context.config, context.store.metadata(context.site)
+    config, attributes = context.config, context.attributes
     settings = attributes.get("settings", {})
     if settings.get("source") != "hf":
         raise InputError(

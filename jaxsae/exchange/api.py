@@ -76,7 +76,7 @@ def export(config: ExportConfig) -> Path:
             saelens.write_sparsity(staging, frequency)
     if dictionary.config.has_threshold and config.format == "saelens":
         say(f"As SAELens' jumprelu: every latent has the threshold {dictionary.threshold:.6g}.")
-    if dictionary.config.architecture in weights.FREE_ROWS:
+    if dictionary.config.architecture in weights.FREE_ROWS and not dictionary.config.transcode:
         say("Decoder rows now have length 1: latent i is ||W_dec,i|| times what it was; reconstructions are the same.")
     say(f"{output}: {config.format}, {dictionary.width:,} latents of {dictionary.d_model:,}")
     print(f"# {config.format}: load {output} with\n{file_format.snippet(output)}\n")

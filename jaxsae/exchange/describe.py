@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jaxsae.exchange import dictionary_learning, saelens, sparsify
+from jaxsae.exchange import dictionary_learning, saelens, saelens_record, sparsify
 from jaxsae.exchange.files import read_json, read_safetensors, safetensors_shapes
 
 
@@ -39,11 +39,11 @@ def _saelens(path: Path) -> dict[str, object]:
     told = settings.get("metadata") or {}
     return {
         "architecture": settings.get("architecture"),
-        "trained as": saelens.trained_as(settings),
+        "trained as": saelens_record.trained_as(settings),
         "latents": settings.get("d_sae"),
         "d_model": settings.get("d_in"),
-        "k": saelens.recorded_k(settings),
-        "target L0": saelens.recorded_l0(settings),
+        "k": saelens_record.recorded_k(settings),
+        "target L0": saelens_record.recorded_l0(settings),
         "threshold": _threshold(path / saelens.WEIGHTS),
         "dtype": _dtype(path / saelens.WEIGHTS),
         "model": told.get("model_name"),

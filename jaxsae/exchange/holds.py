@@ -4,6 +4,9 @@ from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError
 
 _TOP_K = ("topk", "multi_topk", "hierarchical_topk")
+_WHY_KEEPS = (
+    "its coder keeps the k largest latents of every row after a ReLU: none below 0, no threshold, no plain ReLU"
+)
 # Format -> {architecture: what the format calls it}.
 HOLDS: dict[str, dict[str, str]] = {
     "saelens": dict.fromkeys(_TOP_K, "topk")
@@ -29,8 +32,21 @@ HOLDS: dict[str, dict[str, str]] = {
         "relu": "AutoEncoder",
     },
 }
+# The same of transcoders; SAELens has names of their own for those with a map past the latents.
+TRANSCODERS: dict[str, dict[str, str]] = {
+    "saelens": dict.fromkeys(("batchtopk", "matryoshka", "jumprelu", "jumprelu_tanh"), "jumprelu_transcoder")
+    | {"relu": "transcoder"},
+    "sparsify": dict.fromkeys(_TOP_K, "topk"),
+    "dictionary_learning": {},
+}
+_WITH_SKIP = {"jumprelu_transcoder": "jumprelu_skip_transcoder", "transcoder": "skip_transcoder"}
+_WHY_TRANSCODERS = {
+    "sparsify": _WHY_KEEPS,
+    "saelens": "its transcoders have a ReLU or a threshold for each latent, and no top k",
+    "dictionary_learning": "none of its classes is a transcoder",
+}
 _WHY = {
-    "sparsify": "its coder keeps the k largest latents of every row after a ReLU: none below 0, no threshold, no plain ReLU",
+    "sparsify": _WHY_KEEPS,
     "dictionary_learning": "none of its classes keeps latents of both signs",
 }
 
@@ -41,12 +57,16 @@ def name_in(file_format: str, dictionary: Dictionary) -> str:
     Raises:
       InputError: it has no form for it; names the formats that do.
     """
-    architecture = dictionary.config.architecture
-    if architecture in HOLDS[file_format]:
-        return HOLDS[file_format][architecture]
-    others = " or ".join(f"--format={name}" for name, held in HOLDS.items() if architecture in held)
-    why = _WHY.get(file_format, "none of its classes is one")
+    config = dictionary.config
+    architecture, transcodes = config.architecture, config.transcode
+    table, reasons = (TRANSCODERS, _WHY_TRANSCODERS) if transcodes else (HOLDS, _WHY)
+    if architecture in table[file_format]:
+        name = table[file_format][architecture]
+        return _WITH_SKIP.get(name, name) if config.skip else name
+    others = " or ".join(f"--format={name}" for name, held in table.items() if architecture in held)
+    why = reasons.get(file_format, "none of its classes is one")
+    kind = "transcoder" if transcodes else "dictionary"
     raise InputError(
-        f"--format={file_format} cannot hold a dictionary of --architecture={architecture}: {why}."
+        f"--format={file_format} cannot hold a {kind} of --architecture={architecture}: {why}."
         f"{f' Take {others}.' if others else ''}"
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsae.dictionary import Dictionary, MethodConfig, make_method
+from jaxsae.dictionary import SKIP, Dictionary, MethodConfig, make_method
 from jaxsae.errors import InputError
 from jaxsae.exchange import provenance, weights
 from jaxsae.exchange.files import (
@@ -25,6 +25,7 @@ from jaxsae.exchange.files import (
     write_safetensors,
 )
 from jaxsae.exchange.holds import name_in
+from jaxsae.exchange.saelens_record import recorded_k, recorded_l0, recorded_prefixes, trained_as
 from jaxsae.exchange.weights import Form, Weights
 from jaxsae.files import write_json
 
@@ -32,17 +33,25 @@ WEIGHTS, CONFIG, SPARSITY = "sae_weights.safetensors", "cfg.json", "sparsity.saf
 FILES = frozenset({WEIGHTS, CONFIG, SPARSITY})
 SCHEMA_VERSION = "6.54.12"  # the SAELens whose reading of these files is tested; below 6 means another schema
 METHODS = {"topk": "topk", "abstopk": "abstopk", "gated": "gated", "standard": "relu"}
+METHODS |= dict.fromkeys(("transcoder", "skip_transcoder"), "relu")
 _TRAINED_AS = {"batchtopk": "batchtopk", "matryoshka": "matryoshka_batchtopk", "jumprelu": "jumprelu"}
 _TRAINED_AS["jumprelu_tanh"] = "jumprelu"
 _DECODER: Form = {"W_dec": ("W_dec", "nd"), "b_dec": ("b_dec", "d")}
+_WRITTEN: Form = {"W_dec": ("W_dec", "no"), "b_dec": ("b_dec", "o")}
+_PAST: Form = {SKIP: (SKIP, "od")}
 _PLAIN: Form = {"W_enc": ("W_enc", "dn"), "b_enc": ("b_enc", "n")} | _DECODER
+_THRESHOLD: Form = {"threshold": ("threshold", "n")}
 _MAGNITUDES: Form = {"r_mag": ("r_mag", "n"), "b_mag": ("b_mag", "n")}
 FORMS: dict[str, Form] = {  # by SAELens' architecture
     "topk": _PLAIN,
     "abstopk": _PLAIN,
-    "jumprelu": _PLAIN | {"threshold": ("threshold", "n")},
+    "jumprelu": _PLAIN | _THRESHOLD,
     "gated": {"W_enc": ("W_enc", "dn"), "b_gate": ("b_enc", "n")} | _MAGNITUDES | _DECODER,
     "standard": _PLAIN,
+    "transcoder": _PLAIN | _WRITTEN,
+    "skip_transcoder": _PLAIN | _WRITTEN | _PAST,
+    "jumprelu_transcoder": _PLAIN | _WRITTEN | _THRESHOLD,
+    "jumprelu_skip_transcoder": _PLAIN | _WRITTEN | _THRESHOLD | _PAST,
 }
 SAME = 1e-6  # relative spread of thresholds that count as one; dividing by decoder norms leaves some rounding
 
@@ -56,7 +65,8 @@ def write(dictionary: Dictionary, output: Path) -> None:
     theirs, config = name_in("saelens", dictionary), dictionary.config
     w = weights.with_unit_rows(dictionary)
     if config.has_threshold:
-        w = dataclasses.replace(w, own={"threshold": np.full(w.width, dictionary.threshold, np.float32)})
+        threshold = np.full(w.width, dictionary.threshold, np.float32)
+        w = dataclasses.replace(w, own=dict(w.own) | {"threshold": threshold})
     write_safetensors(output / WEIGHTS, weights.to_tensors(w, FORMS[theirs]))
     write_json(output / CONFIG, _config(dictionary))
 
@@ -69,7 +79,7 @@ def write_sparsity(output: Path, frequency: np.ndarray) -> None:
 def snippet(output: Path) -> str:
     """Python that loads the export."""
     load = f"sae = SAE.load_from_disk({json.dumps(str(output))})"
-    return f"from sae_lens import SAE\n{load}\nx_hat = sae.decode(sae.encode(x))"
+    return f"from sae_lens import SAE\n{load}\nx_hat = sae(x)"
 
 
 def read(input: Path, k: int | None = None) -> Dictionary:
@@ -86,34 +96,19 @@ def read(input: Path, k: int | None = None) -> Dictionary:
     settings = read_json(path)
     theirs = _architecture(settings, path)
     w = weights.of_tensors(read_safetensors(input / WEIGHTS), FORMS[theirs], input / WEIGHTS)
-    for name, size in (("d_in", w.d_model), ("d_sae", w.width)):
+    for name, size in (("d_in", w.d_model), ("d_sae", w.width), ("d_out", w.d_out)):
         check_setting(settings, name, size, path, f"{WEIGHTS} says so")
-    if theirs == "jumprelu":
+    if _jumps(theirs):
         weights.check_thresholds(w.own["threshold"], input / WEIGHTS)
     config, threshold = _config_of(settings, theirs, w, path, k), 0.0
     if config.has_threshold:
-        threshold, w = float(np.median(w.own["threshold"])), dataclasses.replace(w, own={})
+        own = dict(w.own)
+        threshold, w = float(np.median(own.pop("threshold"))), dataclasses.replace(w, own=own)
     if theirs in ("topk", "abstopk") and settings.get("rescale_acts_by_decoder_norm", False):
         w = weights.unit_norm(w)  # it chooses by z_i ||W_dec,i|| and so keeps its choice
-    w = weights.set_pre_bias(w, bool(settings.get("apply_b_dec_to_input", True)), make_method(config).pre_bias)
+    subtracted = bool(settings.get("apply_b_dec_to_input", True)) and not config.transcode
+    w = weights.set_pre_bias(w, subtracted, make_method(config).pre_bias)
     return weights.to_dictionary(w, config, _metadata(settings), str(input), threshold)
-
-
-def recorded_k(settings: Mapping[str, Any]) -> Any:
-    """k as the settings have it; SAELens keeps a BatchTopK's, which may be a fraction, in the record of its training."""
-    k = _details(settings).get("k")
-    return settings.get("k", max(1, round(k)) if isinstance(k, float) and np.isfinite(k) else k)
-
-
-def recorded_l0(settings: Mapping[str, Any]) -> Any:
-    """The L0 that the training of a jumprelu aimed at, from the record of its training."""
-    return _details(settings).get("target_l0")
-
-
-def trained_as(settings: Mapping[str, Any]) -> Any:
-    """SAELens' name of what was trained, where the record says it: several of them are saved as jumprelu."""
-    told = settings.get("metadata")
-    return told.get("training_architecture") if isinstance(told, Mapping) else None
 
 
 def has_one_threshold(threshold: np.ndarray) -> bool:
@@ -121,15 +116,10 @@ def has_one_threshold(threshold: np.ndarray) -> bool:
     return bool(np.ptp(threshold) <= SAME * np.abs(threshold).max())
 
 
-def _details(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    told = settings.get("metadata")
-    details = told.get("training_architecture_details") if isinstance(told, Mapping) else None
-    return details if isinstance(details, Mapping) else {}
-
-
 def _config_of(settings: Mapping[str, Any], theirs: str, w: Weights, path: Path, k: int | None) -> MethodConfig:
     """The method that a file holds; a jumprelu is what was trained, which its thresholds tell where no record does."""
-    if theirs != "jumprelu":
+    kind = {"transcode": "transcoder" in theirs, "skip": SKIP in w.own}
+    if not _jumps(theirs):
         architecture = METHODS[theirs]
     elif trained_as(settings) == "jumprelu" or not has_one_threshold(w.own["threshold"]):
         architecture = "jumprelu"
@@ -138,19 +128,14 @@ def _config_of(settings: Mapping[str, Any], theirs: str, w: Weights, path: Path,
     if architecture in ("gated", "relu"):
         if k is not None:
             raise InputError(f"--k={k}: {path} is a {theirs} dictionary, which has no k. Leave --k out.")
-        return MethodConfig(width=w.width, architecture=architecture, target_l0=0.0)  # which no file says
+        return MethodConfig(width=w.width, architecture=architecture, target_l0=0.0, **kind)  # which no file says
     k = _k(settings, architecture, w.width, path, k)
-    prefixes = _prefixes(settings, w.width) if architecture == "matryoshka" else ()
-    return MethodConfig(width=w.width, architecture=architecture, k=k, prefixes=prefixes)
+    prefixes = recorded_prefixes(settings, w.width) if architecture == "matryoshka" else ()
+    return MethodConfig(width=w.width, architecture=architecture, k=k, prefixes=prefixes, **kind)
 
 
-def _prefixes(settings: Mapping[str, Any], width: int) -> tuple[int, ...]:
-    """The prefixes of a matryoshka's training; none, which is jaxsae's default, where the record has none of this width."""
-    widths = _details(settings).get("matryoshka_widths")
-    whole = isinstance(widths, list) and all(type(n) is int for n in widths)
-    if not whole or not widths or widths[-1] != width:
-        return ()
-    return tuple(widths) if all(a < b for a, b in zip([0, *widths], widths, strict=False)) else ()
+def _jumps(theirs: str) -> bool:
+    return theirs.startswith("jumprelu")
 
 
 def _k(settings: Mapping[str, Any], architecture: str, width: int, path: Path, given: int | None) -> int:
@@ -168,11 +153,13 @@ def _k(settings: Mapping[str, Any], architecture: str, width: int, path: Path, g
 
 
 def _config(dictionary: Dictionary) -> dict[str, Any]:
-    metadata = dictionary.metadata
+    metadata, transcodes = dictionary.metadata, dictionary.config.transcode
+    past = {"hook_name_out": provenance.hook_name(provenance.written(metadata))} if transcodes else {}
     config = {
         "architecture": name_in("saelens", dictionary),
         "d_in": dictionary.d_model,
         "d_sae": dictionary.width,
+        **({"d_out": dictionary.widths.d_out} if transcodes else {}),
         "dtype": "float32",
         "device": "cpu",
         "apply_b_dec_to_input": dictionary.pre_bias,
@@ -182,7 +169,8 @@ def _config(dictionary: Dictionary) -> dict[str, Any]:
             "sae_lens_version": SCHEMA_VERSION,
             "sae_lens_training_version": None,
             "model_name": provenance.model_name(metadata),
-            "hook_name": provenance.hook_name(metadata),
+            "hook_name": provenance.hook_name(provenance.read(metadata)),
+            **past,
             "hook_layer": provenance.layer(metadata),
             "hook_head_index": None,
             "context_size": provenance.context_size(metadata),
@@ -226,6 +214,8 @@ def _architecture(settings: Mapping[str, Any], path: Path) -> str:
 def _metadata(settings: Mapping[str, Any]) -> dict[str, Any]:
     told = settings.get("metadata") or {}
     found = {"model": told.get("model_name"), "site": told.get("hook_name"), "context": told.get("context_size")}
+    if out := told.get("hook_name_out"):
+        found |= {"site": f"{told.get('hook_name')}->{out}", "reads": [told.get("hook_name")], "writes": [out]}
     return provenance.imported(told, "saelens", **found)
 
 

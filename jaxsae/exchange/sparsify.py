@@ -1,8 +1,8 @@
 """EleutherAI sparsify: `<hookpoint>/sae.safetensors` and `<hookpoint>/cfg.json`.
 
-Only `topk` and its kin: its coder keeps the k largest latents of a row, never all that are positive or above a
-threshold. The files stand in OUTPUT/<site>/, and OUTPUT has links to them, so that `load_many(OUTPUT)` and
-`load_from_disk(OUTPUT)` both work.
+Only `topk` and its kin, as autoencoders and as transcoders: its coder keeps the k largest latents of a row, never all that
+are positive or above a threshold. The files stand in OUTPUT/<site>/, and OUTPUT has links to them, so that
+`load_many(OUTPUT)` and `load_from_disk(OUTPUT)` both work.
 """
 
 import json
@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from jaxsae.dictionary import Dictionary, MethodConfig
+from jaxsae.dictionary import SKIP, Dictionary, MethodConfig
 from jaxsae.errors import InputError
 from jaxsae.exchange import provenance, weights
 from jaxsae.exchange.files import (
@@ -41,39 +41,52 @@ def write(dictionary: Dictionary, output: Path) -> None:
       InputError: a method that its coder is not, weights that are not finite.
     """
     name_in("sparsify", dictionary)
-    w = weights.set_pre_bias(weights.of_dictionary(dictionary), now=dictionary.pre_bias, wanted=True)
+    transcodes = dictionary.config.transcode  # from whose input nothing is subtracted
+    w = weights.set_pre_bias(weights.of_dictionary(dictionary), now=dictionary.pre_bias, wanted=not transcodes)
+    if w.d_out != w.d_model:
+        raise InputError(
+            f"--format=sparsify: its coder writes as many numbers as it reads, and this transcoder reads {w.d_model} and "
+            f"writes {w.d_out}. Take --format=saelens with a --architecture=batchtopk or jumprelu."
+        )
     folder = output / provenance.folder_name(dictionary.metadata)
     folder.mkdir(exist_ok=True)
-    write_safetensors(folder / WEIGHTS, weights.to_tensors(w, FORM))
+    write_safetensors(folder / WEIGHTS, weights.to_tensors(w, _form(dictionary.config.skip)))
     write_json(folder / CONFIG, _config(dictionary))
     for name in sorted(FILES):
         _link(folder / name, output / name)
 
 
+def _form(skip: bool) -> Form:
+    return FORM | {SKIP: (SKIP, "dd")} if skip else FORM
+
+
 def snippet(output: Path) -> str:
     """Python that loads the export."""
     load = f"sae = SparseCoder.load_from_disk({json.dumps(str(output))})"
-    return f"from sparsify import SparseCoder\n{load}\nx_hat = sae.decode(*sae.encode(x)[:2])"
+    return f"from sparsify import SparseCoder\n{load}\nx_hat = sae(x).sae_out"
 
 
 def read(input: Path) -> Dictionary:
     """Reads a hookpoint's directory, or one that holds a single hookpoint.
 
     Raises:
-      InputError: files or tensors missing or misshapen, several hookpoints, a transcoder, group-max.
+      InputError: files or tensors missing or misshapen, several hookpoints, group-max.
     """
     folder = _hookpoint(input)
     path = folder / CONFIG
     settings = read_json(path)
     check_setting(settings, "activation", "topk", path, "jaxsae has no group-max")
-    check_setting(settings, "transcode", False, path, "jaxsae trains no transcoders")
-    check_setting(settings, "skip_connection", False, path, "jaxsae has no skip connection")
-    w = weights.of_tensors(read_safetensors(folder / WEIGHTS), FORM, folder / WEIGHTS)
+    kind = {"transcode": settings.get("transcode", False), "skip": settings.get("skip_connection", False)}
+    if kind["skip"]:
+        check_setting(
+            settings, "transcode", True, path, "an autoencoder with a map past its latents has no use for them"
+        )
+    w = weights.of_tensors(read_safetensors(folder / WEIGHTS), _form(kind["skip"]), folder / WEIGHTS)
     check_setting(settings, "d_in", w.d_model, path, f"{WEIGHTS} says so")
     k = read_k({"k": settings.get("k", 32)}, w.width, path)  # 32 is sparsify's default
     site = folder.name if folder != input else None
     metadata = provenance.imported(settings, "sparsify", site=site)
-    return weights.to_dictionary(w, MethodConfig(width=w.width, architecture="topk", k=k), metadata, str(folder))
+    return weights.to_dictionary(w, MethodConfig(w.width, "topk", k, **kind), metadata, str(folder))
 
 
 def is_here(path: Path) -> bool:
@@ -102,10 +115,10 @@ def _config(dictionary: Dictionary) -> dict:
         "k": dictionary.config.k,
         "expansion_factor": max(1, round(dictionary.width / dictionary.d_model)),
         "activation": "topk",
-        "normalize_decoder": True,
+        "normalize_decoder": not dictionary.config.transcode,
         "multi_topk": dictionary.config.architecture == "multi_topk",
-        "skip_connection": False,
-        "transcode": False,
+        "skip_connection": dictionary.config.skip,
+        "transcode": dictionary.config.transcode,
         "jaxsae": provenance.own_record(dictionary.metadata),
     }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsae.dictionary import Dictionary, MethodConfig, Params
+from jaxsae.dictionary import SKIP, Dictionary, MethodConfig, Params
 from jaxsae.errors import InputError
 from jaxsae.exchange.files import check_shapes
 
@@ -17,7 +17,8 @@ Form = Mapping[str, tuple[str, str]]
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """float32 arrays: W_enc [n, d], b_enc [n], W_dec [n, d], b_dec [d]; `own`: those that a method adds, name -> [n]."""
+    """float32 arrays: W_enc [n, d_in], b_enc [n], W_dec [n, d_out], b_dec [d_out]; `own`: those that a method adds, name ->
+    [n], and what goes past the latents, W_skip [d_out, d_in]."""
 
     W_enc: np.ndarray
     b_enc: np.ndarray
@@ -44,8 +45,13 @@ class Weights:
 
     @property
     def d_model(self) -> int:
-        """Width of the activations, d."""
+        """Width of the activations that are read, d_in."""
         return self.W_enc.shape[1]
+
+    @property
+    def d_out(self) -> int:
+        """Width of what is written."""
+        return self.W_dec.shape[1]
 
 
 FREE_ROWS = ("relu", "jumprelu_tanh", "rescaled")  # whose decoder rows have any length
@@ -58,9 +64,11 @@ def with_unit_rows(dictionary: Dictionary) -> Weights:
       InputError: as `of_dictionary`.
     """
     weights = of_dictionary(dictionary)
-    if "log_threshold" in weights.own:
-        weights = dataclasses.replace(weights, own={"threshold": np.exp(weights.own["log_threshold"])})
-    if dictionary.config.architecture in FREE_ROWS:
+    own = dict(weights.own)
+    if "log_threshold" in own:
+        own["threshold"] = np.exp(own.pop("log_threshold"))
+        weights = dataclasses.replace(weights, own=own)
+    if dictionary.config.architecture in FREE_ROWS and not dictionary.config.transcode:
         weights = unit_norm(weights, tuple(name for name in weights.own if name != "r_mag"))
     return weights
 
@@ -108,7 +116,10 @@ def to_dictionary(
       InputError: a weight is NaN or infinite.
     """
     check_finite(weights, source, "the file is damaged or its training diverged")
-    params = Params.of(**{name: jnp.asarray(array, jnp.float32) for name, array in weights.arrays.items()})
+    arrays = {name: jnp.asarray(array, jnp.float32) for name, array in weights.arrays.items()}
+    past = {name: arrays.pop(name) for name in (SKIP,) if name in arrays}
+    params = Params.of(**arrays)
+    params = params.replace(shared=params.shared | past)
     return Dictionary(params, config, metadata, threshold=threshold)
 
 

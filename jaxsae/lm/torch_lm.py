@@ -15,6 +15,7 @@ from jaxsae.errors import InputError
 from jaxsae.lm import load_torch, sites, trial
 from jaxsae.lm.load_torch import Checkpoint
 from jaxsae.lm.sites import Place
+from jaxsae.lm.stand_in import Pass, StandIn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,27 +123,31 @@ class TorchLM:
         self,
         tokens: np.ndarray,
         kept: np.ndarray,
-        replace: Mapping[str, Callable[[np.ndarray], np.ndarray]] | None = None,
+        replace: Mapping[str, StandIn] | None = None,
     ) -> Any:
         """A torch tensor [B, T, vocabulary] of logits, as the model has them or with activations replaced.
 
         Args:
           tokens: int32 [B, T], -1 where there is none.
           kept: bool [B, T], the positions that are replaced.
-          replace: site -> function of its float32 activations [positions kept, d_model] that gives those to stand there.
-            They are as they come in the same pass: what is replaced earlier has its effect.
+          replace: site -> what is to stand there. Activations are as they come in the same pass: what is replaced earlier
+            has its effect.
+
+        Raises:
+          InputError: a stand-in reads what comes after the site that it stands at.
         """
         index = self.torch.as_tensor(np.flatnonzero(kept), device=self.device)
 
-        def swap(function: Callable[[np.ndarray], np.ndarray], x: Any) -> Any:
-            flat = x.reshape(-1, x.shape[-1])
-            new = np.asarray(function(_to_numpy(flat.index_select(0, index).float(), self.torch)))
-            new = self.torch.tensor(new, device=self.device, dtype=x.dtype)
-            return flat.index_copy(0, index, new).reshape(x.shape)
+        def put(x: Any, rows: np.ndarray) -> Any:
+            new = self.torch.tensor(rows, device=self.device, dtype=x.dtype)
+            return x.reshape(-1, x.shape[-1]).index_copy(0, index, new).reshape(x.shape)
 
-        with self.torch.inference_mode(), ExitStack() as hooks:
-            for site, place in self._places(tuple(replace or {}), "site").items():
-                hooks.enter_context(self._hooked(place, lambda x, f=replace[site]: swap(f, x)))
+        rows = lambda x: _to_numpy(x.reshape(-1, x.shape[-1]).index_select(0, index).float(), self.torch)
+        hooks = Pass(replace or {}, rows, put).hooks
+        places = self._places(tuple(dict.fromkeys(site for site, _ in hooks)), "site")
+        with self.torch.inference_mode(), ExitStack() as stack:
+            for site, function in hooks:
+                stack.enter_context(self._hooked(places[site], function))
             return self.model(**self.inputs(tokens)).logits
 
     def inputs(self, tokens: np.ndarray) -> dict[str, Any]:

@@ -72,6 +72,7 @@ def _main(config: PlanConfig, folder: str) -> dict[str, Any]:
     """Compiles and reads; everything is in bytes and of one device."""
     import jax
 
+    from jaxsae.dictionary import Widths
     from jaxsae.parallel import check_divides, make_mesh
     from jaxsae.plan.alternatives import alternatives
     from jaxsae.plan.buffers import read_report, shape_bytes, show_shape
@@ -86,7 +87,7 @@ def _main(config: PlanConfig, folder: str) -> dict[str, Any]:
         raise InputError(f"--topology={topology}: {str(error).splitlines()[0]}") from None
     mesh = make_mesh(config.mesh, devices)
     check_divides(mesh, config.method.width, config.batch_size)
-    program = Program(config.training(), config.d_model, mesh)
+    program = Program(config.training(), Widths.of(config.d_model), mesh)
     started = time.perf_counter()
     lowered = program.lower()
     try:

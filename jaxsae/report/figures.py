@@ -94,16 +94,20 @@ def _effective_compute(title: str, e: Mapping[str, Any]) -> Group:
 
 
 def _reconstruction(title: str, e: Mapping[str, Any]) -> Group:
-    pca = part(e, "baselines", "pca_k")
-    pca_name = f"PCA, {count(pca.get('components'))} components"
+    plain, fvu = _plain(e)
     rows = [
         Row(
             "FVU",
             decimal(e.get("fvu")),
-            {"mean": decimal(part(e, "baselines", "mean").get("fvu")), pca_name: decimal(pca.get("fvu"))},
+            {"mean": decimal(part(e, "baselines", "mean").get("fvu")), plain: decimal(fvu)},
             "fraction of variance unexplained; 0 is perfect",
         ),
-        Row("L0", decimal(e.get("l0")), {"k": count(e.get("k"))} if e.get("k") else {}, "active latents of a row"),
+        Row(
+            "L0",
+            decimal(e.get("l0")),
+            {"k": f"{e['k']:g}"} if _is_number(e.get("k")) else {},
+            "active latents of a row",
+        ),
         Row("gamma", decimal(e.get("gamma")), {"unbiased": "1"}, "below 1: reconstructions are too short"),
     ]
     held_out = {True: " held-out", False: ""}.get(e.get("held_out"), "")
@@ -173,14 +177,22 @@ def _othello(title: str, e: Mapping[str, Any]) -> Group:
     return Group(title, f"{count(e.get('rows'))} positions of {count(e.get('games'))} games", rows)
 
 
+def _plain(e: Mapping[str, Any]) -> tuple[str, Any]:
+    """Name and FVU of what does without latents: principal components or, where another site is written, a linear map."""
+    if linear := part(e, "baselines", "linear"):
+        return "linear map", linear.get("fvu")
+    pca = part(e, "baselines", "pca_k")
+    return f"PCA, {count(pca.get('components'))} components", pca.get("fvu")
+
+
 def cards(run: RunFiles, othello: bool) -> list[Card]:
     """The few figures that head the page; where nothing was evaluated those of the last checkpoint on held-out rows, or,
     without these, the last training step's."""
     found = run.evaluations.get("reconstruction") or _judged_while_training(run)
     where = f"{count(found.get('rows'))} held-out rows" if found else "last training step"
     source = found or (run.metrics[-1] if run.metrics else {})
-    pca = part(found, "baselines", "pca_k").get("fvu")
-    beside = f"{where}; PCA {decimal(pca)}" if _is_number(pca) else where
+    plain, fvu = _plain(found)
+    beside = f"{where}; {plain.partition(',')[0]} {decimal(fvu)}" if _is_number(fvu) else where
     out = [
         Card("FVU", decimal(source.get("fvu")), beside),
         Card("L0", f"{source['l0']:.1f}" if _is_number(source.get("l0")) else NONE, f"active latents, {where}"),

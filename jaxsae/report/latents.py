@@ -84,9 +84,9 @@ def text_cards(context: Context, shown: int, per_latent: int, seed: int) -> list
     """Cards for live latents drawn at random, from the store's held-out rows."""
     dictionary, store = context.dictionary, context.store
     start, stop = context.ranges[-1]
-    sample = store.read(context.site, max(start, stop - BATCH), stop)
+    sample = store.read(context.reads[0], max(start, stop - BATCH), stop)
     latents = _chooser([], shown, seed)(live_latents(dictionary, sample))
-    site_known = dataclasses.replace(dictionary, metadata={**dictionary.metadata, "site": context.site})
+    site_known = dataclasses.replace(dictionary, metadata={**dictionary.metadata, "site": context.reads[0]})
     found = top_contexts(site_known, store, latents, per_latent, context.ranges)
     decode = token_texts(str(dictionary.metadata.get("tokenizer") or ""))
     figures = _figures(Path(context.config.run))

@@ -48,6 +48,7 @@ def report(config: ReportConfig) -> Path:
         run=run,
         version=__version__,
         meta=meta,
+        transcodes=bool(dictionary and dictionary.config.transcode),
         chips=_chips(run, dictionary),
         cards=(meta and decomposition.cards(run)) or figures.cards(run, othello),
         groups=_groups(run, meta, othello) + _speed(run, dictionary),

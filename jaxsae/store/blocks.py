@@ -10,6 +10,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -28,10 +29,12 @@ Key = tuple[int, int, int]  # block, first lane, lane after the last
 class Blocks:
     """The blocks of an order, read where they are asked for and one ahead; threads may share it."""
 
-    def __init__(self, store: Store, site: str, order: Order, shards: Shards | None = None):
+    def __init__(self, store: Store, sites: Sequence[str], order: Order, shards: Shards | None = None):
         """Reads nothing yet; `shards` are those of a store that is still being written, and are waited for."""
         self._store, self._order, self._shards = store, order, shards
-        self._path, self._row = site_path(site), (store.d_model(site), store.dtype(site))
+        ends = np.cumsum([0, *map(store.d_model, sites)])
+        self._columns = {site_path(s): slice(*ends[i : i + 2]) for i, s in enumerate(sites)}
+        self._row = int(ends[-1]), store.dtype(sites[0])
         self._futures: OrderedDict[Key, Future] = OrderedDict()
         self._lock = threading.Lock()
         self._memory = _Memory()
@@ -41,7 +44,8 @@ class Blocks:
         self._parts = readers
 
     def __getitem__(self, key: Key) -> np.ndarray:
-        """[steps, rows of a batch in these lanes, d_model], in the store's dtype; not to be written to.
+        """[steps, rows of a batch in these lanes, numbers of a row], the sites side by side, in the store's dtype; not to
+        be written to.
 
         Starts to read the next block as well.
         """
@@ -63,27 +67,28 @@ class Blocks:
         stretch = self._order.stretch(*key)
         if self._shards:
             self._shards.wait_quietly(stretch.ranges)
-        d_model, dtype = self._row
+        numbers, dtype = self._row
         steps, width = self._order.steps_of(key[0]), self._order.width * (key[2] - key[1])
-        most = self._order.most_steps * width * d_model * dtype.itemsize
-        block = self._memory.array((steps, width, d_model), dtype, most)
+        most = self._order.most_steps * width * numbers * dtype.itemsize
+        block = self._memory.array((steps, width, numbers), dtype, most)
         places, ends = stretch.places(self._order.width), np.cumsum([stop - start for start, stop in stretch.ranges])
         cuts = [len(ends) * part // self._parts for part in range(self._parts + 1)]
 
         def fill(part: int) -> None:
             low, high = cuts[part : part + 2]
             first, last = (int(ends[cut - 1]) if cut else 0 for cut in (low, high))
-            self._fill(block.reshape(-1, d_model), stretch.ranges[low:high], places[first:last])
+            for path, columns in self._columns.items():
+                self._fill(block.reshape(-1, numbers)[:, columns], path, stretch.ranges[low:high], places[first:last])
 
         list(self._readers.map(fill, range(self._parts)))
         block.flags.writeable = False
         return block
 
-    def _fill(self, rows: np.ndarray, ranges: list[tuple[int, int]], places: np.ndarray) -> None:
+    def _fill(self, rows: np.ndarray, path: str, ranges: list[tuple[int, int]], places: np.ndarray) -> None:
         # As opaque rows: NumPy would go through bfloat16 number by number.
         whole = np.dtype((np.void, rows.shape[1] * rows.itemsize))
         into, at = rows.view(whole)[:, 0], 0
-        for read in self._store.stream(self._path, ranges):
+        for read in self._store.stream(path, ranges):
             into[places[at : at + len(read)]] = read.view(whole)[:, 0]
             at += len(read)
 

@@ -6,7 +6,7 @@ There is no iterator to save: a run that resumes at step n, on any number of pro
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grain
 import jax
@@ -23,16 +23,17 @@ BLOCK_BYTES = 128 * 2**20
 
 
 class Batches:
-    """`batches[step]` is a float32 [batch_size, d_model] array, for any step from 0; epochs follow without end.
+    """`batches[step]` is a float32 [batch_size, numbers] array, for any step from 0; epochs follow without end.
 
-    A Grain `RandomAccessDataSource` of whole batches. Threads may share it; up to three blocks of
-    `block_bytes` stand in memory.
+    A row is those of the sites side by side, read in one pass: which rows a batch holds does not depend on how many sites
+    of a width there are. A Grain `RandomAccessDataSource` of whole batches. Threads may share it; up to three blocks of
+    `block_bytes` for each site stand in memory.
     """
 
     def __init__(
         self,
         store: Store,
-        site: str,
+        sites: str | Sequence[str],
         batch_size: int,
         seed: int = 0,
         rows: tuple[int, int] | None = None,
@@ -45,11 +46,11 @@ class Batches:
 
         Args:
           store: where the rows are; in one that was cut short, its complete rows are used.
-          site: whose activations.
+          sites: whose activations, of one site or of several.
           batch_size: rows of a batch, over all processes.
           seed: decides the order, with the step.
           rows: first:last of the store's complete rows, to hold others out; None for all.
-          block_bytes: rows are mixed within blocks of this size, as stored, and at least a batch.
+          block_bytes: rows are mixed within blocks of this size, as stored at the widest site, and at least a batch.
           lanes: parts of a batch that can be read without the others; their greatest common divisor
             with the batch size is used. It changes the order, so it does not follow the process count.
           dtype: of the batches.
@@ -58,27 +59,28 @@ class Batches:
         Raises:
           InputError: no such site, fewer rows than a batch, a negative seed.
         """
+        self.sites = (sites,) if isinstance(sites, str) else tuple(sites)
         there = store.rows_planned if shards else store.rows
         first, last = rows or (0, there)
         if not 0 <= first <= last <= there:
             raise InputError(f"{store.url}: rows {first}:{last} are not in its {there} complete rows.")
         if batch_size < 1 or last - first < batch_size:
             raise InputError(
-                f"--batch_size={batch_size}: {store.url} has {last - first} rows to read at site {site}. "
+                f"--batch_size={batch_size}: {store.url} has {last - first} rows to read at site {', '.join(self.sites)}. "
                 "Give a batch size from 1 to that number, or harvest more tokens."
             )
         if seed < 0:
             raise InputError(f"--seed={seed}: must be 0 or more")
-        self.store, self.site, self.batch_size, self.seed, self.dtype = store, site, batch_size, seed, np.dtype(dtype)
-        self.d_model = store.d_model(site)
-        block_rows = block_bytes // (self.d_model * store.dtype(site).itemsize)
+        self.store, self.batch_size, self.seed, self.dtype = store, batch_size, seed, np.dtype(dtype)
+        self.numbers = sum(map(store.d_model, self.sites))
+        block_rows = block_bytes // max(store.d_model(site) * store.dtype(site).itemsize for site in self.sites)
         self.lanes = math.gcd(batch_size, lanes)
         chosen = [(first, last)] if shards else select(store.available, first, last)
         window = shards.window_rows if shards else 0
         if shards:
             block_rows = min(block_rows, window // 4)
         self.order = Order(chosen, store.chunk_rows, batch_size, block_rows, self.lanes, seed, window)
-        self._blocks = Blocks(store, site, self.order, shards)
+        self._blocks = Blocks(store, self.sites, self.order, shards)
 
     @property
     def rows(self) -> int:
@@ -94,7 +96,7 @@ class Batches:
         return sys.maxsize
 
     def __getitem__(self, step: int) -> np.ndarray:
-        """The batch of a step, [batch_size, d_model]."""
+        """The batch of a step, [batch_size, numbers]."""
         return self.read(step)
 
     def read(self, step: int, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -126,12 +128,12 @@ class Batches:
 
 
 def local_batch(batches: Batches, step: int, sharding: jax.sharding.Sharding) -> jax.Array:
-    """The batch of a step as a global array [batch_size, d_model], of which this process reads its part.
+    """The batch of a step as a global array [batch_size, numbers], of which this process reads its part.
 
     The part is asked of the sharding, never of the process index: with `model` over several hosts,
     several processes hold the same rows.
     """
-    shape = (batches.batch_size, batches.d_model)
+    shape = (batches.batch_size, batches.numbers)
     parts = {first: batches.read(step, first, last) for first, last in local_rows(sharding, shape)}
 
     def part(index: tuple[slice, ...]) -> np.ndarray:

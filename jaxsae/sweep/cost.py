@@ -18,7 +18,7 @@ from jaxsae.sweep.grid import Member
 from jaxsae.training.memory import GIB, MemoryPlan, available_bytes
 from jaxsae.training.program import Program
 from jaxsae.training.setup import Setup
-from jaxsae.training.taken import default_site, held_out
+from jaxsae.training.taken import default_site, held_out, sites_of
 
 _BUDGET = 60.0  # seconds in which steps are compiled and timed; what is left is scaled by operations
 _STEPS = 3
@@ -44,8 +44,8 @@ class Memory:
 
     def plan(self, member: Member) -> MemoryPlan:
         """Of one member, workspace aside."""
-        site = default_site(self._store, member.config.site)
-        program = Program(member.config, self._store.d_model(site), self.mesh, self._store.dtype(site))
+        sites, widths = sites_of(self._store, member.config)
+        program = Program(member.config, widths, self.mesh, self._store.dtype(sites[0]))
         key = program.key, member.config.prefetch
         if key not in self._plans:
             self._plans[key] = program.memory()

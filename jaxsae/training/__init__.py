@@ -5,5 +5,15 @@ from jaxsae.training.initial import initial_flags
 from jaxsae.training.loop import train
 from jaxsae.training.run import load, save_dictionary
 from jaxsae.training.source_run import source_flags
+from jaxsae.training.taken import writes_flags
 
-__all__ = ["OptimizerConfig", "TrainConfig", "initial_flags", "load", "save_dictionary", "source_flags", "train"]
+__all__ = [
+    "OptimizerConfig",
+    "TrainConfig",
+    "initial_flags",
+    "load",
+    "save_dictionary",
+    "source_flags",
+    "train",
+    "writes_flags",
+]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxsae.dictionary import SPECS, Batch, Method, Params
+from jaxsae.dictionary import SPECS, Batch, Method, Params, Widths
 from jaxsae.parallel import DATA, put_rows, shardings
 from jaxsae.training.routes import report_of
 from jaxsae.training.setup import Setup
@@ -31,7 +31,7 @@ def threshold_of_average(setup: Setup, state: TrainState, step: int) -> float | 
     steps = setup.config.calibration_steps
     if not steps:
         return None
-    smallest = _smallest(setup.method, setup.config.batch_size, setup.config.compute_dtype, setup.mesh)
+    smallest = _smallest(setup.method, setup.widths, setup.config.batch_size, setup.config.compute_dtype, setup.mesh)
     factor = average_factor(state, setup.config.ema_decay)
     found = []
     for index in range(max(0, step - steps), step):
@@ -41,9 +41,9 @@ def threshold_of_average(setup: Setup, state: TrainState, step: int) -> float | 
 
 
 @lru_cache(8)
-def _smallest(method: Method, rows: int, dtype: str, mesh: Mesh):
-    """The compiled function (average, factor, x [rows, d], mean, scale) -> the smallest activation of the batch."""
-    device = partial(_device_smallest, method=method, rows=rows, dtype=dtype)
+def _smallest(method: Method, widths: Widths, rows: int, dtype: str, mesh: Mesh):
+    """The compiled function (average, factor, x [rows, numbers], mean, scale) -> the smallest activation of the batch."""
+    device = partial(_device_smallest, method=method, widths=widths, rows=rows, dtype=dtype)
     specs = (SPECS, P(), P(DATA, None), P(), P())
     sharded = jax.shard_map(device, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False)
     return jax.jit(sharded, in_shardings=shardings(mesh, specs), out_shardings=shardings(mesh, P()))
@@ -56,11 +56,13 @@ def _device_smallest(
     mean: jax.Array,
     scale: jax.Array,
     *,
-    method,
+    method: Method,
+    widths: Widths,
     rows: int,
     dtype: str,
 ) -> jax.Array:
     """The weights are factor times `average`, a copy that is not made: W_enc and b_enc scale all activations alike."""
-    batch = Batch(x=in_trainer_units(x, mean, scale, dtype), dead=jnp.zeros(average.b_enc.shape, bool), rows=rows)
+    dead = jnp.zeros(average.b_enc.shape, bool)
+    batch = Batch.of(in_trainer_units(x, mean, scale, dtype), widths, dead=dead, rows=rows)
     scaled = average.put(b_dec=factor * average.b_dec)
     return factor * report_of(method, scaled, batch).smallest

@@ -159,10 +159,10 @@ class Checkpoints:
           InputError: the checkpoint is damaged, or another run's: of another d_model.
         """
         metadata = self.metadata(step)
-        if metadata["d_model"] != len(abstract.mean):
+        if metadata["d_model"] != (d_model := abstract.params.W_enc.shape[1]):
             raise InputError(
                 f"{self.directory}/{step}: trained on activations of d_model {metadata['d_model']}, and the store has "
-                f"d_model {len(abstract.mean)} now. Give the --store of this run, or another --workdir."
+                f"d_model {d_model} now. Give the --store of this run, or another --workdir."
             )
         parts = _load(self._saver, self.directory, step, _split(abstract), metadata)
         return dataclasses.replace(abstract, **parts["dictionary"], **parts["training"])

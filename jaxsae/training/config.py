@@ -73,6 +73,10 @@ class TrainConfig:
         "Gaussian ones with the rows' mean and covariance",
     )
     site: str = option("", "which of the store's sites; default: its only one")
+    reads: tuple[str, ...] = option((), "instead of --site, with --writes: the site that is read")
+    writes: tuple[str, ...] = option(
+        (), "instead of --site, with --reads: the site that is reconstructed from it (transcoder, 2406.11944)"
+    )
     batch_size: int = option(4096, "rows of a step")
     tokens: int = option(100_000_000, "rows to train on, in all; more of them, for a run that is there, go on with it")
     first_tokens: int | None = option(
@@ -148,6 +152,7 @@ class TrainConfig:
         if self.source_run:
             check(not self.store, "source_run", self.source_run, f"leave --store={self.store} out, or this flag")
             check(not self.follow, "follow", "true", "the rows of --source_run are all there")
+        self._check_sites()
         check(self.follow or self.keep_bytes is None, "keep_bytes", self.keep_bytes, "needs --follow")
         check(bool(self.workdir), "workdir", "", "name a directory")
         check(
@@ -170,6 +175,28 @@ class TrainConfig:
             value = getattr(self, name)
             enough = value is None or value >= self.batch_size
             check(enough, name, value, f"is less than one batch of {self.batch_size} rows")
+
+    def _check_sites(self) -> None:
+        reads, writes = ",".join(self.reads), ",".join(self.writes)
+        both = f"goes with --reads={reads}: give both or neither"
+        check(bool(self.reads) == bool(self.writes), "writes", writes, both)
+        check(not (self.site and self.reads), "site", self.site, f"leave it out, or --reads={reads}")
+        for name in ("reads", "writes"):
+            sites = getattr(self, name)
+            check(len(sites) <= 1, name, ",".join(sites), "a transcoder reads one site and writes one")
+        check(self.method.transcode == bool(self.writes), "transcode", self.method.transcode, "goes with --writes")
+        if not self.writes:
+            return
+        check(self.reads != self.writes, "writes", writes, "is what is read: give --site instead of both")
+        apart = "encoder and decoder rows of a transcoder are of different spaces. Leave it out"
+        for name in ("tied", "aligned", "pre_bias"):
+            check(not getattr(self.method, name), name, "true", apart)
+        why = {
+            "rescaled": "rescales an autoencoder's latents",
+            "gated": "weighs latents whose decoder rows have length 1, and a transcoder's have none: take jumprelu",
+        }
+        architecture = self.method.architecture
+        check(architecture not in why, "architecture", architecture, why.get(architecture, ""))
 
     @property
     def store_url(self) -> str:

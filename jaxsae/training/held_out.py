@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxsae.dictionary import SPECS, Batch, Method, MethodConfig, Params
+from jaxsae.dictionary import SPECS, Batch, Method, MethodConfig, Params, Widths
 from jaxsae.hosts import processes
 from jaxsae.parallel import DATA, MODEL, put_rows, rows_at_once, shardings
 from jaxsae.store import select
@@ -42,7 +42,7 @@ class HeldOut:
         if not self.rows or not processes.from_first("held-out rows", self._are_there):
             return {}
         setup = self._setup
-        judge = _judge(setup.method, self._size, setup.config.compute_dtype, setup.mesh)
+        judge = _judge(setup.method, setup.widths, self._size, setup.config.compute_dtype, setup.mesh)
         params, sums = self._params(state), np.zeros(2)
         counts = _no_counts(setup.config.method.width, setup.mesh)()
         for first in range(0, self.rows, self._size):
@@ -51,7 +51,7 @@ class HeldOut:
             sums += np.asarray(batch_sums, np.float64)
         squared_error, active = sums
         never, rare, dense = np.asarray(_classes(self.rows, setup.mesh)(counts)) / setup.config.method.width
-        variance = self._variance * float(state.scale) ** 2
+        variance = self._variance
         return {
             "held_out_rows": self.rows,
             "held_out_fvu": squared_error / variance if variance > 0 else float("nan"),
@@ -72,15 +72,17 @@ class HeldOut:
         return shards is None or shards.has(self._ranges)
 
     def _read(self, first: int, last: int) -> np.ndarray:
-        store, site = self._setup.store, self._setup.site
-        return np.concatenate([store.read(site, *part) for part in select(self._ranges, first, last)])
+        return self._setup.read(select(self._ranges, first, last))
 
     @cached_property
     def _variance(self) -> float:
-        """Sum over the rows of ||x - their mean||^2, in units of the activations."""
-        rows = [np.float64(self._read(first, first + self._size)) for first in range(0, self.rows, self._size)]
+        """Sum over the rows of ||t - their mean||^2 of what is written, in the trainer's units."""
+        scale, written = self._setup.normalization.scale, self._setup.widths.written
+        parts = (self._read(first, first + self._size) for first in range(0, self.rows, self._size))
+        rows = [np.float64(written(part)) for part in parts]
         mean = sum(part.sum(0) for part in rows) / self.rows
-        return float(sum(np.square(part - mean).sum() for part in rows))
+        squares = sum(np.square(part - mean).sum(0) for part in rows)
+        return float((squares * np.float64(written(scale) if np.ndim(scale) else scale) ** 2).sum())
 
 
 def tells_rare(rows: int) -> bool:
@@ -121,18 +123,18 @@ def _averaged(state: TrainState, ema_decay: float, method: Method) -> Params:
 
 
 @lru_cache(8)
-def _judge(method: Method, rows: int, dtype: str, mesh: Mesh):
-    """The compiled function (params, counts [n], x [rows, d], mean, scale) -> ([squared error, active], counts)."""
+def _judge(method: Method, widths: Widths, rows: int, dtype: str, mesh: Mesh):
+    """The compiled function (params, counts [n], x [rows, numbers], mean, scale) -> ([squared error, active], counts)."""
     specs = (SPECS, P(MODEL), P(DATA, None), P(), P())
-    device = partial(_device_judge, method=method, rows=rows, dtype=dtype)
+    device = partial(_device_judge, method=method, widths=widths, rows=rows, dtype=dtype)
     sharded = jax.shard_map(device, mesh=mesh, in_specs=specs, out_specs=(P(), P(MODEL)), check_vma=False)
     out = shardings(mesh, (P(), P(MODEL)))
     return jax.jit(sharded, in_shardings=shardings(mesh, specs), out_shardings=out, donate_argnums=1)
 
 
-def _device_judge(params: Params, counts, x, mean, scale, *, method: Method, rows: int, dtype: str):
-    dead = jnp.zeros(counts.shape, bool)
-    batch = Batch(x=in_trainer_units(x, mean, scale, dtype), dead=dead, rows=rows, step_fraction=1.0, firing=0.0)
+def _device_judge(params: Params, counts, x, mean, scale, *, method: Method, widths: Widths, rows: int, dtype: str):
+    y, dead = in_trainer_units(x, mean, scale, dtype), jnp.zeros(counts.shape, bool)
+    batch = Batch.of(y, widths, dead=dead, rows=rows, step_fraction=1.0, firing=0.0)
     report = report_of(method, params, batch)
     return jnp.stack([report.squared_error, report.active.astype(jnp.float32)]), counts + report.firings
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxsae.config import from_dict
-from jaxsae.dictionary import MethodConfig, Normalization, Params, fold_row_lengths, make_method, unfold
+from jaxsae.dictionary import MethodConfig, Normalization, Params, Widths, fold_row_lengths, make_method, unfold
 from jaxsae.dictionary.selection import Selection
 from jaxsae.errors import InputError
 from jaxsae.progress import say
 from jaxsae.training.config import TrainConfig
-from jaxsae.training.run import find_dictionary, has_checkpoints, load
+from jaxsae.training.run import find_dictionary, has_checkpoints, load, widths_of
 
 ROUNDING = 1e-5  # of lengths in float32
 
@@ -36,7 +36,7 @@ def initial_flags(given: Mapping[str, Any]) -> dict[str, Any]:
     return {"width": method.width, "pre_bias": make_method(method).pre_bias or None}
 
 
-def check_initial(config: TrainConfig, d_model: int) -> None:
+def check_initial(config: TrainConfig, widths: Widths) -> None:
     """Refuses weights that a run which is yet to begin cannot start from, before anything is made for it.
 
     Raises:
@@ -47,7 +47,10 @@ def check_initial(config: TrainConfig, d_model: int) -> None:
         return
     method, found = _described(run)
     _check_kind(run, wanted.architecture, method.architecture)
-    pairs = {"width": (method.width, wanted.width), "d_model": (found, d_model)}
+    pairs = {"width": (method.width, wanted.width), "d_model": (found.d_in, widths.d_in)}
+    if wanted.transcode or method.transcode:
+        pairs |= {"transcode": (method.transcode, wanted.transcode), "skip": (method.skip, wanted.skip)}
+        pairs |= {"d_out": (found.d_out, widths.d_out)}
     differs = [f"{name} {there} where this run has {here}" for name, (there, here) in pairs.items() if there != here]
     if differs:
         raise InputError(f"--initialize_from={run}: has {', '.join(differs)}. Give one that agrees.")
@@ -56,13 +59,13 @@ def check_initial(config: TrainConfig, d_model: int) -> None:
         raise InputError(f"--initialize_from={run}: it was trained with --pre_bias={str(pre_bias).lower()}. Give that.")
 
 
-def _described(run: str) -> tuple[MethodConfig, int]:
-    """Method and d_model of the run."""
+def _described(run: str) -> tuple[MethodConfig, Widths]:
+    """Method and widths of the run."""
     try:
         metadata = find_dictionary(run)[2]
     except InputError as error:
         raise InputError(f"--initialize_from={run}: {error}") from error
-    return from_dict(MethodConfig, metadata["method"]), metadata["d_model"]
+    return from_dict(MethodConfig, metadata["method"]), widths_of(metadata)
 
 
 def _check_kind(run: str, wanted: str, found: str) -> None:
@@ -78,13 +81,14 @@ def _check_kind(run: str, wanted: str, found: str) -> None:
         )
 
 
-def initial_params(run: str, config: TrainConfig, normalization: Normalization, mesh: Mesh) -> Params:
+def initial_params(run: str, config: TrainConfig, normalization: Normalization, widths: Widths, mesh: Mesh) -> Params:
     """Another run's weights, which `check_initial` has passed, in this run's units."""
     other, method = load(run, mesh), make_method(config.method)
     params = other.params
     if method.unit_decoder:
         params = _with_unit_rows(params, run, other.method.selection)
-    params = unfold(params, normalization, other.pre_bias, other.method.selection)
+    written = None if widths.writes is None else normalization.of(widths.written)
+    params = unfold(params, normalization.of(widths.read), other.pre_bias, other.method.selection, written)
     if config.method.architecture == "rescaled":  # which starts as the relu is, a buffer each: a step takes them
         own = {"r_mag": jnp.zeros_like(params.b_enc), "b_mag": jnp.copy(params.b_enc)}
         params = Params(params.latent | own, params.shared)

@@ -163,8 +163,7 @@ class _Watch:
         self._last: dict[str, float] = {}
         self._held_out: dict[str, float | int] = {}
         # A step's FVU is over the squares of what it was given, whose mean need not be 0.
-        off_centre, spread = np.linalg.norm(np.float64(setup.off_centre)), setup.statistics.scale
-        self._norm_to_variance = 1 + (off_centre / spread) ** 2 if spread else 1.0
+        self._norm_to_variance = setup.norm_to_variance
 
     def __call__(
         self, step: int, metrics: StepMetrics, judged: Callable[[], dict[str, float | int]] | None = None

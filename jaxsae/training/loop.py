@@ -52,7 +52,7 @@ def train(config: TrainConfig) -> Dictionary:
 def _check_agreement(setup: Setup) -> None:
     """Refuses processes that would train on different flags or stores."""
     fix = "Give every process the same flags, and a --store that all hosts reach under the same name."
-    store = {"the store's fingerprint": setup.store.metadata(setup.site).get("fingerprint")}
+    store = {"the store's fingerprint": setup.store.metadata(setup.sites[0]).get("fingerprint")}
     flags = {f"--{name}": value for name, value in to_dict(setup.config).items()}
     processes.agree(store | {"rows in the store": setup.rows} | flags, fix)
 

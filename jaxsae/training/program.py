@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxsae.dictionary import Method, make_method
+from jaxsae.dictionary import Method, Widths, make_method
 from jaxsae.kernels.encode_topk.choose import explained
 from jaxsae.parallel import DATA, MODEL, batch_sharding
 from jaxsae.platform import compiling_for
@@ -24,13 +24,13 @@ from jaxsae.training.step import SINCE_LIMIT, Pace, StepConfig, make_step, make_
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What `jaxsae train` runs and `jaxsae plan` compiles, from flags and the activations' width and type alone.
+    """What `jaxsae train` runs and `jaxsae plan` compiles, from flags and the activations' widths and type alone.
 
     Rows come to the device as the store has them and become float32 there: half the bytes on the way, for bfloat16.
     """
 
     config: TrainConfig
-    d_model: int
+    widths: Widths
     mesh: Mesh
     batch_dtype: np.dtype | type = np.float32
 
@@ -47,12 +47,12 @@ class Program:
     @cached_property
     def init(self):
         """(key, mean, scale) -> TrainState."""
-        return make_init(self.method, self.optimizer, self.d_model, self.config.ema_decay > 0)
+        return make_init(self.method, self.optimizer, self.widths, self.config.ema_decay > 0)
 
     @cached_property
     def abstract(self) -> TrainState:
         """The state's shapes and shardings."""
-        return abstract_state(self.init, self.d_model, self.mesh)
+        return abstract_state(self.init, self.widths, self.mesh)
 
     @cached_property
     def step_config(self) -> StepConfig:
@@ -60,6 +60,7 @@ class Program:
         config, optimization = self.config, self.config.optimization
         return StepConfig(
             batch_size=config.batch_size,
+            widths=self.widths,
             compute_dtype=config.compute_dtype,
             ema_decay=config.ema_decay,
             clip_norm=optimization.clip_norm,
@@ -70,13 +71,13 @@ class Program:
     @property
     def batch(self) -> jax.ShapeDtypeStruct:
         """Shape and sharding of a batch."""
-        shape = self.config.batch_size, self.d_model
+        shape = self.config.batch_size, self.widths.numbers
         return jax.ShapeDtypeStruct(shape, self.batch_dtype, sharding=batch_sharding(self.mesh))
 
     @property
     def peak_rate(self) -> float:
         """The learning rate between rise and fall."""
-        default = self.method.rates.peak(self.config.method.width, self.d_model, self.config.first_steps)
+        default = self.method.rates.peak(self.config.method.width, self.widths.d_in, self.config.first_steps)
         return peak_rate(self.config.optimization, default, self.config.method.width)
 
     @property
@@ -89,7 +90,9 @@ class Program:
     def defaults(self) -> dict[str, float]:
         """What flags and defaults come to that another version might have other defaults for, by the names of flags."""
         aux = self.method.aux
-        return self.rates | ({"dead_tokens": self.config.dead_window, "aux_k": aux.k_of(self.d_model)} if aux else {})
+        return self.rates | (
+            {"dead_tokens": self.config.dead_window, "aux_k": aux.k_of(self.widths.d_out)} if aux else {}
+        )
 
     @cached_property
     def pace(self) -> Pace:
@@ -113,14 +116,14 @@ class Program:
         seed = self.config.seed if self.config.optimization.optimizer == "adam_bf16" else None  # rounds by it
         optimization = dataclasses.replace(self.config.optimization, **free)
         dtype = np.dtype(self.batch_dtype).name
-        return self.config.method, optimization, self.step_config, self.d_model, dtype, self.mesh, seed
+        return self.config.method, optimization, self.step_config, dtype, self.mesh, seed
 
     @property
     def forms_gradient(self) -> bool:
         """Whether a whole gradient stands at some time of a step."""
         data, model = self.mesh.shape[DATA], self.mesh.shape[MODEL]
         update = make_update(self.method, self.optimizer, self.step_config)
-        shapes = self.config.method.width // model, self.d_model, data
+        shapes = self.config.method.width // model, self.widths.d_out, data
         with compiling_for(self.mesh):
             return forms_gradient(self.method, self.config.batch_size, update, *shapes)
 
@@ -128,10 +131,10 @@ class Program:
         """For each selection of a step its k, the kernel that makes it, and why it is not the one made for the device."""
         data, model = self.mesh.shape[DATA], self.mesh.shape[MODEL]
         method = self.method
-        requests = requests_of(method, self.config.batch_size, self.d_model, aux=False) if method.ranks else ()
+        requests = requests_of(method, self.config.batch_size, self.widths.d_out, aux=False) if method.ranks else ()
         width, dtype = self.config.method.width // model, jnp.dtype(self.config.compute_dtype)
-        x = jax.ShapeDtypeStruct((self.config.batch_size // data, self.d_model), dtype)
-        w_enc = jax.ShapeDtypeStruct((width, self.d_model), dtype)
+        x = jax.ShapeDtypeStruct((self.config.batch_size // data, self.widths.d_in), dtype)
+        w_enc = jax.ShapeDtypeStruct((width, self.widths.d_in), dtype)
         with compiling_for(self.mesh):
             return [
                 (r.k, *(explained(x, w_enc, min(r.k, width)) if r.encoder == "auto" else (r.encoder, None)))
@@ -140,7 +143,7 @@ class Program:
 
     def memory(self) -> MemoryPlan:
         """Bytes of one device, workspace aside."""
-        row_bytes = self.d_model * np.dtype(self.batch_dtype).itemsize
+        row_bytes = self.widths.numbers * np.dtype(self.batch_dtype).itemsize
         batches = (self.config.prefetch + 2) * self.config.batch_size * row_bytes // self.mesh.shape[DATA]
         return plan_memory(self.abstract, batches, self.forms_gradient)
 

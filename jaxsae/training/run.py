@@ -14,6 +14,7 @@ from jaxsae.dictionary import (
     Dictionary,
     MethodConfig,
     Normalization,
+    Widths,
     check_switches,
     fold,
     make_method,
@@ -26,7 +27,7 @@ from jaxsae.progress import is_first_process, say
 from jaxsae.training.changes import changed_flags
 from jaxsae.training.checkpoint import Checkpoints, read_dictionary, read_metadata
 from jaxsae.training.config import TrainConfig
-from jaxsae.training.state import TrainState, abstract_params, trained_params
+from jaxsae.training.state import TrainState, abstract_params, scale_shape, trained_params
 
 FLAGS = "config.flags"
 CHECKPOINTS = "checkpoints"
@@ -135,10 +136,11 @@ def load(run: str | Path, mesh: Mesh | None = None) -> Dictionary:
     if "average" in part:
         state = TrainState(moments=None, since_fired=None, **part)
         params = trained_params(state, metadata["ema_decay"], make_method(method))
-    normalization = Normalization(part["mean"], part["scale"])
+    widths, normalization = widths_of(metadata), Normalization(part["mean"], part["scale"])
+    written = None if widths.writes is None else normalization.of(widths.written)
     made = make_method(method)
-    params = fold(params, normalization, made.pre_bias, made.selection)
-    threshold = float(_threshold(part, metadata, directory / str(step)) / part["scale"])
+    params = fold(params, normalization.of(widths.read), made.pre_bias, made.selection, written)
+    threshold = float(_threshold(part, metadata, directory / str(step)) / (written or normalization).unit)
     return Dictionary(params, method, {**metadata["dictionary"], "step": step}, mesh, threshold)
 
 
@@ -152,13 +154,13 @@ def _threshold(part: dict[str, Any], metadata: dict[str, Any], checkpoint: Path)
 
 
 def _abstract_dictionary(config: MethodConfig, metadata: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
-    d_model = metadata["d_model"]
+    widths = widths_of(metadata)
     leaf = lambda shape, spec, dtype="f4": jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
-    params = abstract_params(make_method(config), d_model, mesh)
+    params = abstract_params(make_method(config), widths, mesh)
     count = leaf((), P(), "i4")
     number = leaf((), P())
-    out = {"step": count, "skipped": count, "threshold": number, "scale": number}
-    out |= {"mean": leaf((d_model,), P()), "params": params}
+    out = {"step": count, "skipped": count, "threshold": number, "scale": leaf(scale_shape(widths), P())}
+    out |= {"mean": leaf((widths.numbers,), P()), "params": params}
     if metadata["ema_decay"]:
         out["average"] = params
     return out
@@ -181,14 +183,22 @@ def save_dictionary(run: str | Path, dictionary: Dictionary) -> None:
         skipped=jnp.zeros((), jnp.int32),
         average=None,
         threshold=jnp.float32(dictionary.threshold),
-        mean=jnp.zeros(dictionary.d_model),
-        scale=jnp.ones(()),
+        mean=jnp.zeros(dictionary.widths.numbers),
+        scale=jnp.ones(scale_shape(dictionary.widths)),
     )
-    metadata = checkpoint_metadata(dictionary.config, dictionary.d_model, 0.0, dictionary.metadata)
+    metadata = checkpoint_metadata(dictionary.config, dictionary.widths, 0.0, dictionary.metadata)
     with Checkpoints(directory) as checkpoints:
         checkpoints.save(int(dictionary.metadata.get("step", 0)), state, metadata)
 
 
-def checkpoint_metadata(method: MethodConfig, d_model: int, ema_decay: float, dictionary: dict[str, Any]) -> dict:
-    """What a checkpoint says besides its arrays."""
-    return {"method": to_dict(method), "d_model": d_model, "ema_decay": ema_decay, "dictionary": dictionary}
+def checkpoint_metadata(method: MethodConfig, widths: Widths, ema_decay: float, dictionary: dict[str, Any]) -> dict:
+    """What a checkpoint says besides its arrays; `widths` where it is no autoencoder of one site."""
+    several = {} if widths == Widths.of(widths.d_in) else {"widths": to_dict(widths)}
+    known = {"method": to_dict(method), "d_model": widths.d_in, "ema_decay": ema_decay, "dictionary": dictionary}
+    return known | several
+
+
+def widths_of(metadata: dict[str, Any]) -> Widths:
+    """The inverse, of a checkpoint's metadata."""
+    found = metadata.get("widths")
+    return Widths.of(metadata["d_model"]) if found is None else from_dict(Widths, found)

@@ -1,15 +1,15 @@
 """What a run is made of, put together and checked before anything long starts."""
 
 import dataclasses
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxsae.dictionary import Method, Normalization, Params, make_method
+from jaxsae.dictionary import Method, Normalization, Params, Widths, make_method
 from jaxsae.parallel import batch_sharding, check_divides, make_mesh
 from jaxsae.paths import absolute
 from jaxsae.store import Batches, Shards, Statistics, Store, open_growing, open_store, select
@@ -21,7 +21,7 @@ from jaxsae.training.rates import described_rates
 from jaxsae.training.run import checkpoint_metadata
 from jaxsae.training.start import Start, fit_start, sample, started
 from jaxsae.training.state import TrainState, create_state
-from jaxsae.training.taken import check_can_remove, check_enough, default_site, held_out, normalization_of
+from jaxsae.training.taken import check_can_remove, check_enough, held_out, normalization_of, sites_of
 
 # Of a store's, those a dictionary keeps.
 KEPT_SETTINGS = ("source", "directions", "first_position", "last_position", "prepend_bos")
@@ -29,14 +29,18 @@ KEPT_SETTINGS = ("source", "directions", "first_position", "last_position", "pre
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """Store, mesh, method and compiled step of a run."""
+    """Store, mesh, method and compiled step of a run.
+
+    `sites` are those of a batch, side by side, `statistics` theirs.
+    """
 
     config: TrainConfig
     store: Store
-    site: str
+    sites: tuple[str, ...]
+    widths: Widths
     mesh: Mesh
     method: Method
-    statistics: Statistics
+    statistics: tuple[Statistics, ...]
     normalization: Normalization
     holdout: int
     shards: Shards | None = None
@@ -56,18 +60,20 @@ class Setup:
         mesh = make_mesh(config.mesh)
         check_divides(mesh, config.method.width, config.batch_size)
         store = store or (open_growing(config.store, give_up) if config.follow else open_store(config.store_url))
-        site = default_site(store, config.site)
-        check_initial(config, store.d_model(site))
-        shards = Shards(store, site) if config.follow else None
+        sites, widths = sites_of(store, config)
+        check_initial(config, widths)
+        shards = Shards(store, sites[0]) if config.follow else None
         rows = store.rows_planned if shards else store.rows
         holdout = held_out(rows, config.holdout_rows)
         check_enough(config, rows, store.url)
         if config.keep_bytes is not None:
             check_can_remove(config, shards, rows - holdout)
         window = shards.first_window(give_up) if shards else None
-        figures = store.statistics(site) if window is None else store.statistics_of(site, window)
-        normalization = normalization_of(store, site, config.normalize, figures)
-        return cls(config, store, site, mesh, make_method(config.method), figures, normalization, holdout, shards)
+        known = store.statistics if window is None else partial(store.statistics_of, shards=window)
+        figures = tuple(map(known, sites))
+        parts = [normalization_of(store, *of, config.normalize) for of in zip(sites, figures, strict=True)]
+        method, normalization = make_method(config.method), Normalization.beside(parts)
+        return cls(config, store, sites, widths, mesh, method, figures, normalization, holdout, shards)
 
     @property
     def rows(self) -> int:
@@ -75,9 +81,24 @@ class Setup:
         return self.store.rows_planned if self.shards else self.store.rows
 
     @property
-    def d_model(self) -> int:
-        """Width of the activations."""
-        return self.store.d_model(self.site)
+    def site(self) -> str:
+        """What is read, and what is written where that is another site, in a word."""
+        return self.sites[0] if self.widths.writes is None else f"{'+'.join(self.reads)}->{'+'.join(self.writes)}"
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The sites that are read."""
+        return self.sites[: self.widths.reads]
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The sites that are written."""
+        return self.reads if self.widths.writes is None else tuple(self.sites[i] for i in self.widths.writes)
+
+    def read(self, ranges: Iterable[tuple[int, int]]) -> np.ndarray:
+        """[rows, numbers] of the store, in its dtype, the sites side by side."""
+        parts = [[self.store.read(site, *part) for site in self.sites] for part in ranges]
+        return np.concatenate([part[0] if len(part) == 1 else np.concatenate(part, 1) for part in parts])
 
     @property
     def row_sharding(self) -> jax.sharding.NamedSharding:
@@ -88,8 +109,8 @@ class Setup:
     def batches(self) -> Batches:
         """The training rows; those held out never come."""
         rows = (0, self.rows - self.holdout)
-        size, seed, dtype = self.config.batch_size, self.config.order_seed, self.store.dtype(self.site)
-        return Batches(self.store, self.site, size, seed, rows=rows, dtype=dtype, shards=self.shards)
+        size, seed, dtype = self.config.batch_size, self.config.order_seed, self.store.dtype(self.sites[0])
+        return Batches(self.store, self.sites, size, seed, rows=rows, dtype=dtype, shards=self.shards)
 
     def wait_for_batch(self, step: int, give_up: Callable[[], object]) -> bool:
         """Waits until the rows of the batch of `step` are there; False once `give_up()`."""
@@ -99,12 +120,29 @@ class Setup:
     @cached_property
     def program(self) -> Program:
         """The step, before it is compiled."""
-        return Program(self.config, self.d_model, self.mesh, self.store.dtype(self.site))
+        return Program(self.config, self.widths, self.mesh, self.store.dtype(self.sites[0]))
 
     @property
     def off_centre(self) -> np.ndarray:
-        """float32 [d]: the mean of the rows less what they are centred by; 0 with --normalize=center_scale."""
-        return np.float32(self.statistics.mean) - self.normalization.mean
+        """float32 [numbers]: the mean of the rows less what they are centred by, in the trainer's units; 0 with
+        --normalize=center_scale."""
+        mean = np.concatenate([np.float32(figures.mean) for figures in self.statistics])
+        return np.float32((mean - self.normalization.mean) * self.normalization.scale)
+
+    @property
+    def spreads(self) -> np.ndarray:
+        """float64 [sites]: sqrt(E |x - mean|^2) of each site, in the trainer's units."""
+        scale = np.broadcast_to(self.normalization.scale, self.widths.numbers)
+        first = np.cumsum((0, *self.widths.sites[:-1]))
+        return np.array([figures.scale for figures in self.statistics]) * scale[first]
+
+    @property
+    def norm_to_variance(self) -> float:
+        """E ||t||^2 / E ||t - E t||^2 of what is written, as the trainer sees it: 1 where it is centred."""
+        written = range(self.widths.reads) if self.widths.writes is None else self.widths.writes
+        variance = np.square(self.spreads[list(written)]).sum()
+        off_centre = np.square(np.float64(self.widths.written(self.off_centre))).sum()
+        return 1 + float(off_centre / variance) if variance else 1.0
 
     @property
     def abstract(self) -> TrainState:
@@ -118,17 +156,20 @@ class Setup:
     def fresh_start(self, tell: Callable[[str], object] = lambda line: None) -> tuple[TrainState, float | None]:
         """The state before the first step, and the FVU that it has; None where that is not known."""
         fvu = None
-        state = create_state(self.program.init, self.config.seed, self.normalization, self.mesh)
+        state = create_state(self.program.init, self.config.seed, self.normalization, self.widths, self.mesh)
         if self.config.initialize_from:
-            params = initial_params(self.config.initialize_from, self.config, self.normalization, self.mesh)
+            params = initial_params(
+                self.config.initialize_from, self.config, self.normalization, self.widths, self.mesh
+            )
         else:
-            mean = np.float32(self.off_centre * self.normalization.scale)
+            mean = self.off_centre
             start = self.start(state.params, mean)
             tell(f"{self.config.workdir}: {start}")
-            params = started(state.params, np.float32(start.scale), mean, self.method.pre_bias, self.method.selection)
+            means = self.widths.read(mean), self.widths.written(mean)
+            params = started(state.params, np.float32(start.scale), *means, self.method.pre_bias, self.method.selection)
             # Before a penalty has made latents sparse, a start may well be better than where the run is to come to.
             fvu = start.fvu if self.method.ranks else None
-        spread = self.statistics.scale * self.normalization.scale / self.d_model**0.5
+        spread = float(self.spreads[0]) / self.widths.sites[0] ** 0.5
         tell(f"{self.config.workdir}: {described_rates(self.config, self.program.rates, spread)}")
         params = jax.device_put(params, jax.tree.map(lambda a: a.sharding, self.abstract.params))
         return state.replace(params=params), fvu
@@ -137,19 +178,20 @@ class Setup:
         """How long the encoder is to start, by the flags or the rows there are at the start.
 
         Args:
-          mean: [d], of the rows as the trainer sees them.
+          mean: [numbers], of the rows as the trainer sees them.
         """
         if self.config.start_scale is not None:
             return Start(self.config.start_scale)
         if not self.method.fits_start:
-            made = next((f"as --{n} has it" for n in ("tied", "aligned") if getattr(self.config.method, n)), None)
+            names = ("tied", "aligned", "transcode")
+            made = next((f"as --{n} has it" for n in names if getattr(self.config.method, n)), None)
             return Start(1.0, made or f"as {self.method.name} is made")
         if self.shards:  # the rows that every run of this store has from the first
             ranges = [(0, min(self.shards.window_rows, self.rows - self.holdout))]
             self.shards.has(ranges)  # says so where they were removed
         else:
             ranges = select(self.store.available, 0, self.rows - self.holdout)
-        rows = sample(self.store, self.site, ranges)
+        rows = sample(self.read, ranges)
         x = np.float32((rows - self.normalization.mean) * self.normalization.scale - mean)
         return fit_start(params, x, self.method, self.mesh, self.config.batch_size, self.config.seed)
 
@@ -164,7 +206,7 @@ class Setup:
 
     def metadata(self) -> dict[str, Any]:
         """What checkpoints say of where the dictionary comes from."""
-        attributes = self.store.metadata(self.site)
+        attributes = self.store.metadata(self.sites[0])
         settings = attributes.get("settings", {})
         about = {
             "store": absolute(self.config.store_url, new=True),
@@ -185,4 +227,6 @@ class Setup:
             about["first_tokens"] = self.config.first_tokens
         about |= self.program.defaults
         about |= {name: settings[name] for name in KEPT_SETTINGS if name in settings}
-        return checkpoint_metadata(self.config.method, self.d_model, self.config.ema_decay, about)
+        if self.widths.writes is not None:
+            about |= {"reads": list(self.reads), "writes": list(self.writes)}
+        return checkpoint_metadata(self.config.method, self.widths, self.config.ema_decay, about)

@@ -14,6 +14,7 @@ know no direction, and what is done here where the rows give no number.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from functools import lru_cache, partial
 from itertools import pairwise
 
@@ -26,7 +27,7 @@ from jax.sharding import PartitionSpec as P
 from jaxsae.dictionary import SPECS, Batch, Method, Params, shifted
 from jaxsae.dictionary.selection import Selection
 from jaxsae.parallel import DATA, put_rows, rows_at_once, shardings, sum_over_data
-from jaxsae.store import Store, select
+from jaxsae.store import select
 from jaxsae.training.routes import reconstruction
 
 ROWS, PIECES = 4096, 16  # that the start is fitted to; stretches of the store that they come from
@@ -52,13 +53,14 @@ class Start:
         return f"the encoder starts as its decoder's transpose times {self.scale:.4g}, {self.by}{known}"
 
 
-def sample(store: Store, site: str, ranges: list[tuple[int, int]]) -> np.ndarray:
-    """float32 [at most ROWS, d]: finite rows out of `ranges`, in stretches that are spread evenly over them."""
+def sample(read: Callable[[list[tuple[int, int]]], np.ndarray], ranges: list[tuple[int, int]]) -> np.ndarray:
+    """float32 [at most ROWS, d]: finite rows out of `ranges`, in stretches that are spread evenly over them; `read` gives
+    those of stretches."""
     total = sum(stop - start for start, stop in ranges)
     each = -(-min(ROWS, total) // PIECES)
     bounds = [total * i // PIECES for i in range(PIECES + 1)]
     stretches = [r for low, high in pairwise(bounds) for r in select(ranges, low, min(low + each, high))]
-    rows = np.concatenate([store.read(site, *stretch) for stretch in stretches]).astype(np.float32)
+    rows = read(stretches).astype(np.float32)
     return rows[np.isfinite(rows).all(1)]
 
 
@@ -112,12 +114,15 @@ def _products(method: Method, rows: int, mesh: Mesh):
 
 
 @partial(jax.jit, donate_argnums=0, static_argnames=("pre_bias", "selection"))
-def started(params: Params, scale: jax.Array, mean: jax.Array, pre_bias: bool, selection: Selection) -> Params:
-    """The parameters of a start, in place: the encoder scaled, b_dec the mean [d] of the rows as the trainer sees them.
+def started(
+    params: Params, scale: jax.Array, mean: jax.Array, written: jax.Array, pre_bias: bool, selection: Selection
+) -> Params:
+    """The parameters of a start, in place: the encoder scaled, b_dec the mean `written` [d_out] of what is reconstructed,
+    as the trainer sees it.
 
-    Where b_dec is not subtracted from the input (`pre_bias`), b_enc does that: -W_enc mean. What a selection has in the
-    units of latents is scaled with them.
+    Where b_dec is not subtracted from the input (`pre_bias`), b_enc subtracts the mean [d_in] of that: -W_enc mean. What a
+    selection has in the units of latents is scaled with them.
     """
     scaled = selection.scaled(params.latent, scale)
-    params = params.put(W_enc=params.W_enc * scale, b_dec=params.b_dec + mean, **scaled)
+    params = params.put(W_enc=params.W_enc * scale, b_dec=params.b_dec + written, **scaled)
     return params if pre_bias else shifted(params, (params.W_enc * mean).sum(-1), selection)

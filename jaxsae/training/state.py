@@ -7,7 +7,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxsae.dictionary import Method, Normalization, Params, is_by_latent
+from jaxsae.dictionary import Method, Normalization, Params, Widths, is_by_latent
 from jaxsae.parallel import MODEL, shardings
 from jaxsae.training.opponent import Opponent, init_opponent
 
@@ -23,7 +23,7 @@ class TrainState:
       skipped: int32, batches left out because they held NaN or Inf.
       average: moving average of `params`, or None.
       threshold: float32, average of the smallest positive latent of a batch (BatchTopK's inference threshold).
-      mean, scale: float32 [d] and []: the trainer sees (x - mean) * scale.
+      mean, scale: float32 [numbers] of a row and [], or of several sites [numbers]: the trainer sees (x - mean) * scale.
       control: float32, log of the factor of a penalty's weight that steers L0; None where nothing is steered.
       opponent: what decoder rows are trained against, the same on every device; None where there is nothing.
       frequency: float32 [n], moving average of the share of rows on which a latent fires; None where nothing hangs on it.
@@ -59,14 +59,14 @@ def state_specs(abstract: TrainState) -> TrainState:
     return jax.tree_util.tree_map_with_path(spec, abstract)
 
 
-def make_init(method: Method, optimizer: optax.GradientTransformation, d_model: int, ema: bool):
+def make_init(method: Method, optimizer: optax.GradientTransformation, widths: Widths, ema: bool):
     """A function (key, mean, scale) -> TrainState."""
 
     def init(key: jax.Array, mean: jax.Array, scale: jax.Array) -> TrainState:
-        params = method.init(key, d_model)
+        params = method.init(key, widths)
         opponent = None
         if method.adversary:
-            opponent = init_opponent(jax.random.fold_in(key, 1), method.adversary, d_model)
+            opponent = init_opponent(jax.random.fold_in(key, 1), method.adversary, widths.d_out)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -85,27 +85,32 @@ def make_init(method: Method, optimizer: optax.GradientTransformation, d_model: 
     return init
 
 
-def abstract_state(init, d_model: int, mesh: Mesh) -> TrainState:
+def scale_shape(widths: Widths) -> tuple[int, ...]:
+    """Of a state's `scale`: one number, or each site's at all of its numbers."""
+    return (widths.numbers,) if len(widths.sites) > 1 else ()
+
+
+def abstract_state(init, widths: Widths, mesh: Mesh) -> TrainState:
     """Shapes, types and shardings of the state, without any memory."""
     shape = jax.ShapeDtypeStruct
-    state = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)), shape((d_model,), "f4"), shape((), "f4"))
+    mean, scale = shape((widths.numbers,), "f4"), shape(scale_shape(widths), "f4")
+    state = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)), mean, scale)
     places = shardings(mesh, state_specs(state))
     return jax.tree.map(lambda leaf, place: shape(leaf.shape, leaf.dtype, sharding=place), state, places)
 
 
-def abstract_params(method: Method, d_model: int, mesh: Mesh) -> Params:
+def abstract_params(method: Method, widths: Widths, mesh: Mesh) -> Params:
     """Shapes, types and shardings of a method's parameters."""
-    params = jax.eval_shape(lambda: method.init(jax.random.key(0), d_model))
+    params = jax.eval_shape(lambda: method.init(jax.random.key(0), widths))
     place = lambda path, leaf: NamedSharding(mesh, P(MODEL) if is_by_latent(path) else P())
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place(path, leaf)), params
     )
 
 
-def create_state(init, seed: int, normalization: Normalization, mesh: Mesh) -> TrainState:
+def create_state(init, seed: int, normalization: Normalization, widths: Widths, mesh: Mesh) -> TrainState:
     """A fresh state, each device building its own shard; the same numbers on every mesh."""
-    d_model = normalization.mean.shape[0]
-    places = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(init, d_model, mesh))
+    places = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(init, widths, mesh))
     mean, scale = jnp.asarray(normalization.mean), jnp.float32(normalization.scale)
     return jax.jit(init, out_shardings=places)(jax.random.key(seed), mean, scale)
 

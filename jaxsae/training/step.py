@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxsae.dictionary import Batch, Method, Report
+from jaxsae.dictionary import Batch, Method, Report, Widths
 from jaxsae.dictionary.penalty.frequency import averaged
 from jaxsae.parallel import AXES, DATA, MODEL, shardings, sum_over_data
 from jaxsae.training.opponent import opponent_step
@@ -75,6 +75,7 @@ class StepConfig:
     """What a step needs to know besides the method and the optimiser when it is compiled."""
 
     batch_size: int
+    widths: Widths
     compute_dtype: str = "float32"
     ema_decay: float = 0.0
     clip_norm: float | None = None
@@ -94,7 +95,7 @@ def make_step(
     abstract: TrainState,
     mesh: Mesh,
 ):
-    """The jitted step (state, x [batch_size, d], Pace) -> (state, StepMetrics); the state is donated.
+    """The jitted step (state, x [batch_size, numbers], Pace) -> (state, StepMetrics); the state is donated.
 
     `x` holds activations as the store has them; rows lie over `data`.
     """
@@ -119,7 +120,7 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
     dead_count = jax.lax.psum(dead.sum(), MODEL)
     fraction = pace.schedule.progress(state.step)
     key = jax.random.fold_in(jax.random.key(pace.seed), state.step)
-    batch = Batch(x=y, dead=dead, rows=config.batch_size, step_fraction=fraction, key=key)
+    batch = Batch.of(y, config.widths, dead=dead, rows=config.batch_size, step_fraction=fraction, key=key)
     if method.frequency:
         batch = batch.replace(excess=method.frequency.excess(state.frequency, state.params.W_dec))
     if method.steer:

@@ -1,8 +1,12 @@
-"""What a run takes of a store: a site, the rows that it does not hold out, and how they are centred and scaled."""
+"""What a run takes of a store: sites, the rows that it does not hold out, and how they are centred and scaled."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from jaxsae.dictionary import Normalization
+from jaxsae.config import check
+from jaxsae.dictionary import Normalization, Widths
 from jaxsae.errors import InputError
 from jaxsae.store import Shards, Statistics, Store
 from jaxsae.training.config import TrainConfig
@@ -21,6 +25,28 @@ def default_site(store: Store, site: str) -> str:
     return site
 
 
+def writes_flags(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags of `train` that follow from --writes, {name: value}."""
+    return {"transcode": True}
+
+
+def sites_of(store: Store, config: TrainConfig) -> tuple[tuple[str, ...], Widths]:
+    """The sites whose rows stand side by side in a batch, those that are read first, and how wide they are.
+
+    Raises:
+      InputError: a site is not in the store, or which one is not said.
+    """
+    if not config.writes:
+        site = default_site(store, config.site)
+        return (site,), Widths.of(store.d_model(site))
+    for name in ("reads", "writes"):
+        for site in getattr(config, name):
+            check(site in store.sites, name, site, f"{store.url} has {', '.join(store.sites)}. Name those")
+    sites = tuple(dict.fromkeys((*config.reads, *config.writes)))
+    written = tuple(map(sites.index, config.writes))
+    return sites, Widths(tuple(map(store.d_model, sites)), len(config.reads), written)
+
+
 def held_out(rows: int, wanted: int | None) -> int:
     """Rows kept for evaluation at the end of a store of `rows`."""
     return min(65_536, rows // 32) if wanted is None else wanted
@@ -37,7 +63,7 @@ def check_enough(config: TrainConfig, rows: int, url: str) -> None:
         )
 
 
-def normalization_of(store: Store, site: str, kind: str, figures: Statistics) -> Normalization:
+def normalization_of(store: Store, site: str, figures: Statistics, kind: str) -> Normalization:
     """How activations are centred and scaled, by their statistics: to mean norm sqrt(d_model), so that mean squares are 1."""
     d_model = store.d_model(site)
     spread = {"center_scale": figures.scale, "scale": figures.mean_square_norm**0.5}.get(kind)

@@ -11,6 +11,7 @@ from jaxsae.dictionary import (
     MethodConfig,
     Normalization,
     Params,
+    Widths,
     fold,
     make_method,
     unfold,
@@ -173,7 +174,7 @@ def test_relu_leaves_decoder_rows_free():
 @both
 def test_initial_encoder_and_decoder_are_tied_and_the_same_for_a_seed(architecture):
     method = make_method(MethodConfig(width=WIDTH, k=K, architecture=architecture))
-    params, again, other = (method.init(jax.random.key(seed), D) for seed in (0, 0, 1))
+    params, again, other = (method.init(jax.random.key(seed), Widths.of(D)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(params.W_enc, params.W_dec)
     np.testing.assert_allclose(np.linalg.norm(params.W_dec, axis=1), 1.0, rtol=1e-5)
     np.testing.assert_array_equal(params.W_enc, again.W_enc)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsae.dictionary import MethodConfig, Normalization, make_method
+from jaxsae.dictionary import MethodConfig, Normalization, Widths, make_method
 from jaxsae.parallel import make_mesh
 from jaxsae.training.config import OptimizerConfig
 from jaxsae.training.optimizer import make_optimizer, schedule
@@ -83,12 +83,14 @@ def ours(coder, batches):
         OptimizerConfig(epsilon=EPSILON, decoder_rate=1.0),
     )
     optimizer = make_optimizer(config, 0)
-    init = make_init(method, optimizer, D, ema=False)
-    state = create_state(init, 0, Normalization.identity(D), mesh)
+    init = make_init(method, optimizer, Widths.of(D), ema=False)
+    state = create_state(init, 0, Normalization.identity(D), Widths.of(D), mesh)
     start = coder.encoder.weight, coder.encoder.bias, coder.W_dec, coder.b_dec
     start = [jnp.array(w.detach().numpy()) for w in start]
     state = state.replace(params=type(state.params).of(*start))
-    step = make_step(method, optimizer, StepConfig(BATCH, aux=False), abstract_state(init, D, mesh), mesh)
+    step = make_step(
+        method, optimizer, StepConfig(BATCH, Widths.of(D), aux=False), abstract_state(init, Widths.of(D), mesh), mesh
+    )
     pace, losses = Pace(schedule(config, RATE, STEPS), np.int32(10**6)), []
     for x in batches:
         state, metrics = step(state, x, pace)

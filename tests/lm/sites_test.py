@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxsae.errors import InputError
+from jaxsae.lm.stand_in import StandIn
 from jaxsae.lm.torch_lm import TorchConfig, TorchLM
 
 _spec = importlib.util.spec_from_file_location("families", Path(__file__).with_name("families.py"))
@@ -78,7 +79,7 @@ def test_a_block_that_all_layers_share_is_no_site(load):
         with pytest.raises(InputError, match=rf"--sites={site}: .* is run 3 times in one forward pass.*run once"):
             lm.widths((site,))
         with pytest.raises(InputError, match=f"--site={site}: .* is run 3 times"):
-            lm.logits(TOKENS, ALL, {site: np.zeros_like})
+            lm.logits(TOKENS, ALL, {site: StandIn(np.zeros_like)})
     assert lm.widths(("albert.embeddings.word_embeddings",)) == {"albert.embeddings.word_embeddings": families.D}
 
 
@@ -87,14 +88,14 @@ def test_a_block_that_all_layers_share_is_no_site(load):
 def test_what_is_spliced_is_what_the_block_adds(family, site, load):
     lm = load(family)
     plain = lm.logits(TOKENS, ALL)
-    same = lm.logits(TOKENS, ALL, {site: lambda x: x})
+    same = lm.logits(TOKENS, ALL, {site: StandIn(lambda x: x)})
     np.testing.assert_allclose(same, plain, atol=1e-5)
     names = ("resid_pre.1", "attn_out.1", "mlp_out.1", "resid_post.1")
     x = lm.read(TOKENS, ALL, names, "float32")
     np.testing.assert_allclose(x["resid_pre.1"] + x["attn_out.1"] + x["mlp_out.1"], x["resid_post.1"], atol=1e-5)
     # Twice as much of what is added is the stream with that once more: only the MLP's leaves the rest as it was.
-    twice = lm.logits(TOKENS, ALL, {site: lambda x: 2 * x})
+    twice = lm.logits(TOKENS, ALL, {site: StandIn(lambda x: 2 * x)})
     assert np.abs(twice - plain).max() > 1e-4
     if site == "mlp_out.1":
-        through = lm.logits(TOKENS, ALL, {"resid_post.1": lambda x, more=x[site]: x + more})
+        through = lm.logits(TOKENS, ALL, {"resid_post.1": StandIn(lambda x, more=x[site]: x + more)})
         np.testing.assert_allclose(twice, through, atol=1e-4)

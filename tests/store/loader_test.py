@@ -48,6 +48,17 @@ def test_batches_hold_the_rows_they_name(write, dtype):
         np.testing.assert_array_equal(batches[step], x[batches.rows_of(step)])
 
 
+def test_several_sites_stand_side_by_side_in_the_rows_that_the_widest_has_alone(write):
+    store = open_store(write())
+    alone = Batches(store, SITE, 48, seed=2, block_bytes=SMALL_BLOCK)
+    both = Batches(store, ("embed", SITE), 48, seed=2, block_bytes=SMALL_BLOCK)
+    x = np.concatenate([store.read(site, 0, 1000) for site in ("embed", SITE)], 1)
+    for step in (0, 19, 20):
+        np.testing.assert_array_equal(both.rows_of(step), alone.rows_of(step))
+        np.testing.assert_array_equal(both[step], x[both.rows_of(step)])
+        np.testing.assert_array_equal(both.read(step, 12, 30), both[step][12:30])
+
+
 def test_pure_function_of_seed_and_step(write):
     path = write()
     one, two = (Batches(open_store(path), SITE, 32, seed=5, block_bytes=SMALL_BLOCK) for _ in range(2))

@@ -63,7 +63,7 @@ def sparsify(setup: Setup, rate: float) -> Params:
     from sparsify.sparse_coder import SparseCoder
 
     method = setup.config.method
-    sae = SparseCoder(setup.d_model, SparseCoderConfig(num_latents=method.width, k=method.k), dtype=torch.float32)
+    sae = SparseCoder(setup.widths.d_in, SparseCoderConfig(num_latents=method.width, k=method.k), dtype=torch.float32)
     sae.b_dec.data = next(batches_of(setup)).mean(0)
     sae.set_decoder_norm_to_unit_norm()
     adam = torch.optim.Adam(sae.parameters(), lr=rate)
@@ -76,7 +76,7 @@ def saelens(setup: Setup, rate: float) -> Params:
     from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
 
     method = setup.config.method
-    sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=setup.d_model, d_sae=method.width, k=method.k, device="cpu"))
+    sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=setup.widths.d_in, d_sae=method.width, k=method.k, device="cpu"))
     adam = torch.optim.Adam(sae.parameters(), lr=rate)
     follow(setup, saelens_step(sae, adam), adam)
     sae.fold_W_dec_norm()
@@ -97,7 +97,7 @@ def _params(*weights) -> Params:
 
 def judge(setup: Setup, params: Params, features: np.ndarray | None) -> dict[str, float]:
     """FVU and classes of latents on the held-out rows; with the true directions also MCC."""
-    rows = setup.store.read(setup.site, setup.rows - setup.holdout, setup.rows)
+    rows = setup.read([(setup.rows - setup.holdout, setup.rows)])
     x = np.float32((rows - setup.normalization.mean) * setup.normalization.scale)
     dictionary = Dictionary(params, setup.config.method)
     errors, firing = Errors(x.mean(0, dtype=np.float64)), Firing(setup.config.method.width)

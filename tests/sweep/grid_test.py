@@ -68,6 +68,11 @@ def test_a_switch_of_no_member_is_refused_and_one_of_some_is_said(configure, cap
     assert "--bandwidth is not for members of --architecture=topk." in capsys.readouterr().err
 
 
+def test_transcoders_are_no_members(configure):
+    with pytest.raises(InputError, match="--writes=b: members of a sweep are autoencoders of one site"):
+        make_members(configure(reads="a", writes="b"))
+
+
 def test_a_list_without_quotes_is_told_of_them(configure):
     with pytest.raises(InputError, match="member prefixes16: .*must end with --width=64.* a member's own is quoted"):
         make_members(configure(architecture="matryoshka", width="64", prefixes="16,64"))

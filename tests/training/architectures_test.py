@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsae.dictionary import MethodConfig, make_method
+from jaxsae.dictionary import MethodConfig, Widths, make_method
 from jaxsae.errors import InputError
 from jaxsae.parallel import batch_sharding, make_mesh
 from jaxsae.training import checkpoint, load, train
@@ -109,9 +109,9 @@ def test_no_batch_of_pre_activations_stands_in_a_step(architecture):
     own = make_method(MethodConfig(width=width, architecture=architecture))
     optimizer = make_optimizer(OptimizerConfig(), 0)
     mesh = make_mesh((1, 1), jax.devices()[:1])
-    init = make_init(own, optimizer, d, ema=False)
-    abstract = abstract_state(init, d, mesh)
-    step = make_step(own, optimizer, StepConfig(rows), abstract, mesh)
+    init = make_init(own, optimizer, Widths.of(d), ema=False)
+    abstract = abstract_state(init, Widths.of(d), mesh)
+    step = make_step(own, optimizer, StepConfig(rows, Widths.of(d)), abstract, mesh)
     x = jax.ShapeDtypeStruct((rows, d), jnp.float32, sharding=batch_sharding(mesh))
     compiled = step.lower(abstract, x, Pace(schedule(OptimizerConfig(), 1e-3, 100), np.int32(10**6))).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 4 * rows * width / 100

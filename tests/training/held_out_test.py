@@ -114,7 +114,7 @@ def test_classes_count_latents_by_rows(configure):
     state = setup.fresh_state()
     found = HeldOut(setup)(state)
     params = [np.asarray(a, np.float64) for a in (state.params.W_enc, state.params.b_enc)]
-    x = setup.store.read(setup.site, setup.rows - setup.holdout, setup.rows).astype(np.float64)
+    x = setup.read([(setup.rows - setup.holdout, setup.rows)]).astype(np.float64)
     y = (x - setup.normalization.mean) * setup.normalization.scale
     pre = y @ params[0].T + params[1]
     chosen = np.argsort(-pre, 1)[:, :4]

@@ -42,7 +42,7 @@ def test_the_encoder_starts_at_what_brings_reconstructions_nearest(configure, ro
     config = configure(method=method, mesh=(1, 1), batch_size=64)
     setup, told = Setup.of(config), []
     params = setup.fresh_state(told.append).params
-    used = sample(setup.store, setup.site, setup.store.available)
+    used = sample(setup.read, setup.store.available)
     used = used[np.isin(used[:, 0], rows[: len(rows) - setup.holdout, 0])]
     lengths = np.linalg.norm(params.W_enc, axis=1) / np.linalg.norm(params.W_dec, axis=1)
     np.testing.assert_allclose(lengths, lengths[0], rtol=1e-5)

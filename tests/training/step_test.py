@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsae.dictionary import MethodConfig, Normalization, make_method
+from jaxsae.dictionary import MethodConfig, Normalization, Widths, make_method
 from jaxsae.parallel import batch_sharding, make_mesh
 from jaxsae.training import update
 from jaxsae.training.config import OptimizerConfig
@@ -21,11 +21,11 @@ def trained(shape, dead_tokens, **flags):
     mesh = make_mesh(shape, jax.devices()[: shape[0] * shape[1]])
     method = make_method(MethodConfig(width=WIDTH, k=K, aux_k=8))
     optimizer = make_optimizer(OptimizerConfig(), 0)
-    init = make_init(method, optimizer, D, ema=False)
-    abstract = abstract_state(init, D, mesh)
-    step = make_step(method, optimizer, StepConfig(BATCH, **flags), abstract, mesh)
+    init = make_init(method, optimizer, Widths.of(D), ema=False)
+    abstract = abstract_state(init, Widths.of(D), mesh)
+    step = make_step(method, optimizer, StepConfig(BATCH, Widths.of(D), **flags), abstract, mesh)
     pace = Pace(schedule(OptimizerConfig(), 1e-2, 100), np.int32(dead_tokens))
-    state = create_state(init, 0, Normalization.identity(D), mesh)
+    state = create_state(init, 0, Normalization.identity(D), Widths.of(D), mesh)
     rng = np.random.default_rng(0)
     for _ in range(STEPS):
         x = rng.normal(size=(BATCH, D)).astype(np.float32) + np.arange(D)

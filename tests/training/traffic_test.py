@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsae.dictionary import MethodConfig, make_method
+from jaxsae.dictionary import MethodConfig, Widths, make_method
 from jaxsae.parallel import batch_sharding, make_mesh
 from jaxsae.training.config import OptimizerConfig
 from jaxsae.training.optimizer import make_optimizer, schedule
@@ -29,9 +29,9 @@ def compiled_step(shape, width, architecture="topk", **kwargs):
     mesh = make_mesh(shape, jax.devices()[: shape[0] * shape[1]])
     method = make_method(MethodConfig(width=width, k=K, architecture=architecture))
     optimizer = make_optimizer(OptimizerConfig(), 0)
-    init = make_init(method, optimizer, D, ema=False)
-    abstract = abstract_state(init, D, mesh)
-    step = make_step(method, optimizer, StepConfig(BATCH, **kwargs), abstract, mesh)
+    init = make_init(method, optimizer, Widths.of(D), ema=False)
+    abstract = abstract_state(init, Widths.of(D), mesh)
+    step = make_step(method, optimizer, StepConfig(BATCH, Widths.of(D), **kwargs), abstract, mesh)
     x = jax.ShapeDtypeStruct((BATCH, D), jnp.float32, sharding=batch_sharding(mesh))
     return step.lower(abstract, x, Pace(schedule(OptimizerConfig(), 1e-3, 100), np.int32(10**6))).compile()
 

@@ -38,7 +38,7 @@ def train_saelens(run: TrainConfig, rate: float) -> Candidate:
     setup, method = Setup.of(run), run.method
     torch.manual_seed(run.seed)
     made, settings = (getattr(saes, CLASSES[method.architecture] + end) for end in ("", "Config"))
-    sae = made(settings(d_in=setup.d_model, d_sae=method.width, device=device(), **own_flags(method, run.steps)))
+    sae = made(settings(d_in=setup.widths.d_in, d_sae=method.width, device=device(), **own_flags(method, run.steps)))
     flags = SAETrainerConfig(
         total_training_samples=run.steps * run.batch_size,
         train_batch_size_samples=run.batch_size,

@@ -45,9 +45,10 @@ def loss(method: Method, params: Params, batch: Batch, size: int) -> tuple[jax.A
     def of_rows(parts: jax.Array, shared: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         """The objective with the errors of second codes, and those alone."""
         second = [p for p in method.penalties if p.has_code]
-        errors = [p.error(batch.wanted, shared["b_dec"], y) for p, y in zip(second, parts[1:], strict=True)]
+        base = method.base(shared, batch.x)
+        errors = [p.error(batch.wanted, base, y) for p, y in zip(second, parts[1:], strict=True)]
         extra = sum(errors, jnp.zeros(())) / batch.rows
-        return error_of(method, batch.rows, batch.wanted, shared["b_dec"], parts[:1]) + extra, extra
+        return error_of(method, batch.rows, batch.wanted, base, parts[:1]) + extra, extra
 
     def weighed(means: jax.Array) -> jax.Array:
         terms = zip(method.penalties, means[: len(method.penalties)], strict=True)
@@ -56,7 +57,7 @@ def loss(method: Method, params: Params, batch: Batch, size: int) -> tuple[jax.A
     (value, extra), (dparts, dshared) = jax.value_and_grad(of_rows, (0, 1), has_aux=True)(parts, params.shared)
     penalty, dmeans = jax.value_and_grad(weighed)(means)
     penalty = penalty / jax.lax.psum(1, DATA)  # of the whole batch: each data shard has an even share
-    residual = batch.wanted - params.b_dec - parts[0]
+    residual = batch.wanted - method.base(params.shared, batch.x) - parts[0]
     said = report(batch, residual, counts.active, penalty + extra, sum_over_data(counts.firings), jnp.float32(jnp.inf))
     slopes = Given(dparts, dmeans / batch.rows)
     gradient = TileGradient(batch.x, slopes, dshared, params.shared, fixed, function, min(size, latents_of_a_tile()))

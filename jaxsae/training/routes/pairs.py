@@ -56,10 +56,10 @@ def loss(
     """The loss of this device's rows; its report, the residuals [B, d_out], the selections."""
     selected = select(method, params, batch, aux, taps)
     y, *y_aux = tap_rows(decode(selected, params.W_dec), taps)
-    b_dec = copy_to_data(params.b_dec)
-    value = error_of(method, batch.rows, batch.wanted, b_dec, y)
+    base = method.base(jax.tree.map(copy_to_data, params.shared), batch.x)
+    value = error_of(method, batch.rows, batch.wanted, base, y)
     chosen = _of_the_dictionary(method, selected[0])
-    best, residual = jax.lax.stop_gradient((jnp.abs(chosen.values), batch.wanted - b_dec - method.objective.whole(y)))
+    best, residual = jax.lax.stop_gradient((jnp.abs(chosen.values), batch.wanted - base - method.objective.whole(y)))
     term = extra = jnp.zeros(())
     if batch.excess is not None:
         costs = batch.excess[chosen.indices]

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxsae.dictionary import Batch, Method, Params, Report
+from jaxsae.dictionary import SKIP, Batch, Method, Params, Report
 from jaxsae.kernels import of_whole_batch, rows_travel
 from jaxsae.kernels.tiles import Ranked, Tables, all_latents, gathered, ranked_pass, row_cut
 from jaxsae.parallel import DATA, MODEL, sum_over_data
@@ -23,12 +23,13 @@ def formed(method: Method, params: Params, batch: Batch) -> tuple[jax.Array, Rep
         method.objective.ends if whole else (),
     )
     x, rows = method.centred(params.shared, batch.x), batch.rows
-    objective = lambda y, shared, target: error_of(method, rows, target, shared["b_dec"], y)
+    past = batch.x if SKIP in params.shared else None
+    objective = lambda y, shared, own: error_of(method, rows, own[0], method.base(shared, own[1]), y)
     selection = method.selection
     found = ranked_pass(
         tables,
         x,
-        batch.wanted,
+        (batch.wanted, past),
         params.shared,
         selection.cut(rows, batch.step_fraction),
         objective,
@@ -38,7 +39,7 @@ def formed(method: Method, params: Params, batch: Batch) -> tuple[jax.Array, Rep
         signed=selection.signed,
         costs=None if batch.excess is None else batch.excess[None] / rows,
     )
-    residual = batch.wanted - params.b_dec - found.y
+    residual = batch.wanted - method.base(params.shared, past) - found.y
     extra = jax.lax.psum(found.cost, MODEL)
     said = report(batch, residual, found.active, extra, sum_over_data(found.firings[0]), found.smallest)
     latent = {"W_enc": found.dw_enc[0], "b_enc": found.db[0], "W_dec": found.dw_dec[0]}

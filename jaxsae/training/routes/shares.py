@@ -7,9 +7,10 @@ from jaxsae.dictionary import Batch, Method, Report
 from jaxsae.parallel import AXES, MODEL, sum_over_data
 
 
-def error_of(method: Method, rows: int, target: jax.Array, b_dec: jax.Array, y: jax.Array) -> jax.Array:
-    """This device's rows' part of the objective of a batch of `rows` rows: target [B, d_out], y [parts, B, d_out] -> []."""
-    return method.objective(target, b_dec, y) / (rows * (target.shape[1] if method.objective.per_number else 1))
+def error_of(method: Method, rows: int, target: jax.Array, base: jax.Array, y: jax.Array) -> jax.Array:
+    """This device's rows' part of the objective of a batch of `rows` rows: target [B, d_out], what is written without any
+    latent, [d_out] or [B, d_out], y [parts, B, d_out] -> []."""
+    return method.objective(target, base, y) / (rows * (target.shape[1] if method.objective.per_number else 1))
 
 
 def parts_of(method: Method, width: int, key: jax.Array | None, indices: jax.Array | None = None) -> jax.Array | None:

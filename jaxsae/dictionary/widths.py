@@ -1,0 +1,58 @@
+"""How many numbers a dictionary reads and writes, and where they stand in the rows that it is trained on.
+
+A row of a batch is those of several sites side by side, each once: those that are read, then what is written beside them.
+An autoencoder writes what it reads; a transcoder reads one site and writes another.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class Widths:
+    """Of the sites of a row.
+
+    Attributes:
+      sites: numbers of each. reads: how many of them are read, from the first on.
+      writes: which of them are written, by number; None: those that are read.
+    """
+
+    sites: tuple[int, ...]
+    reads: int = 1
+    writes: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, d_model: int) -> "Widths":
+        """An autoencoder's of one site."""
+        return cls((d_model,))
+
+    @property
+    def numbers(self) -> int:
+        """Of a row of a batch."""
+        return sum(self.sites)
+
+    @property
+    def d_in(self) -> int:
+        """Numbers that are read."""
+        return sum(self.sites[: self.reads])
+
+    @property
+    def d_out(self) -> int:
+        """Numbers that are written."""
+        return self.d_in if self.writes is None else sum(self.sites[site] for site in self.writes)
+
+    def read(self, rows: jax.Array) -> jax.Array:
+        """[..., d_in] of [..., numbers]."""
+        return rows if self.d_in == self.numbers else rows[..., : self.d_in]
+
+    def written(self, rows: jax.Array) -> jax.Array:
+        """[..., d_out] of [..., numbers]."""
+        if self.writes is None:
+            return self.read(rows)
+        stretches = list(pairwise(accumulate(self.sites, initial=0)))
+        parts: Sequence[jax.Array] = [rows[..., slice(*stretches[site])] for site in self.writes]
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts, -1)

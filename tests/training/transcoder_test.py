@@ -1,0 +1,240 @@
+"""Transcoders: what is written is another site than what is read, by latents and, with --skip, past them."""
+
+import functools
+import shutil
+from pathlib import Path
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from jaxsae.dictionary import SPECS, Batch, MethodConfig, Normalization, Widths, fold, make_method, unfold
+from jaxsae.errors import InputError
+from jaxsae.evaluate import EvaluateConfig, evaluate
+from jaxsae.parallel import DATA, make_mesh
+from jaxsae.store import Plan, StoreWriter
+from jaxsae.training import load, train
+from jaxsae.training.routes import choose, loss_and_gradient
+from jaxsae.training.setup import Setup
+from jaxsae.training.update import UpdateRule
+
+ROWS, D_IN, D_OUT, WIDTH, K, BATCH = 2048, 12, 10, 64, 4, 16
+SITES = {"mlp_in.0": D_IN, "resid.0": 6, "mlp_out.0": D_OUT}
+METHODS = {
+    "topk": {"architecture": "topk", "k": K, "aux_k": 8},
+    "skip": {"architecture": "topk", "k": K, "aux_k": 8, "skip": True},
+    "batchtopk": {"architecture": "batchtopk", "k": K, "aux_k": 8, "skip": True},
+    "jumprelu": {"architecture": "jumprelu", "k": K, "skip": True},
+}
+
+
+def method_config(name: str) -> MethodConfig:
+    return MethodConfig(width=WIDTH, transcode=True, **METHODS[name])
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """{site: float32 [ROWS, d]}: what is written is a sum of features of what is read, and a linear map of it."""
+    rng = np.random.default_rng(0)
+    active = rng.random((ROWS, 32)) * (rng.random((ROWS, 32)) < 0.1)
+    read = active @ rng.normal(size=(32, D_IN)) + 3 * rng.normal(size=D_IN) + 0.05 * rng.normal(size=(ROWS, D_IN))
+    written = 40 * (active @ rng.normal(size=(32, D_OUT)) + 0.5 * read @ rng.normal(size=(D_IN, D_OUT))) - 7
+    found = {"mlp_in.0": read, "resid.0": rng.normal(size=(ROWS, 6)), "mlp_out.0": written}
+    return {site: x.astype(np.float32) for site, x in found.items()}
+
+
+@pytest.fixture(scope="module")
+def store(rows, tmp_path_factory):
+    url = str(tmp_path_factory.mktemp("sites") / "store")
+    plan = Plan(ROWS, SITES, settings={"source": "test"}, context=1, shard_rows=256, chunk_rows=32)
+    writer = StoreWriter(url, plan)
+    for shard in range(plan.shards):
+        start, stop = plan.shard_range(shard)
+        columns = {name: np.arange(start, stop) for name in ("tokens", "sequence", "position")}
+        writer.write_shard(shard, {site: x[start:stop] for site, x in rows.items()}, columns)
+    assert writer.finish()
+    return url
+
+
+@pytest.fixture
+def transcoder(configure, store):
+    """transcoder(name of METHODS, run, **flags) -> TrainConfig."""
+
+    def make(name: str, run: str = "run", **flags):
+        sites = {"reads": ("mlp_in.0",), "writes": ("mlp_out.0",)}
+        return configure(run, **{"store": store, "method": method_config(name), **sites} | flags)
+
+    return make
+
+
+@functools.lru_cache(None)
+def compiled(name: str, shape: tuple[int, int], by: str):
+    method = make_method(method_config(name))
+
+    def device(params, x, target, dead):
+        batch = Batch(x=x, target=target, dead=dead, rows=BATCH, step_fraction=0.25)
+        way = None if not method.ranks else "pairs" if by == "pairs" else "tiles"
+        with mock.patch.object(choose, "widest_by_products", lambda *_: WIDTH if by == "products" else 0):
+            value, _, gradient = loss_and_gradient(method, UpdateRule(method, None, blocked=False), params, batch, way)
+        return jax.lax.psum(value, DATA), gradient
+
+    mesh = make_mesh(shape, jax.devices()[: shape[0] * shape[1]])
+    specs = SPECS, P(DATA, None), P(DATA, None), P("model")
+    return jax.jit(jax.shard_map(device, mesh=mesh, in_specs=specs, out_specs=(P(), SPECS), check_vma=False))
+
+
+def reference(name: str, latent: dict, shared: dict, x, target, dead):
+    """The loss in float64, as the papers have it."""
+    pre = x @ latent["W_enc"].T + latent["b_enc"]
+    fixed, method = jax.lax.stop_gradient(pre), make_method(method_config(name))
+    past = x @ shared["W_skip"].T if "W_skip" in shared else 0
+    if name == "jumprelu":
+        error = target - (pre * (fixed > latent["threshold"])) @ latent["W_dec"] - shared["b_dec"] - past
+        return (error**2).sum() / target.size
+    flat = np.sort(np.maximum(fixed, 0).reshape(-1))[-K * len(x)]
+    row = -np.sort(-np.asarray(fixed), 1)[:, [K - 1]]
+    most = -np.sort(-np.asarray(fixed), 1)[:, [4 * K - 1]]
+    kept = (fixed >= flat) & (fixed >= most) if name == "batchtopk" else fixed >= row
+    error = target - jnp.where(kept & (fixed > 0), pre, 0) @ latent["W_dec"] - shared["b_dec"] - past
+    among = np.where(dead, fixed, -np.inf)
+    best = (among >= -np.sort(-among, 1)[:, [7]]) & (among > 0)
+    left = jax.lax.stop_gradient(error) - jnp.where(best, pre, 0) @ latent["W_dec"]
+    aux = method.aux.coefficient * (left**2).sum() / jax.lax.stop_gradient((error**2).sum())
+    return (error**2).sum() / target.size + aux
+
+
+@pytest.mark.parametrize(
+    ("name", "by"),
+    [*((name, by) for name in ("skip", "batchtopk") for by in ("pairs", "tiles", "products")), ("jumprelu", "tiles")],
+)
+@pytest.mark.parametrize("shape", [(1, 1), (2, 4)])
+def test_loss_and_gradients_are_those_of_the_equations(name, by, shape):
+    rng, method = np.random.default_rng(1), make_method(method_config(name))
+    params = method.init(jax.random.key(0), Widths((D_IN, D_OUT), 1, (1,)))
+    draw = lambda a: jnp.asarray(rng.normal(size=a.shape) / a.shape[-1] ** 0.5, jnp.float32)
+    params = jax.tree.map(draw, params)
+    if name == "jumprelu":  # whose penalty has a test of its own
+        params = params.put(threshold=jnp.full(WIDTH, 0.3))
+    x, target = (rng.normal(size=(BATCH, d)).astype(np.float32) for d in (D_IN, D_OUT))
+    dead = rng.random(WIDTH) < 0.4
+    value, gradient = compiled(name, shape, by)(params, x, target, dead)
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda a: np.asarray(a, np.float64), (params.latent, params.shared))
+        rows = np.float64(x), np.float64(target)
+        loss, expected = jax.value_and_grad(lambda p: reference(name, *p, *rows, dead))(wide)
+        shared = {n: np.asarray(a) for n, a in expected[1].items()}
+        latent = {n: np.asarray(a) for n, a in expected[0].items()}
+    for n, a in gradient.shared.items():
+        np.testing.assert_allclose(a, shared[n], rtol=1e-4, atol=1e-6, err_msg=n)
+    if name != "jumprelu":
+        np.testing.assert_allclose(value, loss, rtol=1e-5)
+        for n, a in gradient.latent.items():
+            np.testing.assert_allclose(a, latent[n], rtol=1e-4, atol=1e-6, err_msg=n)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_resumed_run_ends_bit_identical_and_encodes_as_on_other_meshes(name, transcoder, newest_state, assert_same):
+    whole, cut = (transcoder(name, run, mesh=(1, 1)) for run in ("whole", "cut"))
+    train(whole)
+    shutil.copytree(whole.workdir, cut.workdir)
+    shutil.rmtree(Path(cut.workdir, "checkpoints", "12"))
+    train(cut)
+    assert_same(newest_state(cut)[1], newest_state(whole)[1])
+    x = np.random.default_rng(0).normal(size=(9, D_IN)).astype(np.float32)
+    one, spread = (np.asarray(load(cut.workdir, mesh).reconstruct(x)) for mesh in (None, make_mesh((1, 8))))
+    np.testing.assert_allclose(one, spread, rtol=1e-5, atol=1e-5)
+
+
+def test_another_run_s_weights_are_the_initial_ones(transcoder):
+    first = transcoder("skip", "first", mesh=(1, 1), ema_decay=0.0)
+    train(first)
+    second = transcoder("skip", "second", mesh=(1, 1), initialize_from=first.workdir, ema_decay=0.0)
+    params, expected = Setup.of(second).fresh_state().params, Setup.of(first).fresh_state().params
+    x = np.random.default_rng(0).normal(size=(9, D_IN)).astype(np.float32)
+    folded = load(first.workdir)
+    setup = Setup.of(second)
+    read, written = (setup.normalization.of(pick) for pick in (setup.widths.read, setup.widths.written))
+    back = fold(params, read, False, folded.method.selection, written)
+    np.testing.assert_allclose(back.W_dec, folded.params.W_dec, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(back.shared["W_skip"], folded.params.shared["W_skip"], rtol=1e-4, atol=1e-5)
+    assert not np.allclose(params.W_dec, expected.W_dec) and np.isfinite(np.asarray(folded.reconstruct(x))).all()
+
+
+def test_it_learns_and_a_map_past_the_latents_lowers_its_error(transcoder, metrics):
+    flags = {"steps": 200, "mesh": (1, 1), "checkpoint_every": 200, "ema_decay": 0.0, "learning_rate": 1e-2}
+    runs = {name: transcoder(name, name, **flags) for name in ("topk", "skip")}
+    for config in runs.values():
+        train(config)
+    fvu = {name: metrics(config)[-1]["held_out_fvu"] for name, config in runs.items()}
+    assert fvu["skip"] < fvu["topk"] < 0.5
+    found = {name: evaluate(EvaluateConfig(run=c.workdir), quiet=True)["reconstruction"] for name, c in runs.items()}
+    for name, figures in found.items():
+        assert figures["fvu"] == pytest.approx(fvu[name], rel=1e-3)
+        assert figures["site"] == "mlp_in.0->mlp_out.0"
+
+
+def test_the_linear_baseline_is_that_of_least_squares(transcoder, rows):
+    config = transcoder("topk", mesh=(1, 1))
+    train(config)
+    found = evaluate(EvaluateConfig(run=config.workdir), quiet=True)["reconstruction"]
+    x, t = (np.float64(rows[site][-ROWS // 32 :]) for site in ("mlp_in.0", "mlp_out.0"))
+    with_one = np.hstack([x, np.ones((len(x), 1))])
+    error = t - with_one @ np.linalg.lstsq(with_one, t)[0]
+    expected = np.square(error).sum() / np.square(t - t.mean(0)).sum()
+    assert found["baselines"]["linear"]["fvu"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["skip", "jumprelu"])
+def test_folded_weights_give_in_units_of_the_activations_what_the_trainer_has(name):
+    method, rng = make_method(method_config(name)), np.random.default_rng(2)
+    params = jax.tree.map(
+        lambda a: jnp.asarray(rng.normal(size=a.shape), jnp.float32),
+        method.init(jax.random.key(0), Widths((D_IN, D_OUT), 1, (1,))),
+    )
+    read = Normalization(rng.normal(size=D_IN).astype(np.float32), 0.3)
+    written = Normalization(rng.normal(size=D_OUT).astype(np.float32), 7.0)
+    folded = fold(params, read, method.pre_bias, method.selection, written)
+
+    def given(p, x):
+        z = x @ np.float64(p.W_enc).T + np.float64(p.b_enc)
+        z = z * (z > np.float64(p.latent["threshold"])) if name == "jumprelu" else np.maximum(z, 0)
+        return z @ np.float64(p.W_dec) + np.float64(p.b_dec) + x @ np.float64(p.shared["W_skip"]).T
+
+    x = rng.normal(size=(20, D_IN))
+    units = given(params, (x - read.mean) * read.scale) / written.scale + written.mean
+    np.testing.assert_allclose(given(folded, x), units, rtol=1e-4, atol=1e-4)
+    back = unfold(folded, read, method.pre_bias, method.selection, written)
+    for n, a in (params.latent | params.shared).items():
+        np.testing.assert_allclose((back.latent | back.shared)[n], a, rtol=1e-4, atol=1e-4, err_msg=n)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"writes": ("mlp_out.9",)}, "--writes=mlp_out.9: .* has embed|mlp_in.0"),
+        ({"writes": ()}, "--writes=: goes with --reads=mlp_in.0"),
+        ({"reads": ("mlp_in.0", "resid.0")}, "--reads=mlp_in.0,resid.0: a transcoder reads one site"),
+        ({"site": "resid.0"}, "--site=resid.0: leave it out"),
+        ({"writes": ("mlp_in.0",)}, "--writes=mlp_in.0: is what is read"),
+        ({"method": MethodConfig(width=WIDTH, tied=True, transcode=True)}, "--tied=true: .*different spaces"),
+        ({"method": MethodConfig(width=WIDTH, pre_bias=True, transcode=True)}, "--pre_bias=true"),
+        (
+            {"method": MethodConfig(width=WIDTH, architecture="gated", transcode=True)},
+            "--architecture=gated: .*jumprelu",
+        ),
+        ({"method": MethodConfig(width=WIDTH)}, "--transcode=.*goes with --writes"),
+    ],
+)
+def test_sites_and_switches_that_do_not_do_are_refused(flags, message, transcoder):
+    with pytest.raises(InputError, match=message):
+        Setup.of(transcoder("topk", **flags))
+
+
+def test_only_suites_of_transcoders_judge_it(transcoder):
+    config = transcoder("topk", mesh=(1, 1), steps=4)
+    train(config)
+    with pytest.raises(InputError, match="--suite=othello: .* is a transcoder: give some of reconstruction, splice"):
+        evaluate(EvaluateConfig(run=config.workdir, suite=("othello",)), quiet=True)
