@@ -77,10 +77,8 @@ def read(input: Path) -> Dictionary:
     settings = read_json(path)
     check_setting(settings, "activation", "topk", path, "jaxsae has no group-max")
     kind = {"transcode": settings.get("transcode", False), "skip": settings.get("skip_connection", False)}
-    if kind["skip"]:
-        check_setting(
-            settings, "transcode", True, path, "an autoencoder with a map past its latents has no use for them"
-        )
+    if not kind["transcode"]:
+        check_setting(settings, "skip_connection", False, path, "with a map past them an autoencoder needs no latents")
     w = weights.of_tensors(read_safetensors(folder / WEIGHTS), _form(kind["skip"]), folder / WEIGHTS)
     check_setting(settings, "d_in", w.d_model, path, f"{WEIGHTS} says so")
     k = read_k({"k": settings.get("k", 32)}, w.width, path)  # 32 is sparsify's default

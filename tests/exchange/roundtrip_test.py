@@ -155,9 +155,7 @@ def test_saelens_settings_that_change_the_meaning_are_refused(change, message, m
         saelens.read(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "change", [{"activation": "groupmax"}, {"transcode": True}, {"skip_connection": True}], ids=str
-)
+@pytest.mark.parametrize("change", [{"activation": "groupmax"}, {"skip_connection": True}], ids=str)
 def test_sparsify_settings_that_change_the_meaning_are_refused(change, make_dictionary, tmp_path):
     sparsify.write(make_dictionary("topk"), tmp_path)
     edit(tmp_path, sparsify, lambda s: s.update(change))
