@@ -76,7 +76,7 @@ def read(input: Path) -> Dictionary:
     path = folder / CONFIG
     settings = read_json(path)
     check_setting(settings, "activation", "topk", path, "jaxsae has no group-max")
-    kind = {"transcode": settings.get("transcode", False), "skip": settings.get("skip_connection", False)}
+    kind = {"transcode": bool(settings.get("transcode")), "skip": bool(settings.get("skip_connection"))}
     if not kind["transcode"]:
         check_setting(settings, "skip_connection", False, path, "with a map past them an autoencoder needs no latents")
     w = weights.of_tensors(read_safetensors(folder / WEIGHTS), _form(kind["skip"]), folder / WEIGHTS)
