@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from jaxsae.dictionary.selection import Selection
+from jaxsae.dictionary.widths import Widths
 from jaxsae.parallel import MODEL
 
 SKIP = "W_skip"  # of the shared parameters: [d_out, d_in], what goes past the latents
@@ -117,6 +118,10 @@ class Normalization:
     def of(self, pick: Callable[[np.ndarray], np.ndarray]) -> "Normalization":
         """That of some of the numbers, as `Widths.read` and `Widths.written` pick them."""
         return Normalization(pick(self.mean), pick(self.scale) if np.ndim(self.scale) else self.scale)
+
+    def sides(self, widths: Widths) -> "tuple[Normalization, Normalization | None]":
+        """That of what is read, and that of what is written where it is something else, as `fold` and `unfold` take them."""
+        return self.of(widths.read), None if widths.writes is None else self.of(widths.written)
 
     @property
     def unit(self) -> float | jax.Array:

@@ -41,9 +41,14 @@ class Widths:
         return sum(self.sites[: self.reads])
 
     @property
+    def targets(self) -> tuple[int, ...]:
+        """The sites that are written, by number."""
+        return tuple(range(self.reads)) if self.writes is None else self.writes
+
+    @property
     def d_out(self) -> int:
         """Numbers that are written."""
-        return self.d_in if self.writes is None else sum(self.sites[site] for site in self.writes)
+        return sum(self.sites[site] for site in self.targets)
 
     def read(self, rows: jax.Array) -> jax.Array:
         """[..., d_in] of [..., numbers]."""

@@ -87,8 +87,8 @@ def initial_params(run: str, config: TrainConfig, normalization: Normalization, 
     params = other.params
     if method.unit_decoder:
         params = _with_unit_rows(params, run, other.method.selection)
-    written = None if widths.writes is None else normalization.of(widths.written)
-    params = unfold(params, normalization.of(widths.read), other.pre_bias, other.method.selection, written)
+    read, written = normalization.sides(widths)
+    params = unfold(params, read, other.pre_bias, other.method.selection, written)
     if config.method.architecture == "rescaled":  # which starts as the relu is, a buffer each: a step takes them
         own = {"r_mag": jnp.zeros_like(params.b_enc), "b_mag": jnp.copy(params.b_enc)}
         params = Params(params.latent | own, params.shared)

@@ -136,11 +136,10 @@ def load(run: str | Path, mesh: Mesh | None = None) -> Dictionary:
     if "average" in part:
         state = TrainState(moments=None, since_fired=None, **part)
         params = trained_params(state, metadata["ema_decay"], make_method(method))
-    widths, normalization = widths_of(metadata), Normalization(part["mean"], part["scale"])
-    written = None if widths.writes is None else normalization.of(widths.written)
+    read, written = Normalization(part["mean"], part["scale"]).sides(widths_of(metadata))
     made = make_method(method)
-    params = fold(params, normalization.of(widths.read), made.pre_bias, made.selection, written)
-    threshold = float(_threshold(part, metadata, directory / str(step)) / (written or normalization).unit)
+    params = fold(params, read, made.pre_bias, made.selection, written)
+    threshold = float(_threshold(part, metadata, directory / str(step)) / (written or read).unit)
     return Dictionary(params, method, {**metadata["dictionary"], "step": step}, mesh, threshold)
 
 

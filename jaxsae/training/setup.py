@@ -93,7 +93,7 @@ class Setup:
     @property
     def writes(self) -> tuple[str, ...]:
         """The sites that are written."""
-        return self.reads if self.widths.writes is None else tuple(self.sites[i] for i in self.widths.writes)
+        return tuple(self.sites[i] for i in self.widths.targets)
 
     def read(self, ranges: Iterable[tuple[int, int]]) -> np.ndarray:
         """[rows, numbers] of the store, in its dtype, the sites side by side."""
@@ -139,8 +139,7 @@ class Setup:
     @property
     def norm_to_variance(self) -> float:
         """E ||t||^2 / E ||t - E t||^2 of what is written, as the trainer sees it: 1 where it is centred."""
-        written = range(self.widths.reads) if self.widths.writes is None else self.widths.writes
-        variance = np.square(self.spreads[list(written)]).sum()
+        variance = np.square(self.spreads[list(self.widths.targets)]).sum()
         off_centre = np.square(np.float64(self.widths.written(self.off_centre))).sum()
         return 1 + float(off_centre / variance) if variance else 1.0
 
