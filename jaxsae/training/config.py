@@ -33,6 +33,7 @@ class OptimizerConfig:
         "rate of the decoder's rows over that of all else; default: 4, and 1 of jumprelu_tanh, of a relu that aims at no L0, "
         "and with --optimizer=sign",
     )
+    skip_rate: float | None = option(None, "skip: rate of W_skip over that of all else; default: 1")
     warmup_fraction: float = option(0.05, "share of the steps over which the rate rises from 0")
     decay_fraction: float = option(0.2, "share of the steps, at the end, over which the rate falls to 0")
     b1: float | None = option(None, "decay of the first moment; default: 0.9")
@@ -44,7 +45,7 @@ class OptimizerConfig:
     clip_norm: float | None = option(None, "largest norm of the whole gradient; default: no clipping")
 
     def __post_init__(self):
-        check_positive(self, "learning_rate", "decoder_rate", "epsilon", "clip_norm")
+        check_positive(self, "learning_rate", "decoder_rate", "skip_rate", "epsilon", "clip_norm")
         for name in ("warmup_fraction", "decay_fraction"):
             value = getattr(self, name)
             check(0 <= value <= 1, name, value, "must be between 0 and 1")
@@ -184,6 +185,8 @@ class TrainConfig:
         for name in ("reads", "writes"):
             sites = getattr(self, name)
             check(len(sites) <= 1, name, ",".join(sites), "a transcoder reads one site and writes one")
+        alone = self.optimization.skip_rate is None or self.method.skip
+        check(alone, "skip_rate", self.optimization.skip_rate, "goes with --skip")
         check(self.method.transcode == bool(self.writes), "transcode", self.method.transcode, "goes with --writes")
         if not self.writes:
             return

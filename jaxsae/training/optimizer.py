@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxsae.dictionary import Params, is_by_latent
+from jaxsae.dictionary import SKIP, Params, is_by_latent
 from jaxsae.dictionary.rates import SWEPT, Rates
 from jaxsae.training.config import OptimizerConfig
 
@@ -85,6 +85,11 @@ def decoder_rate(config: OptimizerConfig, default: float) -> float:
     return config.decoder_rate or (1.0 if config.optimizer == "sign" else default)
 
 
+def skip_rate(config: OptimizerConfig) -> float:
+    """Rate of W_skip over that of all else."""
+    return config.skip_rate or 1.0
+
+
 def make_optimizer(config: OptimizerConfig, seed: int, rates: Rates = SWEPT) -> optax.GradientTransformation:
     """The gradient -> a direction to be multiplied by minus the rate; W_dec's is longer by the decoder's rate.
 
@@ -99,11 +104,12 @@ def make_optimizer(config: OptimizerConfig, seed: int, rates: Rates = SWEPT) -> 
         dtype = jnp.bfloat16 if config.optimizer == "adam_bf16" else jnp.float32
         b1 = rates.b1 if config.b1 is None else config.b1
         chosen = _adam(config, b1, dtype, config.optimizer == "adam_factored", seed)
-    factor = decoder_rate(config, rates.decoder)
+    factor, past = decoder_rate(config, rates.decoder), skip_rate(config)
 
     def update(gradient: Params, state, params=None, **rows):
         direction, state = chosen.update(gradient, state, params, **rows)
-        return direction.put(W_dec=factor * direction.W_dec), state
+        skip = {SKIP: past * direction.shared[SKIP]} if SKIP in direction.shared else {}
+        return direction.put(W_dec=factor * direction.W_dec, **skip), state
 
     return optax.GradientTransformationExtraArgs(chosen.init, update)
 

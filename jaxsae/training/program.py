@@ -16,7 +16,7 @@ from jaxsae.parallel import DATA, MODEL, batch_sharding
 from jaxsae.platform import compiling_for
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.memory import MemoryPlan, plan_memory
-from jaxsae.training.optimizer import Schedule, decoder_rate, make_optimizer, peak_rate, schedule
+from jaxsae.training.optimizer import Schedule, decoder_rate, make_optimizer, peak_rate, schedule, skip_rate
 from jaxsae.training.routes import forms_gradient, requests_of
 from jaxsae.training.state import TrainState, abstract_state, make_init
 from jaxsae.training.step import SINCE_LIMIT, Pace, StepConfig, make_step, make_update
@@ -84,7 +84,8 @@ class Program:
     def rates(self) -> dict[str, float]:
         """The rates that flags and defaults come to, by the names of their flags."""
         factor = decoder_rate(self.config.optimization, self.method.rates.decoder)
-        return {"learning_rate": self.peak_rate, "decoder_rate": factor}
+        rates = {"learning_rate": self.peak_rate, "decoder_rate": factor}
+        return rates | ({"skip_rate": skip_rate(self.config.optimization)} if self.config.method.skip else {})
 
     @property
     def defaults(self) -> dict[str, float]:

@@ -19,7 +19,8 @@ def described_rates(config: TrainConfig, rates: dict[str, float], spread: float)
     """
     factor = rates["decoder_rate"]
     decoder = "" if factor == 1 else f", {factor:g} times that for the decoder's rows"
-    words = f"learning rate {rates['learning_rate']:.4g}{decoder}"
+    skip = f", {rates['skip_rate']:g} times for W_skip" if rates.get("skip_rate", 1) != 1 else ""
+    words = f"learning rate {rates['learning_rate']:.4g}{decoder}{skip}"
     if config.optimization.learning_rate is not None or 0.1 <= spread <= 10 or not spread:
         return words
     return (
@@ -40,7 +41,8 @@ def check_same_defaults(workdir: Path, config: TrainConfig, metadata: dict[str, 
     sign, relu = config.optimization.optimizer == "sign", config.method.architecture == "relu"
     peak = 5e-5 if relu and not sign else (5e-3 if sign else 2e-4) / (config.method.width / 2**14) ** 0.5
     # The defaults while checkpoints did not say what they were.
-    before = {"learning_rate": peak, "decoder_rate": 1.0, "dead_tokens": config.window_of(FORMER_FIRINGS)}
+    before = {"learning_rate": peak, "decoder_rate": 1.0, "skip_rate": 1.0}
+    before["dead_tokens"] = config.window_of(FORMER_FIRINGS)
     if "aux_k" in now:
         before["aux_k"] = half_of(metadata["d_model"], config.method.width)
     began = {name: metadata["dictionary"].get(name, before[name]) for name in now}
