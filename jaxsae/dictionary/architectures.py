@@ -42,6 +42,9 @@ def _method(c: MethodConfig, selection, objective: Objective, end: finish.Finish
     if c.transcode:  # rows of a decoder that starts at 0 have no length to keep
         end = finish.Thresholds() if isinstance(end, finish.UnitRowsAndThresholds) else finish.Free()
         more |= {"pre_bias": False, "fits_start": False}
+    if c.site_widths and isinstance(end, finish.UnitRows):
+        made = finish.UnitSitesAndThresholds if isinstance(end, finish.Thresholds) else finish.UnitSites
+        end = made(sites=c.site_widths)
     end = finish.Tied(end) if c.tied else finish.Aligned(end) if c.aligned else end
     if c.tied or c.aligned:  # how long the encoder's rows are is then no matter of choice
         more["fits_start"] = False
@@ -118,7 +121,7 @@ def relu(c: MethodConfig) -> Method:
         SquaredError(per_number=False),
         finish.Free(),
         rates.Rates(rates.swept, decoder=rates.DECODER if steer else 1.0),
-        penalties=(L1OfNorms(c.l1_coefficient, c.l1_warmup, steer),),
+        penalties=(L1OfNorms(c.l1_coefficient, c.l1_warmup, steer, sites=c.site_widths),),
         pre_bias=False,
         start_norm=1.0 if steer else 0.1,
         fits_start=steer is not None,
@@ -170,8 +173,8 @@ def jumprelu_tanh(c: MethodConfig) -> Method:
         finish.Free(),
         rates.Rates(rates.swept, decoder=1.0),  # with 4, FVU is 0.074 where it is 0.063 (BUILD_NOTES)
         penalties=(
-            TanhOfNorms(c.tanh_coefficient, ramp, _steer(c, direct=0.5), scale=c.tanh_scale),
-            PreActivations(c.pre_coefficient, 0.0),
+            TanhOfNorms(c.tanh_coefficient, ramp, _steer(c, direct=0.5), scale=c.tanh_scale, sites=c.site_widths),
+            PreActivations(c.pre_coefficient, 0.0, sites=c.site_widths),
         ),
         pre_bias=False,
     )

@@ -24,7 +24,7 @@ from jaxsae.parallel import MODEL, make_mesh, shardings
 
 @dataclasses.dataclass(frozen=True)
 class Dictionary:
-    """A sparse autoencoder, or a transcoder, in units of the activations: centring and scaling are folded into its weights.
+    """A sparse autoencoder, a transcoder or a crosscoder, in units of the activations: centring and scaling are folded into its weights.
 
     Attributes:
       params: W_enc [n, d_in], b_enc [n], W_dec [n, d_out], b_dec [d_out] and the method's own, sharded over `mesh`.
@@ -53,7 +53,9 @@ class Dictionary:
     @property
     def widths(self) -> Widths:
         """How many numbers it reads and writes."""
-        d_out = self.params.W_dec.shape[1]
+        d_out, sites = self.params.W_dec.shape[1], self.config.site_widths
+        if sites:
+            return Widths(sites, len(sites))
         return Widths((self.d_model, d_out), 1, (1,)) if self.config.transcode else Widths.of(self.d_model)
 
     @property

@@ -2,9 +2,12 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxsae.dictionary.parameters import Params
+from jaxsae.dictionary.widths import even_length, site_lengths
 from jaxsae.kernels import row_dots
 
 
@@ -13,6 +16,10 @@ class Free:
     """Nothing."""
 
     unit_decoder: bool = False
+
+    def lengths(self, rows: jax.Array) -> jax.Array:
+        """[n], of decoder rows [n, d_out]: what is 1 after a step, where `unit_decoder`."""
+        return jnp.linalg.norm(rows, axis=-1)
 
     def project_gradient(self, params: Params, gradient: Params) -> Params:
         return gradient
@@ -37,6 +44,36 @@ class UnitRows(Free):
 
 
 @dataclasses.dataclass(frozen=True)
+class UnitSites(Free):
+    """The same of a crosscoder's rows, whose length is that of their parts at the `sites` together: sum_l ||W_dec,i^l||.
+
+    A latent's size is then what 2504.02922 ranks latents by, f_i sum_l ||W_dec,i^l||, and any row may be brought to this
+    length while its latent grows as much, so nothing is lost. Rows that are even over sites have length 1, as an
+    autoencoder's.
+    """
+
+    sites: tuple[int, ...] = ()
+    unit_decoder: bool = True
+
+    def lengths(self, rows: jax.Array) -> jax.Array:
+        return site_lengths(rows, self.sites).sum(-1) / even_length(self.sites)
+
+    def project_gradient(self, params: Params, gradient: Params) -> Params:
+        # The sum of lengths grows along each part's own direction; a part of length 0 has none.
+        lengths = site_lengths(params.W_dec, self.sites)
+        along = params.W_dec * self._spread(jnp.where(lengths > 0, 1 / jnp.maximum(lengths, 1e-30), 0))
+        share = row_dots(gradient.W_dec, along) / jnp.maximum(row_dots(along, along), 1)
+        return gradient.put(W_dec=gradient.W_dec - share * along)
+
+    def after_step(self, params: Params) -> Params:
+        return params.put(W_dec=params.W_dec / jnp.maximum(self.lengths(params.W_dec), 1e-30)[:, None])
+
+    def _spread(self, by_site: jax.Array) -> jax.Array:
+        """[n, sites] -> [n, d_out]."""
+        return jnp.repeat(by_site, np.array(self.sites), axis=-1, total_repeat_length=sum(self.sites))
+
+
+@dataclasses.dataclass(frozen=True)
 class Thresholds(Free):
     """Thresholds stay at 0 or above: below it negative pre-activations would be latents."""
 
@@ -47,6 +84,13 @@ class Thresholds(Free):
 
 @dataclasses.dataclass(frozen=True)
 class UnitRowsAndThresholds(Thresholds, UnitRows):
+    """Both."""
+
+    unit_decoder: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class UnitSitesAndThresholds(Thresholds, UnitSites):
     """Both."""
 
     unit_decoder: bool = True
@@ -77,6 +121,9 @@ class Tied:
     def unit_decoder(self) -> bool:
         return self.inner.unit_decoder
 
+    def lengths(self, rows: jax.Array) -> jax.Array:
+        return self.inner.lengths(rows)
+
     def project_gradient(self, params: Params, gradient: Params) -> Params:
         gradient = self.inner.project_gradient(params, gradient.put(W_dec=gradient.W_enc + gradient.W_dec))
         return gradient.put(W_enc=gradient.W_dec)
@@ -100,6 +147,9 @@ class Aligned:
     def unit_decoder(self) -> bool:
         return self.inner.unit_decoder
 
+    def lengths(self, rows: jax.Array) -> jax.Array:
+        return self.inner.lengths(rows)
+
     def project_gradient(self, params: Params, gradient: Params) -> Params:
         gradient = self.inner.project_gradient(params, gradient)
         along = row_dots(gradient.W_enc, params.W_dec) / _squares(params)
@@ -115,4 +165,4 @@ def _squares(params: Params):
     return jnp.maximum(row_dots(params.W_dec, params.W_dec), 1e-12)
 
 
-Finish = Free | UnitRows | Tied | Aligned
+Finish = Free | UnitRows | UnitSites | Tied | Aligned

@@ -99,6 +99,9 @@ class Method:
             params = transcoder_init(key, width, widths.d_in, widths.d_out, self.config.skip)
         else:
             params = tied_init(key, width, widths.d_in, self.start_norm)
+            if self.config.site_widths and self.unit_decoder:
+                rows = params.W_dec / self.finish.lengths(params.W_dec)[:, None]
+                params = params.put(W_enc=rows, W_dec=rows)
         return Params(params.latent | self.selection.init(width, widths.d_in), params.shared)
 
     def input_bias_name(self, shared: dict[str, jax.Array]) -> str | None:

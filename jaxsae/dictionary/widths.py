@@ -10,6 +10,7 @@ from itertools import accumulate, pairwise
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,3 +62,15 @@ class Widths:
         stretches = list(pairwise(accumulate(self.sites, initial=0)))
         parts: Sequence[jax.Array] = [rows[..., slice(*stretches[site])] for site in self.writes]
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts, -1)
+
+
+def site_lengths(rows: jax.Array, sites: Sequence[int]) -> jax.Array:
+    """float32 [..., sites]: the length of each site's part of rows [..., d_out]; the one length where `sites` is empty."""
+    ends = np.cumsum(sites or (rows.shape[-1],))[:-1]
+    return jnp.stack([jnp.linalg.norm(part, axis=-1) for part in jnp.split(rows, ends, -1)], -1)
+
+
+def even_length(sites: Sequence[int]) -> float:
+    """The sum over sites of the lengths of a row's parts, where the row has length 1 and its numbers are alike: the sites'
+    number's root, where they are equally wide."""
+    return float(sum((width / sum(sites)) ** 0.5 for width in sites))

@@ -40,7 +40,7 @@ class Context:
 
     @cached_property
     def site(self) -> str:
-        """The site of `--site`, or the dictionary's own; of a transcoder what it reads and writes, in a word."""
+        """The site of `--site`, or the dictionary's own; of several what is read and written, in a word."""
         site = self.config.site or self.dictionary.metadata.get("site")
         if not site:
             raise InputError(f"--site is required: {self.config.run} does not say which activations it takes")
@@ -51,15 +51,30 @@ class Context:
         """Whether the dictionary writes another site than it reads."""
         return self.dictionary.config.transcode
 
+    @property
+    def crosscodes(self) -> bool:
+        """Whether the dictionary reads and writes several sites as one."""
+        return bool(self.dictionary.config.site_widths)
+
     @cached_property
     def reads(self) -> tuple[str, ...]:
         """The sites that it reads."""
-        return tuple(self.dictionary.metadata["reads"]) if self.transcodes else (self.site,)
+        return tuple(self.dictionary.metadata["reads"]) if self.transcodes or self.crosscodes else (self.site,)
 
     @cached_property
     def writes(self) -> tuple[str, ...]:
         """The sites that it writes."""
-        return tuple(self.dictionary.metadata["writes"]) if self.transcodes else (self.site,)
+        return tuple(self.dictionary.metadata["writes"]) if self.transcodes or self.crosscodes else (self.site,)
+
+    @cached_property
+    def units(self) -> np.ndarray | None:
+        """float32 [d_out] of a crosscoder: what brings each site to a mean square of 1 a number, so that none outweighs
+        the others; None: what is written is judged as it is."""
+        if not self.crosscodes:
+            return None
+        self._check_sites()
+        parts = [(self.store.d_model(site), self.store.statistics(site).scale) for site in self.writes]
+        return np.concatenate([np.full(d, d**0.5 / scale, np.float32) for d, scale in parts])
 
     @cached_property
     def mean(self) -> np.ndarray:

@@ -20,8 +20,8 @@ from jaxsae.errors import InputError
 from jaxsae.evaluate.context import Context, check_finite, is_meta_sae
 from jaxsae.evaluate.control import control_dictionary
 from jaxsae.evaluate.decoder_rows import DecoderRows, fired_in_source, newest_step
+from jaxsae.evaluate.errors_of_rows import ratio
 from jaxsae.evaluate.matching import matched_by_random
-from jaxsae.evaluate.reconstruction import ratio
 from jaxsae.evaluate.run import ARRAYS, number
 from jaxsae.progress import Progress
 from jaxsae.store.schema import DECODER

@@ -23,7 +23,7 @@ from jaxsae.evaluate.auroc import active_matrix, auroc, best_units
 from jaxsae.evaluate.config import EvaluateConfig
 from jaxsae.evaluate.context import Context, load_dictionary
 from jaxsae.evaluate.coverage import board_f1, both_halves, coverage, f1_of_boards
-from jaxsae.evaluate.reconstruction import Errors
+from jaxsae.evaluate.errors_of_rows import Errors
 from jaxsae.evaluate.run import number
 from jaxsae.evaluate.text_model import reads_text
 from jaxsae.lm.othello import Games, bits

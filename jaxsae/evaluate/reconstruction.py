@@ -15,50 +15,16 @@ import numpy as np
 
 from jaxsae.dictionary import Latents
 from jaxsae.errors import InputError
+from jaxsae.evaluate import by_site
+from jaxsae.evaluate.by_site import BySite
 from jaxsae.evaluate.context import Context
+from jaxsae.evaluate.errors_of_rows import Errors
 from jaxsae.evaluate.run import ARRAYS, number
 from jaxsae.progress import Progress
 from jaxsae.store.statistics import Moments
 from jaxsae.training.held_out import DENSE, RARE, tells_rare
 
 BINS_PER_DECADE = 4
-
-
-class Errors:
-    """Sums over rows of products of x and x_hat, about `mean` and about 0."""
-
-    def __init__(self, mean: np.ndarray):
-        self.mean, self.rows, self.dimensions = np.asarray(mean, np.float64), 0, len(mean)
-        self._sums = dict.fromkeys(("ee", "xx", "hh", "hx", "cosine", "yy", "gg", "gy", "cosine_centred"), 0.0)
-
-    def add(self, x_BxD: np.ndarray, x_hat_BxD: np.ndarray) -> None:
-        """Takes in activations and their reconstructions."""
-        x, h = np.asarray(x_BxD, np.float64), np.asarray(x_hat_BxD, np.float64)
-        self.rows += len(x)
-        self._sums["ee"] += np.square(x - h).sum()
-        self._add_pair(x, h, "xx", "hh", "hx", "cosine")
-        self._add_pair(x - self.mean, h - self.mean, "yy", "gg", "gy", "cosine_centred")
-
-    def _add_pair(self, a: np.ndarray, b: np.ndarray, *names: str) -> None:
-        aa, bb, ab = np.square(a).sum(1), np.square(b).sum(1), (a * b).sum(1)
-        norms = np.sqrt(aa * bb)
-        cosines = np.divide(ab, norms, out=np.zeros_like(ab), where=norms > 0)
-        for name, terms in zip(names, (aa, bb, ab, cosines), strict=True):
-            self._sums[name] += terms.sum()
-
-    def figures(self) -> dict[str, float | None]:
-        """FVU and its relatives; a cosine with a vector of length 0 counts as 0."""
-        s, n = self._sums, self.rows
-        fvu = ratio(s["ee"], s["yy"])
-        return {
-            "fvu": fvu,
-            "explained_variance": None if fvu is None else 1 - fvu,
-            "mse": s["ee"] / (n * self.dimensions),
-            "gamma": ratio(s["gg"], s["gy"]),
-            "gamma_uncentred": ratio(s["hh"], s["hx"]),
-            "cosine": s["cosine"] / n,
-            "cosine_centred": s["cosine_centred"] / n,
-        }
 
 
 class Firing:
@@ -108,24 +74,34 @@ def evaluate(context: Context) -> dict[str, Any]:
       `cosine_centred`, `l0`, `dead_fraction`, `rare_fraction` and `dense_fraction` (shares of the latents: those that
       fire on none of these rows, on fewer than 1 in 10,000, on more than 1 in 10), `frequency_histogram`, and
       `baselines`: the mean alone, and the first l0 principal components; of a transcoder the mean, and the best linear map.
+      Of a crosscoder, errors are of sites brought to one spread, so that each counts alike; `sites` has the figures of each
+      as it is, and `shared` and `exclusive` say of how many latents the decoder's rows are where (`by_site.py`).
     """
     moments, found = _moments(context)
-    dictionary = context.dictionary
+    dictionary, units = context.dictionary, context.units
     errors, firing = Errors(moments.mean), Firing(dictionary.width)
+    sites = None if units is None else BySite(context, moments.mean / units)
     with Progress(context.rows, "reconstruction", "row", scale=True) as bar:
         for x_BxD, wanted in context.batches():
             latents = dictionary.encode(x_BxD)
-            errors.add(wanted, dictionary.decode(latents, x_BxD))
+            given = np.asarray(dictionary.decode(latents, x_BxD))
+            errors.add(wanted if units is None else wanted * units, given if units is None else given * units)
+            if sites:
+                sites.add(wanted, given)
             firing.add(latents)
             bar.advance(len(x_BxD))
     results = {"rows": errors.rows, "store": context.store.url, "held_out": context.trained_on_store}
     results |= errors.figures() | firing.figures()
+    arrays = {}
+    if sites:
+        results |= sites.figures()
+        arrays = {"site_shares": {"shares": sites.shares, "sites": np.array(context.writes)}}
     baselines = {"mean": {"fvu": 1.0}} | _baselines(
         found, dictionary.d_model, max(1, round(results["l0"])), context.transcodes
     )
     step = context.dictionary.metadata.get("step")
     frequencies = firing.arrays() | ({} if step is None else {"step": np.int64(step)})
-    return results | {"baselines": baselines, ARRAYS: {"frequencies": frequencies}}
+    return results | {"baselines": baselines, ARRAYS: {"frequencies": frequencies} | arrays}
 
 
 def _moments(context: Context) -> tuple[Moments, np.ndarray]:
@@ -133,6 +109,8 @@ def _moments(context: Context) -> tuple[Moments, np.ndarray]:
     where that is something else, of what is written behind it."""
     about, scatter, sums, parts = None, 0.0, 0.0, []
     for x_BxD, wanted in context.batches():
+        if context.units is not None:
+            x_BxD = wanted = wanted * context.units
         rows = wanted if wanted is x_BxD else np.concatenate([x_BxD, wanted], 1)
         about = rows.mean(0, dtype=np.float64) if about is None else about  # near the mean no digits are lost below
         y = rows - about
@@ -154,11 +132,6 @@ def _baselines(scatter: np.ndarray, d_in: int, components: int, transcodes: bool
     return {"linear": {"fvu": max(0.0, 1 - explained / total)}}
 
 
-def ratio(a: float, b: float) -> float | None:
-    """a / b, None where b is not above 0."""
-    return a / b if b > 0 else None
-
-
 def table(results: dict[str, Any]) -> list[str]:
     """The figures in a few lines."""
     others = results["baselines"]
@@ -171,6 +144,7 @@ def table(results: dict[str, Any]) -> list[str]:
     return [
         f"fvu {results['fvu']:.4f}   (mean 1, {beside}; {results['rows']:,} {seen})",
         f"l0 {results['l0']:.2f}   gamma {number(results['gamma'])}   cosine {results['cosine']:.4f}",
+        *by_site.lines(results),
         f"of the latents, on these rows, {results['dead_fraction']:.2%} never fire, {rare}"
         f"{results['dense_fraction']:.2%} on more than 1 in 10",
     ]

@@ -21,7 +21,7 @@ from jaxsae.progress import is_first_process, say
 
 ARRAYS = "_arrays"  # key of a suite's results that go to a .npz file instead of the JSON
 OF_META_SAES = ("decomposability", "reconstruction")
-OF_TRANSCODERS = ("reconstruction", "splice", "effective_compute")
+BETWEEN_SITES = ("reconstruction", "splice", "effective_compute")
 CONTROLLED = ("othello", "decomposability")  # which take --control_run
 FILE = "_file"  # key under which a suite names its JSON where that is not the suite's name
 
@@ -74,10 +74,10 @@ def _check_names(config: EvaluateConfig, names: tuple[str, ...], dictionary: Dic
         none = next((name for name in names if name not in OF_META_SAES), None)
         fix = f"{config.run} is a meta-SAE, whose rows are no activations of a model: give some of {', '.join(OF_META_SAES)}"
         check(none is None, "suite", listed, fix)
-    if dictionary.config.transcode:
-        none = next((name for name in names if name not in OF_TRANSCODERS), None)
-        kind = f"{config.run} is a transcoder"
-        check(none is None, "suite", listed, f"{kind}: give some of {', '.join(OF_TRANSCODERS)}")
+    if dictionary.config.transcode or dictionary.config.site_widths:
+        none = next((name for name in names if name not in BETWEEN_SITES), None)
+        kind = f"{config.run} is a {'transcoder' if dictionary.config.transcode else 'crosscoder'}"
+        check(none is None, "suite", listed, f"{kind}: give some of {', '.join(BETWEEN_SITES)}")
         own = dictionary.metadata.get("site")
         check(not config.site, "site", config.site, f"{kind}, {own}: leave the flag out")
         known = all(dictionary.metadata.get(side) for side in ("reads", "writes"))

@@ -1,13 +1,15 @@
 """What a Hugging Face model loses on held-out text when dictionaries stand in for its activations.
 
 Reconstructions, zeros or means replace the activations at all positions that a harvest keeps, that is not at
-special tokens; of several sites, each sees what those before it made of the stream. Cross-entropy is of the
+special tokens; of several dictionaries, each sees what those before it made of the stream, and a crosscoder, whose
+sites do not come one before the other, what the model has where nothing is replaced. Cross-entropy is of the
 next token of the text, or of masked ones. Loss recovered is 1 - (CE_spliced - CE) / (CE_zero - CE). Intervals are
 over sequences, each weighted by its predictions.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,11 +27,16 @@ from jaxsae.store import open_store
 __all__ = ["evaluate", "reads_text", "table"]
 _POSITIONS_AT_ONCE = 256  # of which logits stand in float64
 Replace = Mapping[str, StandIn]
+Variants = Mapping[str, Mapping[str, Replace]]  # {"all" or a site: {stand-in: {site: what stands there}}}
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A dictionary in its place: what it reads ("": what stands where it writes), and the mean of what stands there."""
+    """A dictionary, or one site of it, in its place.
+
+    Attributes:
+      reads: the site that it reads; "": that where it writes. mean: float32 [d_out], of what stands there.
+    """
 
     dictionary: Dictionary
     reads: str
@@ -37,33 +44,31 @@ class Run:
 
 
 def evaluate(context: Context) -> dict[str, Any]:
-    """Runs the model as it is, and with each stand-in at the site, or at the sites of `--splice_with` too.
+    """Runs the model as it is, and with each stand-in at the site, or at the sites of `--splice_with` too; of a crosscoder
+    at all of its sites, and at each.
 
     Returns:
       `tokens` (predictions), `sequences`, `ce`, `ce_spliced`, `ce_zero`, `ce_mean`, `delta_ce` with `delta_ce_interval`
       (95%), `kl` of original || spliced with its interval, `kl_zero`, `kl_mean`, `loss_recovered`,
       `next_token_agreement`, and where there are several sites `each`: the same of each alone. Nats a token. What several
-      sites cost goes to a file of its own, `splice_with_SITES.json`.
+      dictionaries cost goes to a file of its own, `splice_with_SITES.json`.
     """
     text, runs = open_text(context), _runs(context)
-    widths = text.lm.widths(tuple(runs), "site")
-    for site, run in runs.items():
-        wanted = run.dictionary.widths.d_out
-        if widths[site] != wanted:
+    found = text.lm.widths(tuple(runs), "site")
+    for site, wanted in runs.items():
+        if found[site] != len(wanted.mean):
             raise InputError(
-                f"--site={site}: has width {widths[site]} in {text.lm.name}, and the dictionary gives {wanted}."
+                f"--site={site}: has width {found[site]} in {text.lm.name}, and the dictionary gives {len(wanted.mean)}."
             )
     rows = context.config.sequences_per_batch * text.sequences.context
-    variants = {"all": _stand_ins(runs, rows)}
-    if len(runs) > 1:
-        variants |= {site: _stand_ins({site: run}, rows) for site, run in runs.items()}
+    variants_of = _variants_of(context, text, runs, rows)
     sums: dict[Any, list[np.ndarray]] = {}
     with Progress(len(text.sequences), "splice", "sequence") as bar:
         for batch in text.batches():
-            _measure(text, batch, variants, sums)
+            _measure(text, batch, variants_of(batch), sums)
             bar.advance(len(batch.tokens))
     columns = {key: np.concatenate(parts) for key, parts in sums.items()}
-    figures = {name: compare(columns, name) for name in variants}
+    figures = {name: compare(columns, name) for name in ("all", *(runs if len(runs) > 1 else ()))}
     about = {
         "tokens": int(columns["count"].sum()),
         "sequences": len(text.sequences),
@@ -75,9 +80,11 @@ def evaluate(context: Context) -> dict[str, Any]:
     }
     if len(runs) == 1:
         return about | figures["all"]
+    each = {site: figures[site] for site in runs}
+    if context.crosscodes:
+        return about | figures["all"] | {"each": each}
     # Beside splice.json, which holds what this dictionary costs alone.
     others = "+".join(list(runs)[1:])
-    each = {site: figures[site] for site in runs}
     return (
         about
         | {FILE: f"splice_with_{others}", "splice_with": list(context.config.splice_with)}
@@ -88,12 +95,18 @@ def evaluate(context: Context) -> dict[str, Any]:
 
 def _runs(context: Context) -> dict[str, Run]:
     """{site that is written: run}, of the run and of those of `--splice_with`."""
+    if context.crosscodes:
+        ends = np.cumsum(context.dictionary.config.site_widths)[:-1]
+        means = zip(context.writes, np.split(context.mean, ends), strict=True)
+        return {site: Run(context.dictionary, "", mean) for site, mean in means}
     reads = context.reads[0] if context.transcodes else ""
     runs = {context.writes[0]: Run(context.dictionary, reads, context.mean)}
     model = context.attributes.get("model")
     for run in context.config.splice_with:
         dictionary = load_dictionary(run, context.config.mesh, flag="splice_with")
-        about = dictionary.metadata
+        about, kind = dictionary.metadata, dictionary.config
+        if kind.site_widths:
+            raise InputError(f"--splice_with={run}: is a crosscoder, which is spliced alone. Leave it out.")
         reads, writes = (about.get(name, [""])[0] for name in ("reads", "writes"))
         site, url = writes or about.get("site"), about.get("store")
         if not site or not url:
@@ -107,26 +120,45 @@ def _runs(context: Context) -> dict[str, Run]:
     return runs
 
 
-def _stand_ins(runs: Mapping[str, Run], rows: int) -> dict[str, Replace]:
-    """{stand-in: {site: what stands there}}."""
+def _variants_of(context: Context, text: TextModel, runs: Mapping[str, Run], rows: int) -> Callable[[Batch], Variants]:
+    """What is spliced for a batch of text: all sites, and where there are several each alone.
 
-    def spliced(dictionary: Dictionary) -> Callable[[np.ndarray], np.ndarray]:
-        def replace(x: np.ndarray) -> np.ndarray:
-            whole = np.pad(x, ((0, rows - len(x)), (0, 0)), mode="edge")  # one shape, compiled once
-            return np.asarray(dictionary.reconstruct(whole))[: len(x)]
+    Args:
+      rows: that are reconstructed at once.
+    """
 
-        return replace
+    def of(made: Mapping[str, StandIn]) -> Variants:
+        def those(sites: Iterable[str]) -> dict[str, Replace]:
+            mean = lambda x, site: np.broadcast_to(runs[site].mean, x.shape)
+            return {
+                "spliced": {site: made[site] for site in sites},
+                "zero": dict.fromkeys(sites, StandIn(np.zeros_like)),
+                "mean": {site: StandIn(partial(mean, site=site)) for site in sites},
+            }
 
-    return {
-        "spliced": {site: StandIn(spliced(run.dictionary), run.reads) for site, run in runs.items()},
-        "zero": dict.fromkeys(runs, StandIn(np.zeros_like)),
-        "mean": {site: StandIn(lambda x, run=run: np.broadcast_to(run.mean, x.shape)) for site, run in runs.items()},
-    }
+        return {"all": those(runs)} | ({site: those([site]) for site in runs} if len(runs) > 1 else {})
+
+    if not context.crosscodes:
+        always = of(
+            {site: StandIn(partial(_reconstructed, run.dictionary, rows), run.reads) for site, run in runs.items()}
+        )
+        return lambda batch: always
+
+    def of_batch(batch: Batch) -> Variants:
+        found = text.lm.read(batch.tokens, batch.kept, context.reads, "float32")
+        y = _reconstructed(context.dictionary, rows, np.concatenate([found[site] for site in context.reads], 1))
+        parts = np.split(y, np.cumsum(context.dictionary.config.site_widths)[:-1], 1)
+        return of({site: StandIn(lambda x, y=y: y) for site, y in zip(context.writes, parts, strict=True)})
+
+    return of_batch
 
 
-def _measure(
-    text: TextModel, batch: Batch, variants: Mapping[str, Mapping[str, Replace]], sums: dict[Any, list[np.ndarray]]
-) -> None:
+def _reconstructed(dictionary: Dictionary, rows: int, x: np.ndarray) -> np.ndarray:
+    whole = np.pad(x, ((0, rows - len(x)), (0, 0)), mode="edge")  # one shape, compiled once
+    return np.asarray(dictionary.reconstruct(whole))[: len(x)]
+
+
+def _measure(text: TextModel, batch: Batch, variants: Variants, sums: dict[Any, list[np.ndarray]]) -> None:
     """Adds sums [B] over each sequence's predictions: count, cross-entropy, KL and agreement."""
     original = text.lm.logits(batch.tokens, batch.kept)
     found = {"count": batch.asked.sum(1), ("ce", "original"): _against(original, original, batch)[0]}

@@ -58,6 +58,11 @@ def name_in(file_format: str, dictionary: Dictionary) -> str:
       InputError: it has no form for it; names the formats that do.
     """
     config = dictionary.config
+    if config.site_widths:
+        raise InputError(
+            f"--format={file_format} cannot hold a crosscoder: its dictionaries have one site. jaxsae.load(RUN) gives its "
+            "weights."
+        )
     architecture, transcodes = config.architecture, config.transcode
     table, reasons = (TRANSCODERS, _WHY_TRANSCODERS) if transcodes else (HOLDS, _WHY)
     if architecture in table[file_format]:

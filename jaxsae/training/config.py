@@ -74,7 +74,11 @@ class TrainConfig:
         "Gaussian ones with the rows' mean and covariance",
     )
     site: str = option("", "which of the store's sites; default: its only one")
-    reads: tuple[str, ...] = option((), "instead of --site, with --writes: the site that is read")
+    reads: tuple[str, ...] = option(
+        (),
+        "instead of --site: with --writes the site that is read; else those that are read and reconstructed as one, two or "
+        "more (crosscoder, Anthropic 2024)",
+    )
     writes: tuple[str, ...] = option(
         (), "instead of --site, with --reads: the site that is reconstructed from it (transcoder, 2406.11944)"
     )
@@ -179,12 +183,20 @@ class TrainConfig:
 
     def _check_sites(self) -> None:
         reads, writes = ",".join(self.reads), ",".join(self.writes)
-        both = f"goes with --reads={reads}: give both or neither"
-        check(bool(self.reads) == bool(self.writes), "writes", writes, both)
+        check(bool(self.reads) or not self.writes, "writes", writes, "needs --reads, the site that it is made of")
         check(not (self.site and self.reads), "site", self.site, f"leave it out, or --reads={reads}")
-        for name in ("reads", "writes"):
+        several = "is one site: give --writes too, or two or more sites, or --site for an autoencoder of it"
+        check(len(self.reads) != 1 or bool(self.writes), "reads", reads, several)
+        check(len(set(self.reads)) == len(self.reads), "reads", reads, "names a site twice")
+        for name in ("reads", "writes") if self.writes else ():
             sites = getattr(self, name)
             check(len(sites) <= 1, name, ",".join(sites), "a transcoder reads one site and writes one")
+        crosscodes = len(self.reads) > 1
+        architecture = self.method.architecture
+        fix = "rescales an autoencoder's latents"
+        check(not crosscodes or architecture != "rescaled", "architecture", architecture, fix)
+        widths = ",".join(map(str, self.method.site_widths))
+        check(crosscodes or not widths, "site_widths", widths, "goes with several --reads")
         alone = self.optimization.skip_rate is None or self.method.skip
         check(alone, "skip_rate", self.optimization.skip_rate, "goes with --skip")
         check(self.method.transcode == bool(self.writes), "transcode", self.method.transcode, "goes with --writes")
@@ -198,7 +210,6 @@ class TrainConfig:
             "rescaled": "rescales an autoencoder's latents",
             "gated": "weighs latents whose decoder rows have length 1, and a transcoder's have none: take jumprelu",
         }
-        architecture = self.method.architecture
         check(architecture not in why, "architecture", architecture, why.get(architecture, ""))
 
     @property

@@ -1,9 +1,10 @@
 """Another run's weights as the initial ones: `--initialize_from`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
@@ -51,6 +52,9 @@ def check_initial(config: TrainConfig, widths: Widths) -> None:
     if wanted.transcode or method.transcode:
         pairs |= {"transcode": (method.transcode, wanted.transcode), "skip": (method.skip, wanted.skip)}
         pairs |= {"d_out": (found.d_out, widths.d_out)}
+    if wanted.site_widths or method.site_widths:
+        shown = lambda c: "+".join(map(str, c.site_widths)) or "one"
+        pairs["numbers of its sites"] = shown(method), shown(wanted)
     differs = [f"{name} {there} where this run has {here}" for name, (there, here) in pairs.items() if there != here]
     if differs:
         raise InputError(f"--initialize_from={run}: has {', '.join(differs)}. Give one that agrees.")
@@ -84,23 +88,24 @@ def _check_kind(run: str, wanted: str, found: str) -> None:
 def initial_params(run: str, config: TrainConfig, normalization: Normalization, widths: Widths, mesh: Mesh) -> Params:
     """Another run's weights, which `check_initial` has passed, in this run's units."""
     other, method = load(run, mesh), make_method(config.method)
-    params = other.params
-    if method.unit_decoder:
-        params = _with_unit_rows(params, run, other.method.selection)
     read, written = normalization.sides(widths)
-    params = unfold(params, read, other.pre_bias, other.method.selection, written)
+    params = unfold(other.params, read, other.pre_bias, other.method.selection, written)
+    if method.unit_decoder:
+        params = _with_unit_rows(params, run, other.method.selection, method.finish.lengths)
     if config.method.architecture == "rescaled":  # which starts as the relu is, a buffer each: a step takes them
         own = {"r_mag": jnp.zeros_like(params.b_enc), "b_mag": jnp.copy(params.b_enc)}
         params = Params(params.latent | own, params.shared)
     return params
 
 
-def _with_unit_rows(params: Params, run: str, selection: Selection) -> Params:
+def _with_unit_rows(
+    params: Params, run: str, selection: Selection, lengths: Callable[[jax.Array], jax.Array]
+) -> Params:
     """Decoder rows of length 1 and latents as large again; says where that is not the same dictionary.
 
     A step of this method makes rows that long in any case: without the fold their contributions would change.
     """
-    norms = jnp.linalg.norm(params.W_dec, axis=-1)  # sharded: other hosts hold parts of it
+    norms = lengths(params.W_dec)  # sharded: other hosts hold parts of it
     low, high = float(norms.min()), float(norms.max())
     if max(abs(low - 1), abs(high - 1)) <= ROUNDING:
         return params
@@ -110,4 +115,4 @@ def _with_unit_rows(params: Params, run: str, selection: Selection) -> Params:
             "are 1: latents are multiplied by the length of their row. Each adds what it added, but a row's k largest "
             "may be others, so the first steps start from another FVU than `jaxsae evaluate` gives for it."
         )
-    return fold_row_lengths(params, selection)
+    return fold_row_lengths(params, selection, norms)

@@ -21,7 +21,7 @@ from jaxsae.training.rates import described_rates
 from jaxsae.training.run import checkpoint_metadata
 from jaxsae.training.start import Start, fit_start, sample, started
 from jaxsae.training.state import TrainState, create_state
-from jaxsae.training.taken import check_can_remove, check_enough, held_out, normalization_of, sites_of
+from jaxsae.training.taken import check_can_remove, check_enough, held_out, normalization_of, sites_of, with_site_widths
 
 # Of a store's, those a dictionary keeps.
 KEPT_SETTINGS = ("source", "directions", "first_position", "last_position", "prepend_bos")
@@ -61,6 +61,7 @@ class Setup:
         check_divides(mesh, config.method.width, config.batch_size)
         store = store or (open_growing(config.store, give_up) if config.follow else open_store(config.store_url))
         sites, widths = sites_of(store, config)
+        config = with_site_widths(config, widths)
         check_initial(config, widths)
         shards = Shards(store, sites[0]) if config.follow else None
         rows = store.rows_planned if shards else store.rows
@@ -83,7 +84,8 @@ class Setup:
     @property
     def site(self) -> str:
         """What is read, and what is written where that is another site, in a word."""
-        return self.sites[0] if self.widths.writes is None else f"{'+'.join(self.reads)}->{'+'.join(self.writes)}"
+        reads = "+".join(self.reads)
+        return reads if self.widths.writes is None else f"{reads}->{'+'.join(self.writes)}"
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -226,6 +228,6 @@ class Setup:
             about["first_tokens"] = self.config.first_tokens
         about |= self.program.defaults
         about |= {name: settings[name] for name in KEPT_SETTINGS if name in settings}
-        if self.widths.writes is not None:
+        if len(self.sites) > 1:
             about |= {"reads": list(self.reads), "writes": list(self.writes)}
         return checkpoint_metadata(self.config.method, self.widths, self.config.ema_decay, about)

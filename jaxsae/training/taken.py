@@ -1,5 +1,6 @@
 """What a run takes of a store: sites, the rows that it does not hold out, and how they are centred and scaled."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,14 +37,14 @@ def sites_of(store: Store, config: TrainConfig) -> tuple[tuple[str, ...], Widths
     Raises:
       InputError: a site is not in the store, or which one is not said.
     """
-    if not config.writes:
+    if not config.reads:
         site = default_site(store, config.site)
         return (site,), Widths.of(store.d_model(site))
     for name in ("reads", "writes"):
         for site in getattr(config, name):
             check(site in store.sites, name, site, f"{store.url} has {', '.join(store.sites)}. Name those")
     sites = tuple(dict.fromkeys((*config.reads, *config.writes)))
-    written = tuple(map(sites.index, config.writes))
+    written = tuple(map(sites.index, config.writes)) or None
     return sites, Widths(tuple(map(store.d_model, sites)), len(config.reads), written)
 
 
@@ -102,3 +103,19 @@ def check_can_remove(config: TrainConfig, shards: Shards, rows: int) -> None:
             f"--keep_checkpoints={config.keep_checkpoints}, and rows are mixed within windows of shards: give at least "
             f"{needed}, or a smaller --checkpoint_every={config.checkpoint_every}."
         )
+
+
+def with_site_widths(config: TrainConfig, widths: Widths) -> TrainConfig:
+    """The same with what a crosscoder's method knows of its sites.
+
+    Raises:
+      InputError: --site_widths says something else.
+    """
+    if widths.writes is not None or widths.reads == 1:
+        return config
+    said = config.method.site_widths
+    fix = (
+        f"--reads={','.join(config.reads)} have {','.join(map(str, widths.sites))}. Leave it out: it follows from these"
+    )
+    check(said in ((), widths.sites), "site_widths", ",".join(map(str, said)), fix)
+    return dataclasses.replace(config, method=dataclasses.replace(config.method, site_widths=widths.sites))

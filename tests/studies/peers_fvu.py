@@ -30,7 +30,8 @@ except Exception:
 
 from jaxsae.benchmark.peers import saelens_step, sparsify_step
 from jaxsae.dictionary import Dictionary, MethodConfig, Params
-from jaxsae.evaluate.reconstruction import Errors, Firing
+from jaxsae.evaluate.errors_of_rows import Errors
+from jaxsae.evaluate.reconstruction import Firing
 from jaxsae.training import OptimizerConfig, TrainConfig, train
 from jaxsae.training.optimizer import schedule
 from jaxsae.training.setup import Setup

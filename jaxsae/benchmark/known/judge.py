@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from jaxsae.benchmark.known.rows import HeldOut
-from jaxsae.evaluate.reconstruction import Errors
+from jaxsae.evaluate.errors_of_rows import Errors
 
 FEWEST_FIRINGS = 10  # held-out rows on which a feature is active, for its F1 to count
 RECOVERED = 0.9  # a cosine from which a feature counts as found
