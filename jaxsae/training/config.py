@@ -7,6 +7,7 @@ from typing import Literal
 from jaxsae.config import check, check_positive, group, option
 from jaxsae.dictionary import MethodConfig
 from jaxsae.store.schema import SOURCE_STORE
+from jaxsae.training.optimizer_config import OptimizerConfig
 
 # What a resumed run may change: where and how often, never what is computed. --tokens may change too (`more_tokens.py`).
 FREE_ON_RESUME = ("mesh", "checkpoint_every", "keep_checkpoints", "log_every", "prefetch", "on_nan", "keep_bytes")
@@ -16,44 +17,6 @@ FREE_ON_RESUME = ("mesh", "checkpoint_every", "keep_checkpoints", "log_every", "
 # of what a shorter window calls dead is merely rare, and AuxK doubles the time of its steps for nothing.
 FIRINGS, MOST_ROWS, FEWEST_BATCHES = 40, 10_000_000, 8
 FORMER_FIRINGS = 200  # while checkpoints did not say the window
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-    """Flags of the optimiser and its schedule."""
-
-    optimizer: Literal["adam", "adam_bf16", "adam_factored", "sign"] = option(
-        "adam",
-        "adam: float32 moments, 8 bytes a parameter; adam_bf16: bfloat16 moments with stochastic rounding, 4; "
-        "adam_factored: float32 momentum and a second moment of one number a row, 4; sign: no moments, 0",
-    )
-    learning_rate: float | None = option(None, "peak rate; default: the method's own, from d_model, width and steps")
-    decoder_rate: float | None = option(
-        None,
-        "rate of the decoder's rows over that of all else; default: 4, and 1 of jumprelu_tanh, of a relu that aims at no L0, "
-        "and with --optimizer=sign",
-    )
-    skip_rate: float | None = option(None, "skip: rate of W_skip over that of all else; default: 1")
-    warmup_fraction: float = option(0.05, "share of the steps over which the rate rises from 0")
-    decay_fraction: float = option(0.2, "share of the steps, at the end, over which the rate falls to 0")
-    b1: float | None = option(None, "decay of the first moment; default: 0.9")
-    b2: float = option(0.999, "decay of the second moment")
-    epsilon: float = option(6.25e-10, "Adam's epsilon (2406.04093)")
-    lazy_rows: bool = option(
-        False, "latents without a gradient keep weights and moments: cheaper where a batch reaches few of many latents"
-    )
-    clip_norm: float | None = option(None, "largest norm of the whole gradient; default: no clipping")
-
-    def __post_init__(self):
-        check_positive(self, "learning_rate", "decoder_rate", "skip_rate", "epsilon", "clip_norm")
-        for name in ("warmup_fraction", "decay_fraction"):
-            value = getattr(self, name)
-            check(0 <= value <= 1, name, value, "must be between 0 and 1")
-        for name in ("b1", "b2"):  # 1: a moment that no gradient reaches, over a bias of 0
-            value = getattr(self, name)
-            check(value is None or 0 <= value < 1, name, value, "must be at least 0 and below 1")
-        both = self.warmup_fraction + self.decay_fraction
-        check(both <= 1, "decay_fraction", self.decay_fraction, f"with --warmup_fraction it covers {both:g} of the run")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +37,12 @@ class TrainConfig:
         "Gaussian ones with the rows' mean and covariance",
     )
     site: str = option("", "which of the store's sites; default: its only one")
+    sites: tuple[str, ...] = option(
+        (),
+        "instead of --site: a dictionary of each of these, trained side by side on rows that are read once, as runs of their "
+        "own in WORKDIR/SITE; names, or patterns such as 'resid_post.*'. Transcoders of every layer: --reads='mlp_in.*' "
+        "--writes='mlp_out.*'",
+    )
     reads: tuple[str, ...] = option(
         (),
         "instead of --site: with --writes the site that is read; else those that are read and reconstructed as one, two or "
@@ -183,8 +152,12 @@ class TrainConfig:
 
     def _check_sites(self) -> None:
         reads, writes = ",".join(self.reads), ",".join(self.writes)
+        if self.is_several:
+            self._check_several()
         check(bool(self.reads) or not self.writes, "writes", writes, "needs --reads, the site that it is made of")
         check(not (self.site and self.reads), "site", self.site, f"leave it out, or --reads={reads}")
+        if "*" in reads:
+            return
         several = "is one site: give --writes too, or two or more sites, or --site for an autoencoder of it"
         check(len(self.reads) != 1 or bool(self.writes), "reads", reads, several)
         check(len(set(self.reads)) == len(self.reads), "reads", reads, "names a site twice")
@@ -211,6 +184,25 @@ class TrainConfig:
             "gated": "weighs latents whose decoder rows have length 1, and a transcoder's have none: take jumprelu",
         }
         check(architecture not in why, "architecture", architecture, why.get(architecture, ""))
+
+    def _check_several(self) -> None:
+        """Of what makes several runs."""
+        listed, reads = ",".join(self.sites), ",".join(self.reads)
+        for name in ("site", "reads", "writes"):
+            given = getattr(self, name)
+            shown = given if isinstance(given, str) else ",".join(given)
+            check(not self.sites or not given, "sites", listed, f"leave --{name}={shown} out, or this flag")
+        paired = self.sites or all(len(s) == 1 and s[0].count("*") == 1 for s in (self.reads, self.writes))
+        fix = "a pattern goes with one of --writes: one * in each, for the layer, such as 'mlp_in.*' and 'mlp_out.*'"
+        check(paired, "reads", reads, fix)
+        for name in ("source_run", "initialize_from", "follow"):
+            value = getattr(self, name)
+            check(not value, name, str(value).lower(), "is for a run of one site: name that with --site or --reads")
+
+    @property
+    def is_several(self) -> bool:
+        """Whether these are the flags of several runs, one for each site."""
+        return bool(self.sites) or any("*" in site for site in (*self.reads, *self.writes))
 
     @property
     def store_url(self) -> str:

@@ -22,22 +22,26 @@ from jaxsae.training.setup import Setup
 from jaxsae.training.source_run import write_source_store
 
 
-def train(config: TrainConfig) -> Dictionary:
+def train(config: TrainConfig) -> Dictionary | list[Dictionary]:
     """Trains a dictionary, or resumes the run in `config.workdir`; what `jaxsae train` calls.
 
     Returns:
-      The trained dictionary.
+      The trained dictionary; where the flags are of several sites, that of each.
 
     Raises:
       InputError: bad flags, store, run or batch; nothing that was on disk is lost.
       Preempted: SIGTERM came; what was trained so far is saved.
     """
+    if config.is_several:
+        from jaxsae.training.every import train_each  # which takes its parts from here
+
+        return train_each(config)
     with StopAtStep() as preemption:
         if config.source_run:
             write_source_store(config)
         config = as_begun(config)
         setup = Setup.of(config, give_up=lambda: preemption.asked_alone)
-        _check_agreement(setup)
+        check_agreement(setup)
         if not setup.store.complete and not setup.shards:
             say(
                 "A run on a part of a store does not go on once there is more: complete the harvest, or train with --follow."
@@ -49,7 +53,7 @@ def train(config: TrainConfig) -> Dictionary:
             raise
 
 
-def _check_agreement(setup: Setup) -> None:
+def check_agreement(setup: Setup) -> None:
     """Refuses processes that would train on different flags or stores."""
     fix = "Give every process the same flags, and a --store that all hosts reach under the same name."
     store = {"the store's fingerprint": setup.store.metadata(setup.sites[0]).get("fingerprint")}
@@ -64,7 +68,7 @@ def _train(setup: Setup, workdir: Path, preemption: StopAtStep) -> Dictionary:
         done = going_on.step
         processes.agree({"newest checkpoint": done}, f"{workdir} must lie on a file system that all hosts share.")
         if done:
-            _check_same_store(setup, workdir, done)
+            check_same_store(setup, workdir, done)
         if done >= config.steps:
             trained = load(workdir, setup.mesh)  # before anything is said of it: it may be damaged
             begin(config, checkpoints, going_on)
@@ -86,7 +90,7 @@ def _train(setup: Setup, workdir: Path, preemption: StopAtStep) -> Dictionary:
         return load(workdir, setup.mesh)
 
 
-def _check_same_store(setup: Setup, workdir: Path, done: int) -> None:
+def check_same_store(setup: Setup, workdir: Path, done: int) -> None:
     """Refuses to go on on other data than a run was begun on, or on more or fewer rows: its batches would be others."""
     began, goes_on = read_metadata(workdir / CHECKPOINTS, done)[1], setup.metadata()
     before, now = began["dictionary"], goes_on["dictionary"]

@@ -30,6 +30,7 @@ from jaxsae.training.config import TrainConfig
 from jaxsae.training.state import TrainState, abstract_params, scale_shape, trained_params
 
 FLAGS = "config.flags"
+SET_FLAGS = "each.flags"  # of a directory whose runs are of a site each
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
 AVERAGE_THRESHOLD = "average_threshold"  # in a checkpoint's metadata: BatchTopK's for the averaged weights
@@ -70,6 +71,8 @@ def _claim(workdir: Path, config: TrainConfig) -> None:
             )
         if has_checkpoints(workdir) and before.steps != config.steps:
             return  # the file changes once the run is sure to go on
+    elif (workdir / SET_FLAGS).exists():
+        raise InputError(f"--workdir={workdir}: holds runs of several sites. Give another directory.")
     elif (workdir / "sites").exists():
         raise InputError(f"--workdir={workdir}: holds a store. Give another directory, such as {workdir}-run.")
     elif (workdir / CHECKPOINTS).exists():
