@@ -18,8 +18,8 @@ class OptimizerConfig:
     learning_rate: float | None = option(None, "peak rate; default: the method's own, from d_model, width and steps")
     decoder_rate: float | None = option(
         None,
-        "rate of the decoder's rows over that of all else; default: 4, and 1 of jumprelu_tanh, of a relu that aims at no L0, "
-        "and with --optimizer=sign",
+        "rate of the decoder's rows over that of all else; default: 4; of transcoders 8, or 1 where they do not rank; 1 of "
+        "jumprelu_tanh, of a relu that aims at no L0, and with --optimizer=sign",
     )
     skip_rate: float | None = option(None, "skip: rate of W_skip over that of all else; default: 1")
     warmup_fraction: float = option(0.05, "share of the steps over which the rate rises from 0")

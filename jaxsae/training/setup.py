@@ -19,7 +19,7 @@ from jaxsae.training.memory import MemoryPlan, available_bytes, check_fits, with
 from jaxsae.training.program import Program
 from jaxsae.training.rates import described_rates
 from jaxsae.training.run import checkpoint_metadata
-from jaxsae.training.start import Start, fit_start, sample, started
+from jaxsae.training.start import Start, by_linear_map, fit_start, sample, started
 from jaxsae.training.state import TrainState, create_state
 from jaxsae.training.taken import check_can_remove, check_enough, held_out, normalization_of, sites_of, with_site_widths
 
@@ -168,6 +168,12 @@ class Setup:
             tell(f"{self.config.workdir}: {start}")
             means = self.widths.read(mean), self.widths.written(mean)
             params = started(state.params, np.float32(start.scale), *means, self.method.pre_bias, self.method.selection)
+            if self.config.method.transcode and not self.method.ranks:
+                x = self.sample(mean)
+                rows = self.widths.read(x), self.widths.written(x)
+                params, found = by_linear_map(params, *rows, self.method, self.mesh, self.config.batch_size)
+                known = "rows say too little: 0" if found is None else f"the linear map of its rows, FVU {found:.3f}"
+                tell(f"{self.config.workdir}: the decoder starts as {known}")
             # Before a penalty has made latents sparse, a start may well be better than where the run is to come to.
             fvu = start.fvu if self.method.ranks else None
         spread = float(self.spreads[0]) / self.widths.sites[0] ** 0.5
@@ -187,14 +193,17 @@ class Setup:
             names = ("tied", "aligned", "transcode")
             made = next((f"as --{n} has it" for n in names if getattr(self.config.method, n)), None)
             return Start(1.0, made or f"as {self.method.name} is made")
+        return fit_start(params, self.sample(mean), self.method, self.mesh, self.config.batch_size, self.config.seed)
+
+    def sample(self, mean: np.ndarray) -> np.ndarray:
+        """float32 [rows, numbers]: some of the rows that there are at the start, in the trainer's units less `mean`."""
         if self.shards:  # the rows that every run of this store has from the first
             ranges = [(0, min(self.shards.window_rows, self.rows - self.holdout))]
             self.shards.has(ranges)  # says so where they were removed
         else:
             ranges = select(self.store.available, 0, self.rows - self.holdout)
         rows = sample(self.read, ranges)
-        x = np.float32((rows - self.normalization.mean) * self.normalization.scale - mean)
-        return fit_start(params, x, self.method, self.mesh, self.config.batch_size, self.config.seed)
+        return np.float32((rows - self.normalization.mean) * self.normalization.scale - mean)
 
     def compile(self) -> tuple[Any, MemoryPlan, int | None]:
         """The compiled step, its memory, and what the device has; refuses what cannot fit before it compiles."""

@@ -72,26 +72,58 @@ def fit_start(params: Params, x: np.ndarray, method: Method, mesh: Mesh, batch_s
       x: [rows, d], centred and scaled. batch_size: rows that go through at once.
       seed: of the random vectors that stand in for rows which give no scale.
     """
-    scale, used, fvu = _fit(params, x, method, mesh, batch_size) if len(x) >= FEWEST else (None, 0, 1.0)
+    scale, used, fvu = _fit(params, x, x, method, mesh, batch_size) if len(x) >= FEWEST else (None, 0, 1.0)
     if scale is not None:
         return Start(scale, f"fitted to {used:,} rows", max(fvu, 0.0))
     why = "the rows of the store are all equal" if used else f"there are {len(x)} finite rows, fewer than {FEWEST}"
     unit = np.random.default_rng(seed).normal(size=(max(256, mesh.shape[DATA]), x.shape[1])).astype(np.float32)
     unit *= x.shape[1] ** 0.5 / np.linalg.norm(unit, axis=1, keepdims=True)  # as rows in the trainer's units
-    scale = _fit(params, unit, method, mesh, batch_size)[0]
+    scale = _fit(params, unit, unit, method, mesh, batch_size)[0]
     return Start(scale or 1.0, f"fitted to random unit vectors: {why}")
 
 
-def _fit(params: Params, x: np.ndarray, method: Method, mesh: Mesh, batch_size: int) -> tuple[float | None, int, float]:
-    """c to BITS bits, None where it is not a positive number; how many rows it is of; min_c E ||x - c y||^2 / E ||x||^2."""
-    size = rows_at_once(len(x), batch_size, mesh)
+def by_linear_map(
+    params: Params, x: np.ndarray, target: np.ndarray, method: Method, mesh: Mesh, batch_size: int
+) -> tuple[Params, float | None]:
+    """A transcoder's decoder where each latent is chosen by itself: each row is what the best linear map of x to `target`
+    makes of the encoder's row, all of one length, which brings reconstructions nearest. And the FVU of that.
+
+    Under a decoder of 0 neither encoder nor thresholds have a gradient, while penalties shrink latents from the first step;
+    a ranking keeps its k. (None, and the parameters as they are: rows say too little.)
+
+    Args:
+      x: [rows, d_in]. target: [rows, d_out], both centred and scaled. batch_size: rows that go through at once.
+    """
+    if len(x) < max(FEWEST, 2 * x.shape[1]):
+        return params, None
+    linear = np.linalg.lstsq(x.astype(np.float64), target.astype(np.float64))[0].astype(np.float32)
+    params = _mapped(params, linear)
+    scale, _, fvu = _fit(params, x, target, method, mesh, batch_size)
+    return params.put(W_dec=(scale or 0.0) * params.W_dec), fvu
+
+
+@jax.jit
+def _mapped(params: Params, linear: jax.Array) -> Params:
+    rows = jnp.matmul(params.W_enc, linear, precision=jax.lax.Precision.HIGHEST)
+    return params.put(W_dec=rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-30))
+
+
+def _fit(
+    params: Params, x: np.ndarray, target: np.ndarray, method: Method, mesh: Mesh, batch_size: int
+) -> tuple[float | None, int, float]:
+    """c to BITS bits, None where it is not a positive number; how many rows it is of; min_c E ||t - c y||^2 / E ||t||^2."""
+    size, alike = rows_at_once(len(x), batch_size, mesh), target is x
     products = _products(method, size, mesh)
     # c and FVU do not depend on the rows' magnitude; squares of 1e-20 or 1e20 would not be float32. A power of two is exact.
     # Thresholds have a magnitude: theirs is that of rows in the trainer's units.
     x = x if method.selection.own else np.ldexp(x, -np.frexp(np.abs(x).max())[1])
+    target = x if alike else target
     sums, used = np.zeros(3), len(x) - len(x) % size
     for first in range(0, used, size):
-        sums += np.asarray(products(params, put_rows(x[first : first + size], mesh)), np.float64)
+        part = slice(first, first + size)
+        rows = put_rows(x[part], mesh)
+        wanted = rows if alike else put_rows(target[part], mesh)
+        sums += np.asarray(products(params, rows, wanted), np.float64)
     along, length, squares = sums
     if not (np.isfinite(sums).all() and along > 0 and length > 0):
         return None, used, 1.0
@@ -101,14 +133,14 @@ def _fit(params: Params, x: np.ndarray, method: Method, mesh: Mesh, batch_size: 
 
 @lru_cache(8)
 def _products(method: Method, rows: int, mesh: Mesh):
-    """The compiled function (params, x [rows, d]) -> sums of <x, y>, ||y||^2, ||x||^2."""
+    """The compiled function (params, x [rows, d_in], t [rows, d_out]) -> sums of <t, y>, ||y||^2, ||t||^2."""
 
-    def device(params: Params, x: jax.Array) -> jax.Array:
+    def device(params: Params, x: jax.Array, t: jax.Array) -> jax.Array:
         batch = Batch(x=x, dead=jnp.zeros(params.b_enc.shape, bool), rows=rows)
         y = reconstruction(method, params, batch)
-        return sum_over_data(jnp.stack([(x * y).sum(), jnp.square(y).sum(), jnp.square(x).sum()]))
+        return sum_over_data(jnp.stack([(t * y).sum(), jnp.square(y).sum(), jnp.square(t).sum()]))
 
-    specs = (SPECS, P(DATA, None))
+    specs = (SPECS, P(DATA, None), P(DATA, None))
     sharded = jax.shard_map(device, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False)
     return jax.jit(sharded, in_shardings=shardings(mesh, specs), out_shardings=shardings(mesh, P()))
 

@@ -255,3 +255,22 @@ def test_only_suites_of_transcoders_judge_it(transcoder):
     train(config)
     with pytest.raises(InputError, match="--suite=othello: .* is a transcoder: give some of reconstruction, splice"):
         evaluate(EvaluateConfig(run=config.workdir, suite=("othello",)), quiet=True)
+
+
+def test_where_latents_are_chosen_one_by_one_the_decoder_starts_as_the_linear_map_of_the_encoder(transcoder, rows):
+    setup, told = Setup.of(transcoder("jumprelu", mesh=(1, 1), method=method_config("jumprelu"))), []
+    params = jax.tree.map(np.float64, setup.fresh_state(told.append).params)
+    x, t = (np.float64(rows[site][: ROWS - setup.holdout]) for site in ("mlp_in.0", "mlp_out.0"))
+    sides = setup.normalization.sides(setup.widths)
+    x, t = ((a - of.mean) * of.scale for a, of in zip((x, t), sides, strict=True))
+    linear = np.linalg.lstsq(x, t)[0]
+    made = np.float64(params.W_enc) @ linear
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    z = x @ params.W_enc.T + params.b_enc
+    z = z * (z > params.latent["threshold"])
+    scale = (t * (z @ made)).sum() / np.square(z @ made).sum()
+    np.testing.assert_allclose(params.W_dec, scale * made, rtol=0.02, atol=0.02 * scale)
+    fvu = np.square(t - z @ params.W_dec).sum() / np.square(t).sum()
+    said = next(line for line in told if "linear map" in line)
+    assert float(said.rsplit(" ", 1)[1]) == pytest.approx(fvu, abs=0.01)
+    assert not np.asarray(Setup.of(transcoder("topk", mesh=(1, 1))).fresh_state().params.W_dec).any()
