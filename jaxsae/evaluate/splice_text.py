@@ -96,6 +96,11 @@ def evaluate(context: Context) -> dict[str, Any]:
 def _runs(context: Context) -> dict[str, Run]:
     """{site that is written: run}, of the run and of those of `--splice_with`."""
     if context.crosscodes:
+        if context.config.splice_with:
+            listed = ",".join(context.config.splice_with)
+            raise InputError(
+                f"--splice_with={listed}: is for a dictionary of one site; {context.config.run} has several."
+            )
         ends = np.cumsum(context.dictionary.config.site_widths)[:-1]
         means = zip(context.writes, np.split(context.mean, ends), strict=True)
         return {site: Run(context.dictionary, "", mean) for site, mean in means}

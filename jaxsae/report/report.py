@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from jaxsae.dictionary import SWITCHES, Dictionary
 from jaxsae.errors import InputError
-from jaxsae.report import boards, decomposition, figures, latents, plots, speed, sweep
+from jaxsae.report import boards, decomposition, figures, latents, plots, site_figures, speed, sweep
 from jaxsae.report.config import ReportConfig
 from jaxsae.report.page import output_file, page_template, style, write_page
 from jaxsae.report.read import RunFiles, read_run
@@ -49,6 +49,7 @@ def report(config: ReportConfig) -> Path:
         version=__version__,
         meta=meta,
         transcodes=bool(dictionary and dictionary.config.transcode),
+        crosscodes=bool(dictionary and dictionary.config.site_widths),
         chips=_chips(run, dictionary),
         cards=(meta and decomposition.cards(run)) or figures.cards(run, othello),
         groups=_groups(run, meta, othello) + _speed(run, dictionary),
@@ -79,7 +80,7 @@ def _is_othello(run: RunFiles, dictionary: Dictionary | None, metadata: dict[str
 
 def _groups(run: RunFiles, meta: bool, othello: bool) -> list[figures.Group]:
     """Of a meta-SAE its own, and of the others what somebody asked for all the same."""
-    found = figures.key_figures(run, othello)
+    found = figures.key_figures(run, othello) + site_figures.groups(run)
     return [decomposition.group(run), *(group for group in found if not group.missing)] if meta else found
 
 

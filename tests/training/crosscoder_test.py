@@ -17,6 +17,7 @@ from jaxsae.errors import InputError
 from jaxsae.evaluate import EvaluateConfig, evaluate
 from jaxsae.exchange import ExportConfig, export
 from jaxsae.parallel import DATA, make_mesh
+from jaxsae.report import ReportConfig, report
 from jaxsae.store import Plan, StoreWriter
 from jaxsae.training import load, train
 from jaxsae.training.routes import choose, loss_and_gradient
@@ -309,3 +310,12 @@ def test_what_has_one_site_does_not_take_it(crosscoder, tmp_path):
     with pytest.raises(InputError, match="--format=saelens cannot hold a crosscoder"):
         export(ExportConfig(run=config.workdir, format="saelens", output=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
+
+
+def test_its_page_has_its_sites(crosscoder):
+    config = crosscoder("topk", mesh=(1, 1), steps=4)
+    train(config)
+    found = evaluate(EvaluateConfig(run=config.workdir), quiet=True)["reconstruction"]
+    page = report(ReportConfig(run=config.workdir)).read_text()
+    assert "Crosscoder" in page and "Site by site" in page
+    assert all(f"FVU {found['sites'][site]['fvu']:.4f}" in page for site in READS)
