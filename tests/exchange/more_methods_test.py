@@ -96,6 +96,7 @@ def test_sparsify_loads_it_whether_its_bias_is_subtracted_or_not(
 @pytest.mark.parametrize("file_format", HOLDS)
 def test_what_a_format_cannot_hold_is_refused_with_those_that_can(file_format, make, tmp_path):
     modules = {"saelens": saelens, "sparsify": sparsify, "dictionary_learning": dictionary_learning}
+    modules["circuit_tracer"] = circuit_tracer
     for architecture in NEW:
         if architecture in HOLDS[file_format]:
             continue
