@@ -7,7 +7,16 @@ import pytest
 
 from jaxsae.dictionary import Dictionary, MethodConfig, make_method
 from jaxsae.errors import InputError
-from jaxsae.exchange import ExportConfig, ImportConfig, dictionary_learning, export, import_, saelens, sparsify
+from jaxsae.exchange import (
+    ExportConfig,
+    ImportConfig,
+    circuit_tracer,
+    dictionary_learning,
+    export,
+    import_,
+    saelens,
+    sparsify,
+)
 from jaxsae.exchange.holds import HOLDS
 
 N, K = 128, 8
