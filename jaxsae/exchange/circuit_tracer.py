@@ -40,10 +40,11 @@ def write(dictionary: Dictionary, output: Path, others: Sequence[Dictionary] = (
       InputError: a method without a form there, sites that are not of one layer, layers that are missing or there twice,
         transcoders of other sizes or sites than the first, weights that are not finite.
     """
+    for one in (dictionary, *others):
+        name_in("circuit_tracer", one)
     layers: dict[int, Dictionary] = {}
     hooks = _hooks(dictionary)[1:]
     for one in (dictionary, *others):
-        name_in("circuit_tracer", one)
         layer, *own = _hooks(one)
         if layer in layers:
             raise InputError(f"--also: two transcoders are of layer {layer}. Give one of each.")
