@@ -106,6 +106,11 @@ def find_checkpoints(path: str | Path) -> Path:
         return path / CHECKPOINTS
     if path.is_dir() and CHECKPOINTS in (path.name, path.parent.name):
         return path if path.name == CHECKPOINTS else path.parent
+    if (path / SET_FLAGS).is_file():
+        runs = sorted(p.name for p in path.iterdir() if (p / CHECKPOINTS).is_dir())
+        raise InputError(
+            f"{path}: holds runs of several sites, {', '.join(runs) or 'none yet'}. Give one: {path}/SITE."
+        )
     raise InputError(f"{path}: no run here (no {CHECKPOINTS}/). Give the --workdir of a `jaxsae train`.")
 
 

@@ -15,6 +15,7 @@ from jaxsae.config import to_flag_lines
 from jaxsae.dictionary import MethodConfig
 from jaxsae.harvest import HarvestConfig, harvest
 from jaxsae.parallel import make_mesh
+from jaxsae.store import Plan, StoreWriter
 from jaxsae.training import OptimizerConfig, TrainConfig, setup, train
 from jaxsae.training.checkpoint import Checkpoints
 
@@ -41,6 +42,25 @@ def write_store(directory: Path, x: np.ndarray, dtype: str = "float32") -> str:
 def store(rows, tmp_path_factory):
     """URL of a finished store of `rows`; not to be changed."""
     return write_store(tmp_path_factory.mktemp("rows"), rows)
+
+
+@pytest.fixture(scope="session")
+def store_of(tmp_path_factory):
+    """make({site: float32 [rows, d]}) -> URL of a finished store with several sites."""
+
+    def make(rows: dict[str, np.ndarray]) -> str:
+        url, count = str(tmp_path_factory.mktemp("sites") / "store"), len(next(iter(rows.values())))
+        widths = {site: x.shape[1] for site, x in rows.items()}
+        plan = Plan(count, widths, settings={"source": "test"}, context=1, shard_rows=256, chunk_rows=32)
+        writer = StoreWriter(url, plan)
+        for shard in range(plan.shards):
+            start, stop = plan.shard_range(shard)
+            columns = {name: np.arange(start, stop) for name in ("tokens", "sequence", "position")}
+            writer.write_shard(shard, {site: x[start:stop] for site, x in rows.items()}, columns)
+        assert writer.finish()
+        return url
+
+    return make
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from jaxsae.evaluate import EvaluateConfig, evaluate
 from jaxsae.exchange import ExportConfig, export
 from jaxsae.parallel import DATA, make_mesh
 from jaxsae.report import ReportConfig, report
-from jaxsae.store import Plan, StoreWriter
 from jaxsae.training import load, train
 from jaxsae.training.routes import choose, loss_and_gradient
 from jaxsae.training.setup import Setup
@@ -26,7 +25,6 @@ from jaxsae.training.update import UpdateRule
 
 ROWS, WIDTH, K, BATCH = 2048, 64, 4, 16
 WIDTHS = (12, 8)
-SITES = {"resid.0": 12, "other.0": 6, "resid.1": 8}
 READS = ("resid.0", "resid.1")
 METHODS = {
     "topk": {"architecture": "topk", "k": K, "aux_k": 8},
@@ -68,16 +66,8 @@ def rows():
 
 
 @pytest.fixture(scope="module")
-def store(rows, tmp_path_factory):
-    url = str(tmp_path_factory.mktemp("sites") / "store")
-    plan = Plan(ROWS, SITES, settings={"source": "test"}, context=1, shard_rows=256, chunk_rows=32)
-    writer = StoreWriter(url, plan)
-    for shard in range(plan.shards):
-        start, stop = plan.shard_range(shard)
-        columns = {name: np.arange(start, stop) for name in ("tokens", "sequence", "position")}
-        writer.write_shard(shard, {site: x[start:stop] for site, x in rows.items()}, columns)
-    assert writer.finish()
-    return url
+def store(rows, store_of):
+    return store_of(rows)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from jaxsae.config import read_flag_file
 from jaxsae.dictionary import MethodConfig
 from jaxsae.errors import InputError
-from jaxsae.store import Plan, StoreWriter, open_store
-from jaxsae.training import TrainConfig, train
+from jaxsae.store import open_store
+from jaxsae.training import TrainConfig, load, train
 from jaxsae.training.every import runs_of
 
 ROWS = 2048
@@ -20,18 +20,9 @@ SITES |= {"mlp_out.1": 12}
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(store_of):
     rng = np.random.default_rng(0)
-    url = str(tmp_path_factory.mktemp("sites") / "store")
-    plan = Plan(ROWS, SITES, settings={"source": "test"}, context=1, shard_rows=256, chunk_rows=32)
-    writer = StoreWriter(url, plan)
-    for shard in range(plan.shards):
-        start, stop = plan.shard_range(shard)
-        columns = {name: np.arange(start, stop) for name in ("tokens", "sequence", "position")}
-        rows = {site: rng.normal(size=(stop - start, d)).astype(np.float32) for site, d in SITES.items()}
-        writer.write_shard(shard, rows, columns)
-    assert writer.finish()
-    return url
+    return store_of({site: rng.normal(size=(ROWS, d)).astype(np.float32) for site, d in SITES.items()})
 
 
 @pytest.fixture
@@ -113,6 +104,8 @@ def test_sites_that_do_not_do_are_refused_before_anything_is_written(given, mess
 
 def test_a_set_and_a_run_do_not_take_each_other_s_place(flags):
     train(flags("set", sites=("resid_post.0", "resid_post.1"), steps=2))
+    with pytest.raises(InputError, match="holds runs of several sites, resid_post.0, resid_post.1. Give one"):
+        load(flags("set").workdir)
     with pytest.raises(InputError, match="holds runs of several sites"):
         train(flags("set", site="resid_post.0", steps=2))
     train(flags("run", site="resid_post.0", steps=2))

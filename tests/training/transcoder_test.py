@@ -15,7 +15,6 @@ from jaxsae.dictionary import SPECS, Batch, MethodConfig, Normalization, Widths,
 from jaxsae.errors import InputError
 from jaxsae.evaluate import EvaluateConfig, evaluate
 from jaxsae.parallel import DATA, make_mesh
-from jaxsae.store import Plan, StoreWriter
 from jaxsae.training import load, train
 from jaxsae.training.config import OptimizerConfig
 from jaxsae.training.optimizer import make_optimizer
@@ -24,7 +23,6 @@ from jaxsae.training.setup import Setup
 from jaxsae.training.update import UpdateRule
 
 ROWS, D_IN, D_OUT, WIDTH, K, BATCH = 2048, 12, 10, 64, 4, 16
-SITES = {"mlp_in.0": D_IN, "resid.0": 6, "mlp_out.0": D_OUT}
 METHODS = {
     "topk": {"architecture": "topk", "k": K, "aux_k": 8},
     "skip": {"architecture": "topk", "k": K, "aux_k": 8, "skip": True},
@@ -49,16 +47,8 @@ def rows():
 
 
 @pytest.fixture(scope="module")
-def store(rows, tmp_path_factory):
-    url = str(tmp_path_factory.mktemp("sites") / "store")
-    plan = Plan(ROWS, SITES, settings={"source": "test"}, context=1, shard_rows=256, chunk_rows=32)
-    writer = StoreWriter(url, plan)
-    for shard in range(plan.shards):
-        start, stop = plan.shard_range(shard)
-        columns = {name: np.arange(start, stop) for name in ("tokens", "sequence", "position")}
-        writer.write_shard(shard, {site: x[start:stop] for site, x in rows.items()}, columns)
-    assert writer.finish()
-    return url
+def store(rows, store_of):
+    return store_of(rows)
 
 
 @pytest.fixture
