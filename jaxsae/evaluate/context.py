@@ -14,7 +14,7 @@ from jaxsae.evaluate.config import EvaluateConfig, check_positions
 from jaxsae.lm import weights
 from jaxsae.lm.gpt import GPT, check_sites
 from jaxsae.parallel import make_mesh
-from jaxsae.store import Store, location, open_store
+from jaxsae.store import JoinedStore, Store, location, open_store
 from jaxsae.store.ranges import select
 from jaxsae.store.schema import DECODER, SOURCE_STORE
 
@@ -36,7 +36,8 @@ class Context:
         url = self.config.store or (str(beside) if there else self.dictionary.metadata.get("store"))
         if not url:
             raise InputError(f"--store is required: {self.config.run} does not say what it was trained on")
-        return open_store(url)
+        beside = self.dictionary.metadata.get("beside")
+        return JoinedStore(url, beside) if beside else open_store(url)
 
     @cached_property
     def site(self) -> str:
@@ -91,7 +92,7 @@ class Context:
     def trained_on_store(self) -> bool:
         """Whether the store is the dictionary's own, by its place or, where it was moved, by its fingerprint."""
         own, mark = (self.dictionary.metadata.get(name) for name in ("store", "fingerprint"))
-        if mark and mark == self.attributes.get("fingerprint"):
+        if mark and mark.split(" ")[0] == self.attributes.get("fingerprint"):
             return True
         return bool(own) and location.kvstore_spec(own) == location.kvstore_spec(self.store.url)
 

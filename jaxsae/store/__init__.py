@@ -1,6 +1,7 @@
 """Activations on disk: written shard by shard, read in shuffled batches."""
 
 from jaxsae.store.follow import Shards, open_growing
+from jaxsae.store.joined import BESIDE, JoinedStore
 from jaxsae.store.loader import Batches, grain_dataset, iterate, local_batch
 from jaxsae.store.location import same_place
 from jaxsae.store.ranges import select
@@ -10,7 +11,9 @@ from jaxsae.store.statistics import Statistics
 from jaxsae.store.writer import StoreWriter
 
 __all__ = [
+    "BESIDE",
     "Batches",
+    "JoinedStore",
     "Plan",
     "Shards",
     "Statistics",

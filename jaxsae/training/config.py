@@ -8,6 +8,7 @@ from jaxsae.config import check, check_positive, group, option
 from jaxsae.dictionary import MethodConfig
 from jaxsae.store.schema import SOURCE_STORE
 from jaxsae.training.optimizer_config import OptimizerConfig
+from jaxsae.training.site_flags import check_sites
 
 # What a resumed run may change: where and how often, never what is computed. --tokens may change too (`more_tokens.py`).
 FREE_ON_RESUME = ("mesh", "checkpoint_every", "keep_checkpoints", "log_every", "prefetch", "on_nan", "keep_bytes")
@@ -47,6 +48,11 @@ class TrainConfig:
         (),
         "instead of --site: with --writes the site that is read; else those that are read and reconstructed as one, two or "
         "more (crosscoder, Anthropic 2024)",
+    )
+    beside: str = option(
+        "",
+        "another model's store of the same tokens, row by row: --reads then has its sites too, as beside:SITE (crosscoder of "
+        "two models)",
     )
     writes: tuple[str, ...] = option(
         (), "instead of --site, with --reads: the site that is reconstructed from it (transcoder, 2406.11944)"
@@ -126,7 +132,7 @@ class TrainConfig:
         if self.source_run:
             check(not self.store, "source_run", self.source_run, f"leave --store={self.store} out, or this flag")
             check(not self.follow, "follow", "true", "the rows of --source_run are all there")
-        self._check_sites()
+        check_sites(self)
         check(self.follow or self.keep_bytes is None, "keep_bytes", self.keep_bytes, "needs --follow")
         check(bool(self.workdir), "workdir", "", "name a directory")
         check(
@@ -149,55 +155,6 @@ class TrainConfig:
             value = getattr(self, name)
             enough = value is None or value >= self.batch_size
             check(enough, name, value, f"is less than one batch of {self.batch_size} rows")
-
-    def _check_sites(self) -> None:
-        reads, writes = ",".join(self.reads), ",".join(self.writes)
-        if self.is_several:
-            self._check_several()
-        check(bool(self.reads) or not self.writes, "writes", writes, "needs --reads, the site that it is made of")
-        check(not (self.site and self.reads), "site", self.site, f"leave it out, or --reads={reads}")
-        if "*" in reads:
-            return
-        several = "is one site: give --writes too, or two or more sites, or --site for an autoencoder of it"
-        check(len(self.reads) != 1 or bool(self.writes), "reads", reads, several)
-        check(len(set(self.reads)) == len(self.reads), "reads", reads, "names a site twice")
-        for name in ("reads", "writes") if self.writes else ():
-            sites = getattr(self, name)
-            check(len(sites) <= 1, name, ",".join(sites), "a transcoder reads one site and writes one")
-        crosscodes = len(self.reads) > 1
-        architecture = self.method.architecture
-        fix = "rescales an autoencoder's latents"
-        check(not crosscodes or architecture != "rescaled", "architecture", architecture, fix)
-        widths = ",".join(map(str, self.method.site_widths))
-        check(crosscodes or not widths, "site_widths", widths, "goes with several --reads")
-        alone = self.optimization.skip_rate is None or self.method.skip
-        check(alone, "skip_rate", self.optimization.skip_rate, "goes with --skip")
-        check(self.method.transcode == bool(self.writes), "transcode", self.method.transcode, "goes with --writes")
-        if not self.writes:
-            return
-        check(self.reads != self.writes, "writes", writes, "is what is read: give --site instead of both")
-        apart = "encoder and decoder rows of a transcoder are of different spaces. Leave it out"
-        for name in ("tied", "aligned", "pre_bias"):
-            check(not getattr(self.method, name), name, "true", apart)
-        why = {
-            "rescaled": "rescales an autoencoder's latents",
-            "gated": "weighs latents whose decoder rows have length 1, and a transcoder's have none: take jumprelu",
-        }
-        check(architecture not in why, "architecture", architecture, why.get(architecture, ""))
-
-    def _check_several(self) -> None:
-        """Of what makes several runs."""
-        listed, reads = ",".join(self.sites), ",".join(self.reads)
-        for name in ("site", "reads", "writes"):
-            given = getattr(self, name)
-            shown = given if isinstance(given, str) else ",".join(given)
-            check(not self.sites or not given, "sites", listed, f"leave --{name}={shown} out, or this flag")
-        paired = self.sites or all(len(s) == 1 and s[0].count("*") == 1 for s in (self.reads, self.writes))
-        fix = "a pattern goes with one of --writes: one * in each, for the layer, such as 'mlp_in.*' and 'mlp_out.*'"
-        check(paired, "reads", reads, fix)
-        for name in ("source_run", "initialize_from", "follow"):
-            value = getattr(self, name)
-            check(not value, name, str(value).lower(), "is for a run of one site: name that with --site or --reads")
 
     @property
     def is_several(self) -> bool:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jaxsae.dictionary import Method, Normalization, Params, Widths, make_method
 from jaxsae.parallel import batch_sharding, check_divides, make_mesh
 from jaxsae.paths import absolute
-from jaxsae.store import Batches, Shards, Statistics, Store, open_growing, open_store, select
+from jaxsae.store import Batches, Shards, Statistics, Store, select
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.initial import check_initial, initial_params
 from jaxsae.training.memory import MemoryPlan, available_bytes, check_fits, with_workspace
@@ -21,7 +21,16 @@ from jaxsae.training.rates import described_rates
 from jaxsae.training.run import checkpoint_metadata
 from jaxsae.training.start import Start, by_linear_map, fit_start, sample, started
 from jaxsae.training.state import TrainState, create_state
-from jaxsae.training.taken import check_can_remove, check_enough, held_out, normalization_of, sites_of, with_site_widths
+from jaxsae.training.taken import (
+    beside_of,
+    check_can_remove,
+    check_enough,
+    held_out,
+    normalization_of,
+    opened,
+    sites_of,
+    with_site_widths,
+)
 
 # Of a store's, those a dictionary keeps.
 KEPT_SETTINGS = ("source", "directions", "first_position", "last_position", "prepend_bos")
@@ -59,7 +68,7 @@ class Setup:
         """
         mesh = make_mesh(config.mesh)
         check_divides(mesh, config.method.width, config.batch_size)
-        store = store or (open_growing(config.store, give_up) if config.follow else open_store(config.store_url))
+        store = store or opened(config, give_up)
         sites, widths = sites_of(store, config)
         config = with_site_widths(config, widths)
         check_initial(config, widths)
@@ -235,8 +244,7 @@ class Setup:
             about |= {"source_run": absolute(self.config.source_run), "source_step": settings.get("step")}
         if self.config.first_tokens is not None:
             about["first_tokens"] = self.config.first_tokens
-        about |= self.program.defaults
-        about |= {name: settings[name] for name in KEPT_SETTINGS if name in settings}
+        about |= self.program.defaults | {name: settings[name] for name in KEPT_SETTINGS if name in settings}
         if len(self.sites) > 1:
-            about |= {"reads": list(self.reads), "writes": list(self.writes)}
+            about |= {"reads": list(self.reads), "writes": list(self.writes)} | beside_of(self.store)
         return checkpoint_metadata(self.config.method, self.widths, self.config.ema_decay, about)

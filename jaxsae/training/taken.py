@@ -1,7 +1,7 @@
 """What a run takes of a store: sites, the rows that it does not hold out, and how they are centred and scaled."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,16 @@ import numpy as np
 from jaxsae.config import check
 from jaxsae.dictionary import Normalization, Widths
 from jaxsae.errors import InputError
-from jaxsae.store import Shards, Statistics, Store
+from jaxsae.paths import absolute
+from jaxsae.store import JoinedStore, Shards, Statistics, Store, open_growing, open_store
 from jaxsae.training.config import TrainConfig
+
+
+def opened(config: TrainConfig, give_up: Callable[[], object]) -> Store:
+    """The store of the flags, with the one beside it; of a harvest that is followed, once there is something of it."""
+    if config.beside:
+        return JoinedStore(config.store, config.beside)
+    return open_growing(config.store, give_up) if config.follow else open_store(config.store_url)
 
 
 def default_site(store: Store, site: str) -> str:
@@ -119,3 +127,13 @@ def with_site_widths(config: TrainConfig, widths: Widths) -> TrainConfig:
     )
     check(said in ((), widths.sites), "site_widths", ",".join(map(str, said)), fix)
     return dataclasses.replace(config, method=dataclasses.replace(config.method, site_widths=widths.sites))
+
+
+def beside_of(store: Store) -> dict[str, Any]:
+    """What checkpoints say of the store of another model that stands beside a run's own; nothing where none does."""
+    if not isinstance(store, JoinedStore):
+        return {}
+    told = store.beside.metadata(store.beside.sites[0])
+    marks = [known.get("fingerprint", "") for known in (store.metadata(store.sites[0]), told)]
+    about = {"beside": absolute(store.beside.url), "beside_model": told.get("model", "")}
+    return about | {"fingerprint": " ".join(marks)}

@@ -46,9 +46,9 @@ def store(rows, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def store_of(tmp_path_factory):
-    """make({site: float32 [rows, d]}) -> URL of a finished store with several sites."""
+    """make({site: float32 [rows, d]}, tokens=None) -> URL of a finished store; columns count the rows, or have `tokens`."""
 
-    def make(rows: dict[str, np.ndarray]) -> str:
+    def make(rows: dict[str, np.ndarray], tokens: np.ndarray | None = None) -> str:
         url, count = str(tmp_path_factory.mktemp("sites") / "store"), len(next(iter(rows.values())))
         widths = {site: x.shape[1] for site, x in rows.items()}
         plan = Plan(count, widths, settings={"source": "test"}, context=1, shard_rows=256, chunk_rows=32)
@@ -56,6 +56,7 @@ def store_of(tmp_path_factory):
         for shard in range(plan.shards):
             start, stop = plan.shard_range(shard)
             columns = {name: np.arange(start, stop) for name in ("tokens", "sequence", "position")}
+            columns |= {} if tokens is None else {"tokens": tokens[start:stop]}
             writer.write_shard(shard, {site: x[start:stop] for site, x in rows.items()}, columns)
         assert writer.finish()
         return url
