@@ -78,6 +78,8 @@ def _check_names(config: EvaluateConfig, names: tuple[str, ...], dictionary: Dic
         none = next((name for name in names if name not in BETWEEN_SITES), None)
         kind = f"{config.run} is a {'transcoder' if dictionary.config.transcode else 'crosscoder'}"
         check(none is None, "suite", listed, f"{kind}: give some of {', '.join(BETWEEN_SITES)}")
+        both = dictionary.metadata.get("beside") and any(name != "reconstruction" for name in names)
+        check(not both, "suite", listed, f"{config.run} is of two models, and one alone would run: give reconstruction")
         own = dictionary.metadata.get("site")
         check(not config.site, "site", config.site, f"{kind}, {own}: leave the flag out")
         known = all(dictionary.metadata.get(side) for side in ("reads", "writes"))

@@ -96,10 +96,6 @@ def evaluate(context: Context) -> dict[str, Any]:
 def _runs(context: Context) -> dict[str, Run]:
     """{site that is written: run}, of the run and of those of `--splice_with`."""
     if context.crosscodes:
-        if context.dictionary.metadata.get("beside"):
-            raise InputError(
-                f"--suite=splice: {context.config.run} is of two models, and one alone is run. Leave it out."
-            )
         if context.config.splice_with:
             listed = ",".join(context.config.splice_with)
             raise InputError(

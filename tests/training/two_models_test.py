@@ -65,7 +65,7 @@ def test_latents_of_one_model_alone_are_told_from_shared_ones(pair, pair_rows):
     assert found["shared"] > 0 and sum(found["exclusive"].values()) > 0
     about = load(config.workdir).metadata
     assert about["beside"] == config.beside and about["reads"] == ["resid.0", "beside:resid.0"]
-    with pytest.raises(InputError, match="--suite=splice: .* is of two models"):
+    with pytest.raises(InputError, match="--suite=splice: .* is of two models, and one alone would run"):
         evaluate(EvaluateConfig(run=config.workdir, suite=("splice",), text=("a.txt",)), quiet=True)
 
 
