@@ -114,8 +114,8 @@ def _member(config: SweepConfig, point: Mapping[str, str], idle: set[str], varie
         values["mesh"] = ",".join(map(str, config.mesh))
     try:
         fix = "members of a sweep are autoencoders of one site. Give --site, and train others with `jaxsae train`"
-        for name in ("writes", "reads"):
-            check(not values.get(name), name, values.get(name), fix)
+        for flag in ("writes", "reads", "sites"):
+            check(not values.get(flag), flag, values.get(flag), fix)
         made = from_flag_lines(TrainConfig, [f"--{n}={v}" for n, v in values.items()])
         check_switches(made.method)
         return Member(name, made)
