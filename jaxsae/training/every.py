@@ -22,9 +22,9 @@ from jaxsae.hosts.preemption import AGAIN, StopAtStep
 from jaxsae.paths import check_above
 from jaxsae.progress import Progress, say
 from jaxsae.store import Batches, Store, iterate, open_store
+from jaxsae.training.agreement import check_agreement, check_same_store
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.live_run import LiveRun
-from jaxsae.training.loop import check_agreement, check_same_store
 from jaxsae.training.memory import available_bytes, check_fits
 from jaxsae.training.more_tokens import as_begun, open_checkpoints
 from jaxsae.training.run import FLAGS, SET_FLAGS, load, open_run

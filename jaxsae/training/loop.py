@@ -5,19 +5,19 @@ from pathlib import Path
 
 import jax
 
-from jaxsae.config import to_dict
 from jaxsae.dictionary import Dictionary
-from jaxsae.errors import InputError, Preempted, reraise_if_disk_full
+from jaxsae.errors import Preempted, reraise_if_disk_full
 from jaxsae.hosts import processes
 from jaxsae.hosts.preemption import AGAIN, StopAtStep
 from jaxsae.progress import Progress, say
 from jaxsae.store import iterate
-from jaxsae.training.checkpoint import read_metadata
+from jaxsae.training.agreement import check_agreement, check_same_store
 from jaxsae.training.config import TrainConfig
+from jaxsae.training.every import train_each
 from jaxsae.training.live_run import LiveRun
 from jaxsae.training.more_tokens import as_begun, begin, open_checkpoints, where_to_go_on
 from jaxsae.training.optimizer import BYTES_PER_PARAMETER
-from jaxsae.training.run import CHECKPOINTS, load, open_run
+from jaxsae.training.run import load, open_run
 from jaxsae.training.setup import Setup
 from jaxsae.training.source_run import write_source_store
 
@@ -33,8 +33,6 @@ def train(config: TrainConfig) -> Dictionary | list[Dictionary]:
       Preempted: SIGTERM came; what was trained so far is saved.
     """
     if config.is_several:
-        from jaxsae.training.every import train_each  # which takes its parts from here
-
         return train_each(config)
     with StopAtStep() as preemption:
         if config.source_run:
@@ -51,14 +49,6 @@ def train(config: TrainConfig) -> Dictionary | list[Dictionary]:
         except OSError as error:
             reraise_if_disk_full(error, config.workdir)
             raise
-
-
-def check_agreement(setup: Setup) -> None:
-    """Refuses processes that would train on different flags or stores."""
-    fix = "Give every process the same flags, and a --store that all hosts reach under the same name."
-    store = {"the store's fingerprint": setup.store.metadata(setup.sites[0]).get("fingerprint")}
-    flags = {f"--{name}": value for name, value in to_dict(setup.config).items()}
-    processes.agree(store | {"rows in the store": setup.rows} | flags, fix)
 
 
 def _train(setup: Setup, workdir: Path, preemption: StopAtStep) -> Dictionary:
@@ -88,24 +78,6 @@ def _train(setup: Setup, workdir: Path, preemption: StopAtStep) -> Dictionary:
     del live  # the state: with what is read now it would be the most that a run ever holds
     with processes.busy("reading the dictionary"):
         return load(workdir, setup.mesh)
-
-
-def check_same_store(setup: Setup, workdir: Path, done: int) -> None:
-    """Refuses to go on on other data than a run was begun on, or on more or fewer rows: its batches would be others."""
-    began, goes_on = read_metadata(workdir / CHECKPOINTS, done)[1], setup.metadata()
-    before, now = began["dictionary"], goes_on["dictionary"]
-    again = "Give the store as it was, or another --workdir with --initialize_from for the weights."
-    if before.get("fingerprint", now["fingerprint"]) != now["fingerprint"]:
-        raise InputError(
-            f"--store={setup.config.store}: is another store than the one that {workdir} was begun on: d_model "
-            f"{goes_on['d_model']}, fingerprint {now['fingerprint']}; then d_model {began['d_model']}, fingerprint "
-            f"{before['fingerprint']}. {again}"
-        )
-    rows = before.get("store_rows", now["store_rows"])
-    if rows != now["store_rows"] and done < setup.config.steps:
-        raise InputError(
-            f"--store={setup.config.store}: has {now['store_rows']} rows, and had {rows} when {workdir} was begun. {again}"
-        )
 
 
 def _moments_line(chosen: str) -> str:

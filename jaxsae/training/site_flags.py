@@ -1,15 +1,15 @@
-"""What flags say of the sites that a run reads and writes: one, a pair, several as one, or several runs."""
+"""What flags say of the sites that a run reads and writes: one, a pair, several as one, or several runs.
 
-from typing import TYPE_CHECKING
+Functions of a `TrainConfig`, which calls them when it is made.
+"""
+
+from typing import Any
 
 from jaxsae.config import check
 from jaxsae.store import BESIDE
 
-if TYPE_CHECKING:
-    from jaxsae.training.config import TrainConfig
 
-
-def check_sites(config: "TrainConfig") -> None:
+def check_sites(config: Any) -> None:
     """Raises `InputError` where what a run reads and writes is not said well; whether a store has it is seen later."""
     reads, writes = ",".join(config.reads), ",".join(config.writes)
     other = any(site.startswith(BESIDE) for site in config.reads)
@@ -49,7 +49,7 @@ def check_sites(config: "TrainConfig") -> None:
     check(architecture not in why, "architecture", architecture, why.get(architecture, ""))
 
 
-def _check_several(config: "TrainConfig") -> None:
+def _check_several(config: Any) -> None:
     """Of what makes several runs."""
     listed, reads = ",".join(config.sites), ",".join(config.reads)
     for name in ("site", "reads", "writes"):
