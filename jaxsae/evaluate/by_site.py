@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsae.dictionary.widths import site_lengths
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.errors_of_rows import Errors
 
@@ -23,13 +24,7 @@ class BySite:
         widths = context.dictionary.config.site_widths
         self._sites, self._ends = context.writes, np.cumsum(widths)[:-1]
         self._errors = [Errors(part) for part in np.split(mean, self._ends)]
-        lengths = np.stack(
-            [
-                np.linalg.norm(part, axis=1)
-                for part in np.split(np.asarray(context.dictionary.params.W_dec) * context.units, self._ends, 1)
-            ],
-            1,
-        )
+        lengths = np.asarray(site_lengths(context.dictionary.params.W_dec * context.units, widths))
         total = lengths.sum(1, keepdims=True)
         self.shares = np.divide(lengths, total, out=np.zeros_like(lengths), where=total > 0)
 

@@ -47,15 +47,15 @@ def train_each(config: TrainConfig) -> list[Dictionary]:
         try:
             processes.from_first("open the set", lambda: _claim(config))
             bar = stack.enter_context(Progress(sum(c.tokens for c in configs), "train", "tok", scale=True))
-            lives, steps = _opened(setups, configs, stack, bar)
-            done = _run(lives, steps, preemption)
+            steps = _opened(setups, configs, stack, bar)
+            done = _run(steps, preemption)
         except OSError as error:
             reraise_if_disk_full(error, config.workdir)
             raise
         if not done:
             raise Preempted(f"stopped by SIGTERM; what was trained of each run in {config.workdir} is saved. {AGAIN}")
-        workdirs, meshes = [live.workdir for live in lives], [live.setup.mesh for live in lives]
-        del lives, steps
+        workdirs, meshes = [live.workdir for live in steps], [live.setup.mesh for live in steps]
+        del steps
     say(f"{config.workdir}: {len(workdirs)} runs, {', '.join(path.name for path in workdirs)}")
     return [load(path, mesh) for path, mesh in zip(workdirs, meshes, strict=True)]
 
@@ -68,9 +68,9 @@ def runs_of(config: TrainConfig, store: Store) -> list[TrainConfig]:
     """
     one = partial(dataclasses.replace, config, sites=())
     if not config.sites:
-        read, written = (sites[0].split("*") for sites in (config.reads, config.writes))
-        layers = [site[len(read[0]) : len(site) - len(read[1])] for site in _matched(store, "reads", config.reads[0])]
-        pairs = [("*".join(read).replace("*", layer), "*".join(written).replace("*", layer)) for layer in layers]
+        before, after = config.reads[0].split("*")
+        found = _matched(store, "reads", config.reads[0])
+        pairs = [(site, config.writes[0].replace("*", site[len(before) : len(site) - len(after)])) for site in found]
         there = [(reads, writes) for reads, writes in pairs if writes in store.sites]
         fix = (
             f"{store.url} has {', '.join(store.sites)}, none of which goes with {', '.join(read for read, _ in pairs)}"
@@ -106,9 +106,7 @@ def _claim(config: TrainConfig) -> None:
     write_flag_file(workdir / SET_FLAGS, config, "train")
 
 
-def _opened(
-    setups: list[Setup], configs: list[TrainConfig], stack: ExitStack, bar: Progress
-) -> tuple[list[LiveRun], list[Any]]:
+def _opened(setups: list[Setup], configs: list[TrainConfig], stack: ExitStack, bar: Progress) -> dict[LiveRun, Any]:
     """The runs with the step of each; those of one shape share it."""
     compiled: dict[tuple, tuple] = {}
     for setup in setups:
@@ -122,7 +120,7 @@ def _opened(
     plan, free = dataclasses.replace(largest, **kept), available_bytes(setups[0].mesh.local_devices[0])
     check_fits(plan, free)
     say(*plan.lines(free))
-    lives = []
+    steps = {}
     for setup, config in zip(setups, configs, strict=True):
         workdir = open_run(config)
         live = LiveRun(setup, workdir, stack.enter_context(open_checkpoints(config)), bar)
@@ -131,33 +129,32 @@ def _opened(
             how = "is complete:" if live.is_complete else "is resumed at"
             say(f"{workdir} {how} step {live.done} of {config.steps}")
             bar.advance(live.done * config.batch_size)
-        lives.append(stack.enter_context(live))
-    return lives, [compiled[setup.program.key][0] for setup in setups]
+        steps[stack.enter_context(live)] = compiled[setup.program.key][0]
+    return steps
 
 
-def _run(lives: list[LiveRun], steps: list[Any], preemption: StopAtStep) -> bool:
+def _run(steps: dict[LiveRun, Any], preemption: StopAtStep) -> bool:
     """Steps until each run is complete; False where all are asked to stop, and are saved."""
-    left = [pair for pair in zip(lives, steps, strict=True) if not pair[0].is_complete]
+    left = [live for live in steps if not live.is_complete]
     if not left:
         return True
-    streams = _streams([live for live, _ in left])
-    last = max(live.setup.config.steps for live, _ in left)
+    streams = _streams(left)
+    last = max(live.setup.config.steps for live in left)
     for index in range(min(stream.first for stream in streams), last):
         for stream in streams:
             for live, x in stream.take(index):
-                step = next(step for other, step in left if other is live)
-                live.take(*step(live.state, x, live.setup.program.pace))
+                live.take(*steps[live](live.state, x, live.setup.program.pace))
         stop = preemption.reached(index + 1)
-        for live, _ in left:
+        for live in left:
             if live.taken == index + 1 and not live.is_complete and (live.is_due or live.is_before_fall or stop):
                 live.save()
             elif live.is_complete and live.taken == index + 1:
                 live.finish()
                 say(f"{live.workdir}: {live.setup.config.steps} steps{live.closing()}.")
         if stop:
-            for live, _ in left:
+            for live in left:
                 live.finish()
-            return all(live.is_complete for live in lives)
+            return all(live.is_complete for live in left)
     return True
 
 
