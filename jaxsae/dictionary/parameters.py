@@ -178,8 +178,8 @@ def shifted(params: Params, by: jax.Array, selection: Selection) -> Params:
     return params.put(b_enc=params.b_enc - by, **selection.shifted(params.latent, by))
 
 
-def fold_row_lengths(params: Params, selection: Selection, lengths: jax.Array | None = None) -> Params:
-    """Decoder rows of length 1, or divided by `lengths` [n], each latent multiplied by the length that its row had.
+def fold_row_lengths(params: Params, selection: Selection, lengths: jax.Array) -> Params:
+    """Decoder rows divided by their `lengths` [n], as a finish has them, each latent multiplied by the length of its row.
 
     What a latent adds to a reconstruction stays; one whose row is all zeros is never active then.
     A top-k chooses by the size of latents: it chooses the same where all lengths are equal.
@@ -187,10 +187,9 @@ def fold_row_lengths(params: Params, selection: Selection, lengths: jax.Array | 
     Args:
       selection: as for `fold`.
     """
-    norms = jnp.linalg.norm(params.W_dec, axis=-1) if lengths is None else lengths
-    W_dec = params.W_dec / jnp.where(norms > 0, norms, 1)[:, None]
-    scaled = {"b_enc": params.b_enc * norms} | selection.scaled(params.latent, norms)
-    return params.put(W_enc=params.W_enc * norms[:, None], W_dec=W_dec, **scaled)
+    W_dec = params.W_dec / jnp.where(lengths > 0, lengths, 1)[:, None]
+    scaled = {"b_enc": params.b_enc * lengths} | selection.scaled(params.latent, lengths)
+    return params.put(W_enc=params.W_enc * lengths[:, None], W_dec=W_dec, **scaled)
 
 
 def unfold(
