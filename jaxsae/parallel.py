@@ -40,11 +40,12 @@ def make_mesh(shape: Sequence[int], devices: Sequence[jax.Device] | None = None)
     return Mesh(np.asarray(devices).reshape(shape), AXES)
 
 
-def check_divides(mesh: Mesh, width: int, batch_size: int) -> None:
-    """Raises `InputError` unless latents and batch split evenly over `mesh`."""
+def check_divides(mesh: Mesh, width: int, batch_size: int, layers: int = 1) -> None:
+    """Raises `InputError` unless latents, equally many of each layer, and batch split evenly over `mesh`."""
     data, model = mesh.devices.shape
-    if width % model:
-        fix = f"take a width that is a multiple of {model}, such as {-(-width // model) * model}"
+    if width % (model * layers):
+        whole, of = model * layers, f" of {layers} layers" * (layers > 1)
+        fix = f"take a width{of} that is a multiple of {whole}, such as {-(-width // whole) * whole}"
         raise InputError(f"--width={width} does not divide over the {model} shards of --mesh={data},{model}: {fix}")
     if batch_size % data:
         fix = f"take a multiple of {data}, such as {-(-batch_size // data) * data}"

@@ -11,11 +11,11 @@ _RANKS = ("k", "encoder", "aux_k", "aux_coefficient")
 _ANNEALS = ("k_start", "k_anneal")
 _L1 = ("k", "target_l0", "l1_coefficient", "l1_warmup")
 _ALL = ("tied", "aligned", "pre_bias", "frequency_penalty", "orthogonality", "orthogonality_chunk")
-_ALL += ("adversary", "adversary_width", "adversary_k", "adversary_rows", "transcode", "skip", "site_widths")
+_ALL += ("adversary", "adversary_width", "adversary_k", "adversary_rows", "transcode", "skip", "site_widths", "layers")
 _WEIGHTS = ("aux_coefficient", "l1_coefficient", "l0_coefficient", "multi_coefficient", "tanh_coefficient")
 _WEIGHTS += ("pre_coefficient", "frequency_penalty", "orthogonality", "adversary")
 _POSITIVE = ("width", "k", "aux_k", "row_k_max", "bandwidth", "k_start", "tanh_scale")
-_POSITIVE += ("adversary_width", "adversary_k", "adversary_rows")
+_POSITIVE += ("layers", "adversary_width", "adversary_k", "adversary_rows")
 # The switches that an architecture takes beside --width.
 SWITCHES = {
     "topk": (*_RANKS, *_ANNEALS, *_ALL),
@@ -147,6 +147,9 @@ class MethodConfig:
     site_widths: tuple[int, ...] = option(
         (), "numbers of each site where several are read and written as one (crosscoder); follows from --reads"
     )
+    layers: int = option(
+        1, "of a cross-layer transcoder, whose latents belong to them in turns; follows from --cross_layer and --reads"
+    )
     frequency_penalty: float = option(
         0.0,
         "weight of a penalty on latents that fire on more than a tenth of the rows, by how far above they are; 0: none",
@@ -166,6 +169,13 @@ class MethodConfig:
 
     def __post_init__(self):
         check_positive(self, *_POSITIVE)
+        even = self.width % self.layers == 0
+        check(
+            even,
+            "width",
+            self.width,
+            f"must be a multiple of the {self.layers} layers, whose latents it counts together",
+        )
         # Of relu and gated runs of a time before they aimed at an L0, k says nothing.
         means_k = self.takes("k") and not (self.takes("l1_coefficient") and self.k == type(self).k)
         check(not means_k or self.k <= self.width, "k", self.k, f"must be at most --width={self.width}")

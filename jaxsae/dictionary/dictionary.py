@@ -15,10 +15,11 @@ from jaxsae.dictionary.method import Method
 from jaxsae.dictionary.parameters import SKIP, SPECS, Latents, Params
 from jaxsae.dictionary.widths import Widths
 from jaxsae.errors import InputError
-from jaxsae.kernels import encode_by_size, encode_topk
+from jaxsae.kernels import encode_by_layer, encode_by_size
 from jaxsae.kernels.blocks import largest_divisor
-from jaxsae.kernels.pairs import all_dots, gather_sum
-from jaxsae.kernels.products import product, products
+from jaxsae.kernels.by_layer import layers_of, pre_products
+from jaxsae.kernels.pairs import dots_by_layer, gather_sum
+from jaxsae.kernels.products import product
 from jaxsae.parallel import MODEL, make_mesh, shardings
 
 
@@ -49,14 +50,17 @@ class Dictionary:
     @property
     def d_model(self) -> int:
         """Width of the activations that it takes, d_in; what an autoencoder gives is as wide."""
-        return self.params.W_enc.shape[1]
+        return self.params.W_enc.shape[1] * self.config.layers
 
     @property
     def widths(self) -> Widths:
         """How many numbers it reads and writes."""
-        d_out, sites = self.params.W_dec.shape[1], self.config.site_widths
+        d_out, sites, layers = self.params.W_dec.shape[1], self.config.site_widths, self.config.layers
         if sites:
             return Widths(sites, len(sites))
+        if layers > 1:
+            each = (self.d_model // layers,) * layers + (d_out // layers,) * layers
+            return Widths(each, layers, tuple(range(layers, 2 * layers)), layers)
         return Widths((self.d_model, d_out), 1, (1,)) if self.config.transcode else Widths.of(self.d_model)
 
     @property
@@ -176,7 +180,7 @@ def _encode(params: Params, x: jax.Array, k: int, method: Method) -> tuple[jax.A
         values, negative, indices = encode_by_size(x, params.W_enc, bias, None, min(k, local))
         sizes = jnp.where(negative, -values, values)
     else:
-        values, indices = encode_topk(x, params.W_enc, bias, min(k, local))
+        values, indices = encode_by_layer(x, params.W_enc, bias, min(k, local))
         sizes = values if method.ranks else _sizes(params, x, values, indices, method)
     indices = indices + jax.lax.axis_index(MODEL) * local
     whole = lambda a: jax.lax.all_gather(a, MODEL, axis=1, tiled=True)
@@ -191,7 +195,7 @@ def _sizes(params: Params, x: jax.Array, gates: jax.Array, indices: jax.Array, m
     """[B, k]: the sizes of the latents that were found by their gates; 0 where one is closed, NaN stays."""
     latent = {name: array[indices] for name, array in params.latent.items() if array.ndim == 1}
     # Not from the gate, which another bias may have rounded.
-    pre = all_dots(x, indices, params.W_enc) + latent["b_enc"]
+    pre = dots_by_layer(x, indices, params.W_enc) + latent["b_enc"]
     return jnp.where(gates <= 0, 0, jnp.where(jnp.isnan(gates), gates, method.selection.value(latent, pre)))
 
 
@@ -204,8 +208,9 @@ def _descending(values: jax.Array, indices: jax.Array) -> tuple[jax.Array, jax.A
 def _count_active(params: Params, x: jax.Array, floor: jax.Array, method: Method) -> jax.Array:
     """int32 [B]: latents of each row that are active, tile by tile."""
     x, (n, d) = method.centred(params.shared, x), params.W_enc.shape
-    tile = largest_divisor(n, 4096)
-    count = lambda part: ((products(x, part[0]) + part[1]) > floor).sum(1)
+    layers = layers_of(x, params.W_enc)
+    tile = layers * largest_divisor(n // layers, max(1, 4096 // layers))
+    count = lambda part: ((pre_products(x, part[0]) + part[1]) > floor).sum(1)
     bias = _gate_bias(params, method)
     counts = jax.lax.map(count, (params.W_enc.reshape(-1, tile, d), bias.reshape(-1, tile)))
     return jax.lax.psum(counts.sum(0), MODEL)

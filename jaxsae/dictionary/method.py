@@ -11,7 +11,7 @@ import jax
 from jaxsae.dictionary.config import MethodConfig
 from jaxsae.dictionary.finish import Finish
 from jaxsae.dictionary.objective import Objective
-from jaxsae.dictionary.parameters import SKIP, Params, tied_init, transcoder_init
+from jaxsae.dictionary.parameters import SKIP, Params, from_own_layer_on, tied_init, transcoder_init
 from jaxsae.dictionary.penalty import AuxK, Penalty, Steer
 from jaxsae.dictionary.penalty.adversary import Adversary
 from jaxsae.dictionary.penalty.frequency import Frequency
@@ -96,13 +96,13 @@ class Method:
         """Parameters before the first step, in the trainer's units."""
         width = self.config.width
         if self.config.transcode:
-            params = transcoder_init(key, width, widths.d_in, widths.d_out, self.config.skip)
+            params = transcoder_init(key, width, widths.d_row, widths.d_out, self.config.skip)
         else:
             params = tied_init(key, width, widths.d_in, self.start_norm)
             if self.config.site_widths and self.unit_decoder:
                 rows = params.W_dec / self.finish.lengths(params.W_dec)[:, None]
                 params = params.put(W_enc=rows, W_dec=rows)
-        return Params(params.latent | self.selection.init(width, widths.d_in), params.shared)
+        return Params(params.latent | self.selection.init(width, widths.d_row), params.shared)
 
     def input_bias_name(self, shared: dict[str, jax.Array]) -> str | None:
         """Which of the shared parameters is subtracted from the input: `b_pre` where there is one, as where what is read
@@ -129,7 +129,10 @@ class Method:
             return shared["b_dec"]
         return shared["b_dec"] + product(x, shared[SKIP].astype(x.dtype), 1, 1)
 
-    def project_gradient(self, params: Params, gradient: Params) -> Params:
+    def project_gradient(self, params: Params, gradient: Params, first_row: jax.Array | int = 0) -> Params:
+        """`first_row`: the number of the first of the latents that there are, counted from any multiple of layers."""
+        if self.config.layers > 1:
+            gradient = gradient.put(W_dec=from_own_layer_on(gradient.W_dec, first_row, self.config.layers))
         return self.finish.project_gradient(params, gradient)
 
     def after_step(self, params: Params) -> Params:

@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsae.dictionary.selection import Selection
 from jaxsae.dictionary.widths import Widths
+from jaxsae.kernels.by_layer import as_read
 from jaxsae.parallel import MODEL
 
 SKIP = "W_skip"  # of the shared parameters: [d_out, d_in], what goes past the latents
@@ -28,7 +29,7 @@ class Params:
     its own to either part, and sharding, update, checkpoints and averages follow from the part.
 
     Attributes:
-      latent: name -> [n, ...]: W_enc [n, d_in], b_enc [n], W_dec [n, d_out], a method's own.
+      latent: name -> [n, ...]: W_enc [n, d_in], or of a layer alone, b_enc [n], W_dec [n, d_out], a method's own.
       shared: name -> any shape: b_dec [d_out], a method's own.
     """
 
@@ -144,6 +145,17 @@ def tied_init(key: jax.Array, width: int, d_model: int, norm: float = 1.0) -> Pa
     return Params.of(W_enc=rows, b_enc=jnp.zeros(width), W_dec=rows, b_dec=jnp.zeros(d_model))
 
 
+def from_own_layer_on(rows: jax.Array, first_row: jax.Array | int, layers: int) -> jax.Array:
+    """Decoder rows [n, L d_out], or what becomes of them, 0 at the layers before a latent's own, which is i mod L.
+
+    Args:
+      first_row: the number of the first.
+    """
+    own = (first_row + jnp.arange(len(rows))) % layers
+    reaches = jnp.arange(layers) >= own[:, None]
+    return jnp.where(jnp.repeat(reaches, rows.shape[1] // layers, 1), rows, 0)
+
+
 def fold(
     params: Params,
     normalization: Normalization,
@@ -156,7 +168,8 @@ def fold(
     With latents z' = z / scale:  W_enc' = W_enc, W_dec' = W_dec, b_dec' = b_dec / scale + mean, and
     b_enc' = b_enc / scale where `b_dec` is subtracted from the input (`pre_bias`), else also - W_enc mean.
     Where scales differ, latents are divided by the (first) scale of what is written, `unit`, and
-    W_enc' = W_enc scale / unit, W_dec' = W_dec unit / scale of what is written.
+    W_enc' = W_enc scale / unit, W_dec' = W_dec unit / scale of what is written. A latent that reads one layer's part has
+    its numbers of mean and scale.
 
     Args:
       selection: whose arrays by latent go with them. written: of what is reconstructed; None: of what is read.
@@ -164,13 +177,20 @@ def fold(
     mean, scale, out = normalization.mean, normalization.scale, written or normalization
     unit = out.unit
     if written is not None or np.ndim(scale):
-        params = params.put(W_enc=params.W_enc * (scale / unit), W_dec=params.W_dec * (unit / out.scale))
+        read = as_read(scale, params.W_enc)
+        params = params.put(W_enc=params.W_enc * (read / unit), W_dec=params.W_dec * (unit / out.scale))
     params = params.put(b_enc=params.b_enc / unit, **selection.scaled(params.latent, 1 / unit))
     params = params.put(b_dec=params.b_dec / out.scale + out.mean)
     if SKIP in params.shared:
         skip = params.shared[SKIP] * scale / jnp.reshape(out.scale, (-1, 1))
         params = params.put(W_skip=skip, b_dec=params.b_dec - skip @ mean)
-    return params if pre_bias else shifted(params, params.W_enc @ mean, selection)
+    return params if pre_bias else shifted(params, of_mean(params.W_enc, mean), selection)
+
+
+def of_mean(w_enc: jax.Array, mean: np.ndarray | jax.Array) -> jax.Array:
+    """[n]: W_enc mean, of a mean [d_in] of what is read."""
+    read = as_read(mean, w_enc)
+    return w_enc @ read if read.ndim == 1 else (w_enc * read).sum(-1)
 
 
 def shifted(params: Params, by: jax.Array, selection: Selection) -> Params:
@@ -202,11 +222,12 @@ def unfold(
     """The inverse of `fold`: weights in activation units -> the trainer's units."""
     mean, scale, out = normalization.mean, normalization.scale, written or normalization
     unit = out.unit
-    params = params if pre_bias else shifted(params, -(params.W_enc @ mean), selection)
+    params = params if pre_bias else shifted(params, -of_mean(params.W_enc, mean), selection)
     if SKIP in params.shared:
         skip = params.shared[SKIP]
         params = params.put(W_skip=skip / scale * jnp.reshape(out.scale, (-1, 1)), b_dec=params.b_dec + skip @ mean)
     params = params.put(b_enc=params.b_enc * unit, **selection.scaled(params.latent, unit))
     if written is not None or np.ndim(scale):
-        params = params.put(W_enc=params.W_enc * (unit / scale), W_dec=params.W_dec * (out.scale / unit))
+        read = as_read(scale, params.W_enc)
+        params = params.put(W_enc=params.W_enc * (unit / read), W_dec=params.W_dec * (out.scale / unit))
     return params.put(b_dec=(params.b_dec - out.mean) * out.scale)

@@ -1,7 +1,8 @@
 """How many numbers a dictionary reads and writes, and where they stand in the rows that it is trained on.
 
 A row of a batch is those of several sites side by side, each once: those that are read, then what is written beside them.
-An autoencoder writes what it reads; a transcoder reads one site and writes another.
+An autoencoder writes what it reads; a transcoder reads one site and writes another; a cross-layer transcoder reads one of
+each layer, of which each latent reads its own layer's.
 """
 
 import dataclasses
@@ -20,11 +21,13 @@ class Widths:
     Attributes:
       sites: numbers of each. reads: how many of them are read, from the first on.
       writes: which of them are written, by number; None: those that are read.
+      layers: of a cross-layer transcoder, whose latent i reads site i mod layers; 1: each latent reads all that is read.
     """
 
     sites: tuple[int, ...]
     reads: int = 1
     writes: tuple[int, ...] | None = None
+    layers: int = 1
 
     @classmethod
     def of(cls, d_model: int) -> "Widths":
@@ -42,6 +45,11 @@ class Widths:
         return sum(self.sites[: self.reads])
 
     @property
+    def d_row(self) -> int:
+        """Numbers that a latent reads."""
+        return self.d_in // self.layers
+
+    @property
     def targets(self) -> tuple[int, ...]:
         """The sites that are written, by number."""
         return tuple(range(self.reads)) if self.writes is None else self.writes
@@ -49,7 +57,12 @@ class Widths:
     @property
     def d_out(self) -> int:
         """Numbers that are written."""
-        return sum(self.sites[site] for site in self.targets)
+        return sum(self.written_sites)
+
+    @property
+    def written_sites(self) -> tuple[int, ...]:
+        """Numbers of each site that is written."""
+        return tuple(self.sites[site] for site in self.targets)
 
     def read(self, rows: jax.Array) -> jax.Array:
         """[..., d_in] of [..., numbers]."""

@@ -4,7 +4,7 @@ Every function here is the program of one device on its own shard of the latents
 over the axes of `jaxsae.parallel`.
 """
 
-from jaxsae.kernels.encode_topk import encode_above, encode_by_size, encode_topk, merge_over_model
+from jaxsae.kernels.encode_topk import encode_above, encode_by_layer, encode_by_size, encode_topk, merge_over_model
 from jaxsae.kernels.grouped import Grouped, PairList, group
 from jaxsae.kernels.pairs import row_dots
 from jaxsae.kernels.ranks import limited, of_best_rank
@@ -32,6 +32,7 @@ __all__ = [
     "decode",
     "encode",
     "encode_above",
+    "encode_by_layer",
     "encode_by_size",
     "encode_topk",
     "firings",

@@ -12,6 +12,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from jaxsae.kernels.by_layer import layer_of
+
 CHUNK = 128  # pairs summed at once
 
 
@@ -21,7 +23,7 @@ class PairList:
 
     Attributes:
       indices: int32 [B, k], latents of this shard. values: float32 [B, k], z; pairs with 0 are left out.
-      slopes: float32 [B, k], dL/dz. x: [B, d_in], the encoder's (centred) input.
+      slopes: float32 [B, k], dL/dz. x: [B, d_in], the encoder's (centred) input, of which a latent may read one layer's part.
       dy: [parts, B, d_out], the gradient of each part of the output. part: int32 [B, k], the part that a pair adds to;
         None: there is one.
     """
@@ -40,8 +42,9 @@ class Grouped:
 
     Attributes:
       order: int32 [P + CHUNK], numbers of pairs, block after block. starts: int32 [blocks + 1], where each begins.
-      latents: int32 [P]. values, slopes: float32 [P]. x: [B, d_in]. dy: [L B, d_out], of L parts of all lists.
-      rows: int32 [P], of dy; modulo B those of x. size: latents of a block.
+      latents: int32 [P]. values, slopes: float32 [P]. x: [B layers, d], row after row. dy: [L B, d_out], of L parts of all
+        lists.
+      rows: int32 [P], of dy; modulo B those of x. size: latents of a block. layers: of which a latent reads one.
     """
 
     order: jax.Array
@@ -53,10 +56,11 @@ class Grouped:
     dy: jax.Array
     rows: jax.Array
     size: int = flax.struct.field(pytree_node=False)
+    layers: int = flax.struct.field(pytree_node=False, default=1)
 
     def sums(self, block: jax.Array | int, count: int) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Gradients of W_enc [count, d_in], b_enc [count], W_dec [count, d_out] for the block's `count` latents."""
-        batch = len(self.x)
+        batch, layers = len(self.x) // self.layers, self.layers
         start, stop = self.starts[block], self.starts[block + 1]
 
         def chunk(state):
@@ -65,8 +69,9 @@ class Grouped:
             live = at + jnp.arange(CHUNK) < stop
             latent = jnp.where(live, self.latents[pair] - block * self.size, 0)
             row = self.rows[pair]
+            read = row % batch * layers + layer_of(self.latents[pair], layers)
             slope, value = (jnp.where(live, a[pair], 0) for a in (self.slopes, self.values))
-            dw_enc = dw_enc.at[latent].add(slope[:, None] * self.x[row % batch], mode="promise_in_bounds")
+            dw_enc = dw_enc.at[latent].add(slope[:, None] * self.x[read], mode="promise_in_bounds")
             dw_dec = dw_dec.at[latent].add(value[:, None] * self.dy[row], mode="promise_in_bounds")
             db_enc = db_enc.at[latent].add(slope, mode="promise_in_bounds")
             return at + CHUNK, dw_enc, db_enc, dw_dec
@@ -76,13 +81,16 @@ class Grouped:
         return jax.lax.while_loop(lambda s: s[0] < stop, chunk, state)[1:]
 
 
-def group(lists: Sequence[PairList], width: int, size: int) -> Grouped:
-    """The pairs of all lists, which share their rows x, by blocks of `size` latents."""
+def group(lists: Sequence[PairList], width: int, size: int, layers: int = 1) -> Grouped:
+    """The pairs of all lists, which share their rows x, by blocks of `size` latents, each of which reads one of `layers`."""
     flat = lambda name: jnp.concatenate([getattr(one, name).reshape(-1) for one in lists])
     latents, values, blocks = flat("indices"), flat("values"), -(-width // size)
     order, starts = in_order(jnp.where(values != 0, latents // size, blocks), blocks)
     x, dy = lists[0].x.astype(jnp.float32), jnp.concatenate([part for one in lists for part in one.dy])
-    return Grouped(jnp.pad(order, (0, CHUNK)), starts, latents, values, flat("slopes"), x, dy, _rows_of(lists), size)
+    x = x.reshape(len(x) * layers, -1)
+    return Grouped(
+        jnp.pad(order, (0, CHUNK)), starts, latents, values, flat("slopes"), x, dy, _rows_of(lists), size, layers
+    )
 
 
 def _rows_of(lists: Sequence[PairList]) -> jax.Array:

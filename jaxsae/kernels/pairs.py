@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.kernels import hopper_pairs
+from jaxsae.kernels.by_layer import by_layer, layer_of, layers_of
 from jaxsae.kernels.counting import places, running_count
 from jaxsae.parallel import MODEL
 from jaxsae.platform import full_precision, target_platform
@@ -139,6 +140,15 @@ def parts_dot(y: jax.Array, values: jax.Array, indices: jax.Array, part: jax.Arr
         return (own.astype(table.dtype) * table[i]).sum(-1, dtype=jnp.float32)
 
     return jax.lax.map(chunk, _split(size, y.transpose(1, 0, 2), indices, part)).reshape(batch, k)
+
+
+def dots_by_layer(x: jax.Array, indices: jax.Array, w_enc: jax.Array) -> jax.Array:
+    """float32 [B, k]: <the part of x [B, L d] that a latent reads, W_enc,i> of the latents [B, k] of each row."""
+    layers = layers_of(x, w_enc)
+    if layers == 1:
+        return all_dots(x, indices, w_enc)
+    parts = by_layer(x, layers).transpose(1, 0, 2)
+    return parts_dot(parts, jnp.ones(indices.shape, x.dtype), indices, layer_of(indices, layers), w_enc)
 
 
 def row_dots(a: jax.Array, b: jax.Array) -> jax.Array:

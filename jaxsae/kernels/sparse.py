@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.kernels import hopper_pairs, pairs
-from jaxsae.kernels.encode_topk import encode_by_size, encode_topk, merge_over_batch, merge_over_model
+from jaxsae.kernels.by_layer import each_layer, layers_of
+from jaxsae.kernels.encode_topk import encode_by_layer, encode_by_size, merge_over_batch, merge_over_model
 from jaxsae.kernels.grouped import PairList
 from jaxsae.parallel import DATA, MODEL
 from jaxsae.platform import full_precision
@@ -135,7 +136,7 @@ def encode(
 
     Args:
       x: [B, d], the same on every `model` shard; it gets no gradient. b_pre: [d], subtracted from it.
-      w_enc: [n_local, d]. b_enc: [n_local].
+      w_enc: [n_local, d]. b_enc: [n_local]. Of rows x [B, L d] latent i reads part i mod L, and b_pre gets no gradient.
       among: for each request a bool [n_local], the latents that it may choose, or None: all.
       requests: what to select.
     """
@@ -149,7 +150,7 @@ def _select(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, mask: jax.Array | 
         values, negative, indices = encode_by_size(x, w_enc, b_enc, mask, k, request.encoder)
     else:
         bias = b_enc if mask is None else jnp.where(mask, b_enc, -jnp.inf)
-        values, indices = encode_topk(x, w_enc, bias, k, request.encoder)
+        values, indices = encode_by_layer(x, w_enc, bias, k, request.encoder)
     keep = merge_over_model(values, request.k)
     if request.batch_total is not None:
         # Of the row's best over all shards, not of each shard's, so that the choice is the same on every mesh.
@@ -167,8 +168,11 @@ def _encode_backward(requests, saved, cotangents):
     x, b_pre, w_enc, selected = saved
     centred = x - b_pre.astype(x.dtype)
     g = [jnp.where(s.values != 0, ct.values, 0) for s, ct in zip(selected, cotangents, strict=True)]
-    parts = [(values, s.indices, centred) for values, s in zip(g, selected, strict=True)]
+    lists = zip(g, selected, strict=True)
+    parts = [part for values, s in lists for part in each_layer(values, s.indices, centred, w_enc)]
     dw, db = _weight_gradient(parts, w_enc.shape[0])
+    if layers_of(x, w_enc) > 1:
+        return jnp.zeros_like(x), jnp.zeros_like(b_pre), dw, db, None
     db_pre = -jax.lax.psum(jnp.matmul(db, w_enc, precision=full_precision(w_enc.dtype)), MODEL)
     return jnp.zeros_like(x), db_pre, dw, db, None
 

@@ -57,6 +57,11 @@ class TrainConfig:
     writes: tuple[str, ...] = option(
         (), "instead of --site, with --reads: the site that is reconstructed from it (transcoder, 2406.11944)"
     )
+    cross_layer: bool = option(
+        False,
+        "with --reads and --writes of as many layers, in their order: one dictionary whose latents each read their own layer "
+        "and write that and all later ones (cross-layer transcoder, Anthropic 2025)",
+    )
     batch_size: int = option(4096, "rows of a step")
     tokens: int = option(100_000_000, "rows to train on, in all; more of them, for a run that is there, go on with it")
     first_tokens: int | None = option(
@@ -159,7 +164,7 @@ class TrainConfig:
     @property
     def is_several(self) -> bool:
         """Whether these are the flags of several runs, one for each site."""
-        return bool(self.sites) or any("*" in site for site in (*self.reads, *self.writes))
+        return bool(self.sites) or (not self.cross_layer and any("*" in site for site in (*self.reads, *self.writes)))
 
     @property
     def store_url(self) -> str:

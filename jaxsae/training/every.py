@@ -5,7 +5,6 @@ compiled step. The same command again goes on with all of them.
 """
 
 import dataclasses
-import fnmatch
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -29,6 +28,7 @@ from jaxsae.training.memory import available_bytes, check_fits
 from jaxsae.training.more_tokens import as_begun, open_checkpoints
 from jaxsae.training.run import FLAGS, SET_FLAGS, load, open_run
 from jaxsae.training.setup import Setup
+from jaxsae.training.taken import matched
 
 
 def train_each(config: TrainConfig) -> list[Dictionary]:
@@ -69,7 +69,7 @@ def runs_of(config: TrainConfig, store: Store) -> list[TrainConfig]:
     one = partial(dataclasses.replace, config, sites=())
     if not config.sites:
         before, after = config.reads[0].split("*")
-        found = _matched(store, "reads", config.reads[0])
+        found = matched(store, "reads", config.reads[0])
         pairs = [(site, config.writes[0].replace("*", site[len(before) : len(site) - len(after)])) for site in found]
         there = [(reads, writes) for reads, writes in pairs if writes in store.sites]
         fix = (
@@ -84,16 +84,10 @@ def runs_of(config: TrainConfig, store: Store) -> list[TrainConfig]:
         return [
             one(reads=(reads,), writes=(writes,), workdir=str(Path(config.workdir) / writes)) for reads, writes in there
         ]
-    sites = [site for pattern in config.sites for site in _matched(store, "sites", pattern)]
+    sites = [site for pattern in config.sites for site in matched(store, "sites", pattern)]
     twice = next((site for site in sites if sites.count(site) > 1), None)
     check(twice is None, "sites", ",".join(config.sites), f"{twice} is named twice")
     return [one(site=site, workdir=str(Path(config.workdir) / site)) for site in sites]
-
-
-def _matched(store: Store, flag: str, pattern: str) -> list[str]:
-    found = [site for site in store.sites if fnmatch.fnmatchcase(site, pattern)]
-    check(bool(found), flag, pattern, f"{store.url} has {', '.join(store.sites)}. Name some of them")
-    return found
 
 
 def _claim(config: TrainConfig) -> None:

@@ -77,7 +77,9 @@ class Program:
     @property
     def peak_rate(self) -> float:
         """The learning rate between rise and fall."""
-        default = self.method.rates.peak(self.config.method.width, self.widths.d_in, self.config.first_steps)
+        # Of a layer's latents, which alone meet its rows.
+        width, layers = self.config.method.width, self.widths.layers
+        default = self.method.rates.peak(width // layers, self.widths.d_row, self.config.first_steps)
         return peak_rate(self.config.optimization, default, self.config.method.width)
 
     @property
@@ -133,9 +135,9 @@ class Program:
         data, model = self.mesh.shape[DATA], self.mesh.shape[MODEL]
         method = self.method
         requests = requests_of(method, self.config.batch_size, self.widths.d_out, aux=False) if method.ranks else ()
-        width, dtype = self.config.method.width // model, jnp.dtype(self.config.compute_dtype)
-        x = jax.ShapeDtypeStruct((self.config.batch_size // data, self.widths.d_in), dtype)
-        w_enc = jax.ShapeDtypeStruct((width, self.widths.d_in), dtype)
+        width, dtype = self.config.method.width // model // self.widths.layers, jnp.dtype(self.config.compute_dtype)
+        x = jax.ShapeDtypeStruct((self.config.batch_size // data, self.widths.d_row), dtype)
+        w_enc = jax.ShapeDtypeStruct((width, self.widths.d_row), dtype)
         with compiling_for(self.mesh):
             return [
                 (r.k, *(explained(x, w_enc, min(r.k, width)) if r.encoder == "auto" else (r.encoder, None)))

@@ -201,7 +201,7 @@ def save_dictionary(run: str | Path, dictionary: Dictionary) -> None:
 def checkpoint_metadata(method: MethodConfig, widths: Widths, ema_decay: float, dictionary: dict[str, Any]) -> dict:
     """What a checkpoint says besides its arrays; `widths` where it is no autoencoder of one site."""
     several = {} if widths == Widths.of(widths.d_in) else {"widths": to_dict(widths)}
-    known = {"method": to_dict(method), "d_model": widths.d_in, "ema_decay": ema_decay, "dictionary": dictionary}
+    known = {"method": to_dict(method), "d_model": widths.d_row, "ema_decay": ema_decay, "dictionary": dictionary}
     return known | several
 
 

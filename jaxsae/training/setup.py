@@ -29,7 +29,7 @@ from jaxsae.training.taken import (
     normalization_of,
     opened,
     sites_of,
-    with_site_widths,
+    with_sites,
 )
 
 # Of a store's, those a dictionary keeps.
@@ -70,7 +70,8 @@ class Setup:
         check_divides(mesh, config.method.width, config.batch_size)
         store = store or opened(config, give_up)
         sites, widths = sites_of(store, config)
-        config = with_site_widths(config, widths)
+        config = with_sites(config, widths)
+        check_divides(mesh, config.method.width, config.batch_size, widths.layers)
         check_initial(config, widths)
         shards = Shards(store, sites[0]) if config.follow else None
         rows = store.rows_planned if shards else store.rows

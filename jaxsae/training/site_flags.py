@@ -19,15 +19,18 @@ def check_sites(config: Any) -> None:
         _check_several(config)
     check(bool(config.reads) or not config.writes, "writes", writes, "needs --reads, the site that it is made of")
     check(not (config.site and config.reads), "site", config.site, f"leave it out, or --reads={reads}")
+    if config.cross_layer:
+        _check_cross_layer(config)
     if "*" in reads:
         return
     several = "is one site: give --writes too, or two or more sites, or --site for an autoencoder of it"
     check(len(config.reads) != 1 or bool(config.writes), "reads", reads, several)
     check(len(set(config.reads)) == len(config.reads), "reads", reads, "names a site twice")
-    for name in ("reads", "writes") if config.writes else ():
+    for name in ("reads", "writes") if config.writes and not config.cross_layer else ():
         sites = getattr(config, name)
-        check(len(sites) <= 1, name, ",".join(sites), "a transcoder reads one site and writes one")
-    crosscodes = len(config.reads) > 1
+        fix = "a transcoder reads one site and writes one. Give --cross_layer for one dictionary of several layers"
+        check(len(sites) <= 1, name, ",".join(sites), fix)
+    crosscodes = len(config.reads) > 1 and not config.cross_layer
     architecture = config.method.architecture
     fix = "rescales an autoencoder's latents"
     check(not crosscodes or architecture != "rescaled", "architecture", architecture, fix)
@@ -47,6 +50,19 @@ def check_sites(config: Any) -> None:
         "gated": "weighs latents whose decoder rows have length 1, and a transcoder's have none: take jumprelu",
     }
     check(architecture not in why, "architecture", architecture, why.get(architecture, ""))
+
+
+def _check_cross_layer(config: Any) -> None:
+    """Of what a cross-layer transcoder reads and writes."""
+    method, reads, writes = config.method, ",".join(config.reads), ",".join(config.writes)
+    fix = "needs --reads and --writes, such as 'mlp_in.*' and 'mlp_out.*'"
+    check(bool(reads and writes), "cross_layer", "true", fix)
+    even = len(config.reads) == len(config.writes) or "*" in reads + writes
+    check(even, "writes", writes, f"--cross_layer writes as many layers as it reads, {len(config.reads)}")
+    fix = "keeps the k largest latents of all layers, and the first is written before they are known: take batchtopk"
+    check(not method.k_of_a_row, "architecture", method.architecture, fix)
+    check(not method.skip, "skip", "true", "nothing skips the latents of a cross-layer transcoder. Leave it out")
+    check(not config.beside, "beside", config.beside, "is for crosscoders")
 
 
 def _check_several(config: Any) -> None:

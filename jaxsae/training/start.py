@@ -26,6 +26,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsae.dictionary import SPECS, Batch, Method, Params, shifted
 from jaxsae.dictionary.selection import Selection
+from jaxsae.kernels.by_layer import as_read, by_layer_of_latents, layer_of, layers_of, widened
 from jaxsae.parallel import DATA, put_rows, rows_at_once, shardings, sum_over_data
 from jaxsae.store import select
 from jaxsae.training.routes import reconstruction
@@ -86,7 +87,8 @@ def by_linear_map(
     params: Params, x: np.ndarray, target: np.ndarray, method: Method, mesh: Mesh, batch_size: int
 ) -> tuple[Params, float | None]:
     """A transcoder's decoder where each latent is chosen by itself: each row is what the best linear map of x to `target`
-    makes of the encoder's row, all of one length, which brings reconstructions nearest. And the FVU of that.
+    makes of the encoder's row, all of one length, which brings reconstructions nearest; of a cross-layer transcoder at the
+    latent's own layer alone. And the FVU of that.
 
     Under a decoder of 0 neither encoder nor thresholds have a gradient, while penalties shrink latents from the first step;
     a ranking keeps its k. (None, and the parameters as they are: rows say too little.)
@@ -94,18 +96,24 @@ def by_linear_map(
     Args:
       x: [rows, d_in]. target: [rows, d_out], both centred and scaled. batch_size: rows that go through at once.
     """
-    if len(x) < max(FEWEST, 2 * x.shape[1]):
+    layers = layers_of(x, params.W_enc)
+    if len(x) < max(FEWEST, 2 * x.shape[1] // layers):
         return params, None
-    linear = np.linalg.lstsq(x.astype(np.float64), target.astype(np.float64))[0].astype(np.float32)
-    params = _mapped(params, linear)
+    sides = [np.split(np.float64(rows), layers, 1) for rows in (x, target)]
+    maps = [np.linalg.lstsq(*pair)[0].astype(np.float32) for pair in zip(*sides, strict=True)]
+    params = _mapped(params, np.stack(maps))
     scale, _, fvu = _fit(params, x, target, method, mesh, batch_size)
     return params.put(W_dec=(scale or 0.0) * params.W_dec), fvu
 
 
 @jax.jit
 def _mapped(params: Params, linear: jax.Array) -> Params:
-    rows = jnp.matmul(params.W_enc, linear, precision=jax.lax.Precision.HIGHEST)
-    return params.put(W_dec=rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-30))
+    """Decoder rows of length 1, what linear [layers, d, d_out of a layer] makes of encoder rows, each at its own layer."""
+    rows, layers = by_layer_of_latents(params.W_enc, len(linear)), len(linear)
+    rows = jnp.einsum("nld,ldo->nlo", rows, linear, precision=jax.lax.Precision.HIGHEST)
+    rows = rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-30)
+    rows = rows.reshape(len(params.W_enc), -1)
+    return params.put(W_dec=widened(rows, layer_of(jnp.arange(len(rows)), layers), layers))
 
 
 def _fit(
@@ -157,4 +165,4 @@ def started(
     """
     scaled = selection.scaled(params.latent, scale)
     params = params.put(W_enc=params.W_enc * scale, b_dec=params.b_dec + written, **scaled)
-    return params if pre_bias else shifted(params, (params.W_enc * mean).sum(-1), selection)
+    return params if pre_bias else shifted(params, (params.W_enc * as_read(mean, params.W_enc)).sum(-1), selection)

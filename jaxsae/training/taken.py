@@ -1,7 +1,9 @@
 """What a run takes of a store: sites, the rows that it does not hold out, and how they are centred and scaled."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,12 +50,58 @@ def sites_of(store: Store, config: TrainConfig) -> tuple[tuple[str, ...], Widths
     if not config.reads:
         site = default_site(store, config.site)
         return (site,), Widths.of(store.d_model(site))
+    if config.cross_layer:
+        return layers_of(store, config)
     for name in ("reads", "writes"):
         for site in getattr(config, name):
             check(site in store.sites, name, site, f"{store.url} has {', '.join(store.sites)}. Name those")
-    sites = tuple(dict.fromkeys((*config.reads, *config.writes)))
-    written = tuple(map(sites.index, config.writes)) or None
-    return sites, Widths(tuple(map(store.d_model, sites)), len(config.reads), written)
+    return _side_by_side(store, config.reads, config.writes)
+
+
+def _side_by_side(
+    store: Store, reads: Sequence[str], writes: Sequence[str], layers: int = 1
+) -> tuple[tuple[str, ...], Widths]:
+    sites = tuple(dict.fromkeys((*reads, *writes)))
+    written = tuple(map(sites.index, writes)) or None
+    return sites, Widths(tuple(map(store.d_model, sites)), len(reads), written, layers)
+
+
+def layers_of(store: Store, config: TrainConfig) -> tuple[tuple[str, ...], Widths]:
+    """The sites of a cross-layer transcoder.
+
+    Raises:
+      InputError: a site is not in the store, layers are too few or do not rise, or their sites are not equally wide.
+    """
+    sides = {name: [s for p in getattr(config, name) for s in matched(store, name, p)] for name in ("reads", "writes")}
+    for name, sites in sides.items():
+        shown, numbers = ",".join(sites), [layer_of(site) for site in sites]
+        fix = "--cross_layer wants layers in their order, each once"
+        check(all(a < b for a, b in pairwise(numbers) if a >= 0 and b >= 0), name, shown, fix)
+        wide = sorted({store.d_model(site) for site in sites})
+        fix = f"--cross_layer wants sites of one width, and these have {', '.join(map(str, wide))}"
+        check(len(wide) == 1, name, shown, fix)
+    reads, writes = sides.values()
+    fix = f"--cross_layer writes as many layers as it reads, two or more; read are {','.join(reads)}"
+    check(len(writes) == len(reads) > 1, "writes", ",".join(writes), fix)
+    check(not set(reads) & set(writes), "writes", ",".join(writes), "some of these are read, too")
+    return _side_by_side(store, reads, writes, len(reads))
+
+
+def matched(store: Store, flag: str, pattern: str) -> list[str]:
+    """The sites of a store that a flag's name or pattern is for, by layer.
+
+    Raises:
+      InputError: there is none.
+    """
+    found = [site for site in store.sites if fnmatch.fnmatchcase(site, pattern)]
+    check(bool(found), flag, pattern, f"{store.url} has {', '.join(store.sites)}. Name some of them")
+    return sorted(found, key=lambda site: (layer_of(site), site))
+
+
+def layer_of(site: str) -> int:
+    """The number at the end of a site's name; -1: there is none."""
+    end = site.rpartition(".")[2]
+    return int(end) if end.isdecimal() else -1
 
 
 def held_out(rows: int, wanted: int | None) -> int:
@@ -113,12 +161,16 @@ def check_can_remove(config: TrainConfig, shards: Shards, rows: int) -> None:
         )
 
 
-def with_site_widths(config: TrainConfig, widths: Widths) -> TrainConfig:
-    """The same with what a crosscoder's method knows of its sites.
+def with_sites(config: TrainConfig, widths: Widths) -> TrainConfig:
+    """The same with what the method of a crosscoder, or a cross-layer transcoder, knows of its sites.
 
     Raises:
-      InputError: --site_widths says something else.
+      InputError: --site_widths or --layers say something else, or --width is not for so many layers.
     """
+    if widths.layers > 1:
+        said, fix = config.method.layers, f"--reads are of {widths.layers}. Leave it out: it follows from these"
+        check(said in (1, widths.layers), "layers", said, fix)
+        return dataclasses.replace(config, method=dataclasses.replace(config.method, layers=widths.layers))
     if widths.writes is not None or widths.reads == 1:
         return config
     said = config.method.site_widths

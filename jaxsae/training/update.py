@@ -101,7 +101,7 @@ class UpdateRule:
 
     def _rows(self, old: Weights, gradient: Params, first_row, rate, scale) -> Weights:
         """The chain on any rows of the latents, all of them or a block that begins at `first_row`."""
-        projected = self.method.project_gradient(old.params, gradient)
+        projected = self.method.project_gradient(old.params, gradient, first_row)
         if self.clip_norm is not None:
             projected = jax.tree.map(lambda g: g * scale, projected)
         direction, moments = self.optimizer.update(projected, old.moments, old.params, first_row=first_row)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.kernels.blocks import cut, largest_divisor, over_blocks, paste
+from jaxsae.kernels.by_layer import layers_of
 from jaxsae.platform import target_platform
 
 CPU_TILE, TILE = (256, 1024), (4096, 4096)  # rows of a chunk and latents of a tile, at most
@@ -51,16 +52,17 @@ def rows_of_a_chunk(batch: int) -> int:
     return largest_divisor(batch, _most()[0])
 
 
-def latents_of_a_tile() -> int:
-    """Latents of a tile, at most."""
-    return _most()[1]
+def latents_of_a_tile(layers: int = 1) -> int:
+    """Latents of a tile, at most: of all layers alike."""
+    return _most()[1] // layers * layers
 
 
 def forward(
     function: TileFunction, latent: dict[str, jax.Array], shared: dict[str, jax.Array], x: jax.Array
 ) -> tuple[Given, Counts]:
     """What all latents of this shard give for rows x [B, d_in]; parts are [parts, B, d_out]."""
-    n, chunk, tile = len(latent["b_enc"]), rows_of_a_chunk(len(x)), min(len(latent["b_enc"]), latents_of_a_tile())
+    n, chunk = len(latent["b_enc"]), rows_of_a_chunk(len(x))
+    tile = min(n, latents_of_a_tile(layers_of(x, latent["W_enc"])))
 
     def of_rows(counts: Counts, xc: jax.Array):
         def add(state, number, size):

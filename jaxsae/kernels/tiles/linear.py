@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxsae.kernels.by_layer import pre_products, pre_products_gradient
 from jaxsae.kernels.products import product
 
 
@@ -11,9 +12,10 @@ def pre_activations(x: jax.Array, b_pre: jax.Array | None, w_enc: jax.Array, b_e
     """W_enc (x - b_pre) + b_enc: float32 [C, T]. x gets no gradient, and b_pre's costs no product of rows.
 
     Args:
-      x: [C, d_in], in the type that is computed in. b_pre: [d_in], or None. w_enc: [T, d_in]. b_enc: [T].
+      x: [C, d_in], in the type that is computed in. b_pre: [d_in], or None. w_enc: [T, d_in]. b_enc: [T]. Of x [C, L d] a
+        latent of w_enc [T, d] reads its layer's part; b_pre is None then.
     """
-    return product(_centred(x, b_pre), w_enc.astype(x.dtype), 1, 1) + b_enc
+    return pre_products(_centred(x, b_pre), w_enc.astype(x.dtype)) + b_enc
 
 
 def _centred(x: jax.Array, b_pre: jax.Array | None) -> jax.Array:
@@ -22,7 +24,7 @@ def _centred(x: jax.Array, b_pre: jax.Array | None) -> jax.Array:
 
 def _pre_backward(saved, g):
     x, b_pre, w_enc = saved
-    dw = product(g.astype(x.dtype), _centred(x, b_pre), 0, 0)
+    dw = pre_products_gradient(g.astype(x.dtype), _centred(x, b_pre), w_enc)
     db = g.sum(0)
     # sum_b g_b W_enc = db W_enc
     db_pre = None if b_pre is None else -jnp.matmul(db, w_enc, precision=jax.lax.Precision.HIGHEST)

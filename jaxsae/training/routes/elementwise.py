@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from jaxsae.dictionary import Batch, Method, Params, Report
 from jaxsae.dictionary.penalty import Moment
+from jaxsae.kernels.by_layer import layers_of
 from jaxsae.kernels.tiles import Counts, Given, TileFunction, decoded, forward, latents_of_a_tile, pre_activations
 from jaxsae.parallel import AXES, DATA, MODEL, sum_over_data
 from jaxsae.training.gradients import TileGradient
@@ -60,5 +61,7 @@ def loss(method: Method, params: Params, batch: Batch, size: int) -> tuple[jax.A
     residual = batch.wanted - method.base(params.shared, batch.x) - parts[0]
     said = report(batch, residual, counts.active, penalty + extra, sum_over_data(counts.firings), jnp.float32(jnp.inf))
     slopes = Given(dparts, dmeans / batch.rows)
-    gradient = TileGradient(batch.x, slopes, dshared, params.shared, fixed, function, min(size, latents_of_a_tile()))
+    layers = layers_of(batch.x, params.W_enc)
+    size = max(min(size, latents_of_a_tile(layers)) // layers, 1) * layers
+    gradient = TileGradient(batch.x, slopes, dshared, params.shared, fixed, function, size)
     return value + penalty, said, residual, gradient

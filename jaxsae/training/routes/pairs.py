@@ -23,6 +23,7 @@ from jaxsae.kernels import (
     tap_rows,
     zero_taps,
 )
+from jaxsae.kernels.by_layer import layers_of
 from jaxsae.parallel import DATA, copy_to_data
 from jaxsae.training.gradients import PairGradient
 from jaxsae.training.routes.shares import error_of, frequent, parts_of, report
@@ -100,4 +101,5 @@ def grouped(
     slope = jax.value_and_grad(function, (0, 1), has_aux=True)
     (value, (said, residual, selected)), (shared, slopes) = slope(params.shared, taps)
     x = method.centred(params.shared, batch.x)
-    return value, said, residual, PairGradient(group(pair_lists(selected, slopes, x), width, size), shared)
+    pairs = group(pair_lists(selected, slopes, x), width, size, layers_of(x, params.W_enc))
+    return value, said, residual, PairGradient(pairs, shared)

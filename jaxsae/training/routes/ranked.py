@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from jaxsae.dictionary import SKIP, Batch, Method, Params, Report
 from jaxsae.kernels import of_whole_batch, rows_travel
+from jaxsae.kernels.by_layer import layer_of, layers_of, narrowed, widened
 from jaxsae.kernels.tiles import Ranked, Tables, all_latents, gathered, ranked_pass, row_cut
 from jaxsae.parallel import DATA, MODEL, sum_over_data
 from jaxsae.training.gradients import Compact
@@ -15,8 +16,10 @@ def formed(method: Method, params: Params, batch: Batch) -> tuple[jax.Array, Rep
     """Loss, report, residuals [B, d_out] and the whole gradient, of all latents by products."""
     dtype, width = batch.x.dtype, len(params.b_enc)
     whole = jax.lax.psum(1, MODEL) == 1  # parts begin and end where the objective has them
+    layers = layers_of(batch.x, params.W_enc)
+    layer = layer_of(jnp.arange(width), layers)
     tables = all_latents(
-        params.W_enc.astype(dtype),
+        widened(params.W_enc, layer, layers).astype(dtype),
         params.b_enc,
         params.W_dec.astype(dtype),
         parts_of(method, width, batch.key),
@@ -42,7 +45,7 @@ def formed(method: Method, params: Params, batch: Batch) -> tuple[jax.Array, Rep
     residual = batch.wanted - method.base(params.shared, past) - found.y
     extra = jax.lax.psum(found.cost, MODEL)
     said = report(batch, residual, found.active, extra, sum_over_data(found.firings[0]), found.smallest)
-    latent = {"W_enc": found.dw_enc[0], "b_enc": found.db[0], "W_dec": found.dw_dec[0]}
+    latent = {"W_enc": narrowed(found.dw_enc[0], layer, layers), "b_enc": found.db[0], "W_dec": found.dw_dec[0]}
     gradient = Params(latent, _with_input_bias(method, params, found, tables))
     gradient = gradient if jax.lax.psum(1, DATA) == 1 else jax.lax.psum(gradient, DATA)
     return found.loss + extra, said, residual, gradient
@@ -80,7 +83,12 @@ def dead_part(
     """
     x = method.centred(params.shared, batch.x)
     d_out, shards = residual.shape[1], jax.lax.psum(1, DATA)
+    layers = layers_of(x, params.W_enc)
     tables = gathered(params.W_enc, params.b_enc, params.W_dec, batch.dead, capacity, x.dtype)
+    layer = layer_of(tables.latents, layers)
+    if layers > 1:  # any latents stand beside each other here
+        wide = widened(tables.w_enc.reshape(len(layer), -1), layer, layers)
+        tables = tables.replace(w_enc=wide.reshape(*tables.bias.shape, -1))
     k = method.aux.k_of(d_out)
     # As for pairs: rows travel, and each shard sums those of the whole batch, where that moves fewer numbers.
     exchange = shards > 1 and rows_travel([(len(x), k)], capacity, d_out, shards)
@@ -101,5 +109,5 @@ def dead_part(
         loss = loss / shards
     elif shards > 1:
         sums = jax.lax.psum(sums, DATA)
-    flat = lambda a: a.reshape(-1, *a.shape[2:])
-    return loss, Compact(tables.latents, *map(flat, sums[:3])), sums[3]
+    dw_enc, db, dw_dec = (a.reshape(-1, *a.shape[2:]) for a in sums[:3])
+    return loss, Compact(tables.latents, narrowed(dw_enc, layer, layers), db, dw_dec), sums[3]
