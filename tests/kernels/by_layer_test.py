@@ -1,0 +1,69 @@
+"""Latents that read one part each of a row."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsae.kernels import encode_by_layer
+from jaxsae.kernels.by_layer import narrowed, pre_products, pre_products_gradient, widened
+from jaxsae.kernels.pairs import dots_by_layer
+
+B, L, D, N = 24, 3, 5, 36
+
+
+def dense(x, w_enc, b_enc=0.0):
+    """float64 [B, n]."""
+    parts = np.float64(x).reshape(len(x), L, D)
+    return np.stack([parts[:, i % L] @ np.float64(row) for i, row in enumerate(w_enc)], 1) + b_enc
+
+
+@pytest.fixture
+def drawn():
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=shape).astype(np.float32) for shape in ((B, L * D), (N, D), (N,))]
+
+
+@pytest.mark.parametrize("k", [1, 7, N // L + 2, N])
+def test_the_best_of_all_layers_are_those_of_all_pre_activations(drawn, k):
+    x, w, b = drawn
+    pre = dense(x, w, b)
+    values, indices = encode_by_layer(*drawn, k)
+    order = np.argsort(-pre, 1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(indices, order)
+    np.testing.assert_allclose(values, np.take_along_axis(pre, order, 1), rtol=1e-5, atol=1e-5)
+
+
+def test_equal_ones_come_by_index_whatever_their_layers():
+    x, w = np.ones((4, L * D), np.float32), np.ones((N, D), np.float32)
+    bias = np.zeros(N, np.float32)
+    bias[[5, 9, 20]] = 1.0
+    values, indices = encode_by_layer(x, w, bias, 8)
+    np.testing.assert_array_equal(indices, np.tile([5, 9, 20, 0, 1, 2, 3, 4], (4, 1)))
+    np.testing.assert_allclose(values, np.tile([D + 1.0] * 3 + [D] * 5, (4, 1)))
+
+
+def test_nan_in_one_layer_shows_in_its_row_alone(drawn):
+    x, w, b = drawn
+    x[3, D + 1] = np.nan
+    values = np.asarray(encode_by_layer(x, w, b, 4)[0])
+    assert np.isnan(values[3]).all() and np.isfinite(np.delete(values, 3, 0)).all()
+
+
+def test_products_and_their_gradient_are_those_of_each_latents_part(drawn):
+    x, w, _ = drawn
+    np.testing.assert_allclose(pre_products(x, w), dense(x, w), rtol=1e-5, atol=1e-5)
+    g = np.random.default_rng(1).normal(size=(B, N)).astype(np.float32)
+    expected = jax.grad(lambda w: (pre_products(x, w) * g).sum())(w)
+    np.testing.assert_allclose(pre_products_gradient(g, x, w), expected, rtol=1e-5, atol=1e-5)
+    numbers = np.random.default_rng(2).integers(0, N, size=(B, 4))
+    of_pairs = dots_by_layer(jnp.asarray(x), jnp.asarray(numbers), jnp.asarray(w))
+    np.testing.assert_allclose(of_pairs, np.take_along_axis(dense(x, w), numbers, 1), rtol=1e-5, atol=1e-5)
+
+
+def test_widened_rows_read_the_same_and_narrow_again(drawn):
+    x, w, _ = drawn
+    latents = np.array([7, 3, 32, 12])
+    wide = widened(jnp.asarray(w[latents]), jnp.asarray(latents % L), L)
+    np.testing.assert_allclose(x @ wide.T, dense(x, w)[:, latents], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(narrowed(wide, jnp.asarray(latents % L), L), w[latents])
