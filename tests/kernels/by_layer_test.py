@@ -43,6 +43,18 @@ def test_equal_ones_come_by_index_whatever_their_layers():
     np.testing.assert_allclose(values, np.tile([D + 1.0] * 3 + [D] * 5, (4, 1)))
 
 
+def test_many_equal_ones_within_the_best_come_by_index(drawn):
+    x, w, _ = drawn
+    x[:], w[:] = np.round(x), np.round(w)  # few values, each many times
+    pre = dense(x, w)
+    for k in (9, 20):
+        values, indices = encode_by_layer(x, w, np.zeros(N, np.float32), k)
+        order = np.argsort(-pre, 1, kind="stable")[:, :k]
+        there = np.take_along_axis(pre, order, 1) > 0
+        np.testing.assert_array_equal(np.where(there, indices, -1), np.where(there, order, -1))
+        assert (np.diff(values, axis=1) == 0)[there[:, 1:]].sum() > B
+
+
 def test_nan_in_one_layer_shows_in_its_row_alone(drawn):
     x, w, b = drawn
     x[3, D + 1] = np.nan

@@ -227,7 +227,7 @@ def test_where_latents_are_chosen_one_by_one_each_layer_starts_as_its_own_linear
         ({"reads": ("*.9",), "writes": ("mlp_out.9", "mlp_out.10", "mlp_out.11")}, "--reads=.*: --cross_layer wants"),
         ({"reads": ("attn.*",)}, r"--reads=attn.\*: .* has mlp_in"),
         ({"writes": ("mlp_in.*",)}, "--writes=.*: some of these are read"),
-        ({"mesh": (1, 1), "method": MethodConfig(width=70, architecture="batchtopk", k=4, transcode=True)}, "--width=70: must be a multiple"),
+        ({"mesh": (1, 1), "method": MethodConfig(width=70, architecture="relu", transcode=True)}, "--width=70: must be"),
         ({"method": MethodConfig(width=72, architecture="topk", k=4, transcode=True)}, "--architecture=topk: .*batchtopk"),
         ({"method": MethodConfig(width=72, architecture="batchtopk", skip=True, transcode=True)}, "--skip=true: nothing"),
         ({"method": MethodConfig(width=72, architecture="batchtopk", layers=2, transcode=True)}, "--layers=2: .* are of 3"),

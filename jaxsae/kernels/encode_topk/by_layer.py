@@ -25,12 +25,24 @@ def encode_by_layer(
     indices = jnp.concatenate([i * layers + layer for layer, (_, i) in enumerate(found)], 1)
     values = jnp.where(jnp.isnan(values).any(1, keepdims=True), jnp.nan, values)
     best, at = jax.lax.top_k(values, min(k + 1, values.shape[1]))
-    # Equals come layer by layer, and are to come by index; what is not above 0 is no latent.
-    tied = ((best[:, 1:] == best[:, :-1]) & (best[:, 1:] > 0)).any()
-    in_order = lambda: jax.lax.sort((-values, indices), num_keys=2)
-    ordered = jax.lax.cond(
-        tied,
-        lambda: tuple(a[:, :k] for a in in_order()),
-        lambda: (-best[:, :k], jnp.take_along_axis(indices, at[:, :k], 1)),
-    )
-    return -ordered[0], ordered[1]
+    # Equals come layer by layer, and are to come by index. Where they stand on both sides of the end, any may be left out.
+    cut_apart = k < best.shape[1] and ((best[:, k - 1] == best[:, -1]) & (best[:, -1] > 0)).any()
+    whole = lambda: tuple(a[:, :k] for a in jax.lax.sort((-values, indices), num_keys=2))
+    partly = lambda: (-best[:, :k], _by_index(best[:, :k], jnp.take_along_axis(indices, at[:, :k], 1)))
+    negated, indices = jax.lax.cond(cut_apart, whole, partly)
+    return -negated, indices
+
+
+def _by_index(values: jax.Array, indices: jax.Array) -> jax.Array:
+    """Indices [B, k] of equal neighbours among descending values in ascending order; of those above 0, since what is not is
+    no latent. Neighbours change places by turns: float32 has few equals, and they are pairs."""
+    equal = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > 0)
+    wrong = lambda i: equal & (i[:, 1:] < i[:, :-1])
+
+    def swapped(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        i, turn = state
+        swap = wrong(i) & (jnp.arange(equal.shape[1]) % 2 == turn % 2)
+        with_next, with_last = jnp.pad(swap, ((0, 0), (0, 1))), jnp.pad(swap, ((0, 0), (1, 0)))
+        return jnp.where(with_next, jnp.roll(i, -1, 1), jnp.where(with_last, jnp.roll(i, 1, 1), i)), turn + 1
+
+    return jax.lax.while_loop(lambda state: wrong(state[0]).any(), swapped, (indices, 0))[0]
