@@ -169,13 +169,8 @@ class MethodConfig:
 
     def __post_init__(self):
         check_positive(self, *_POSITIVE)
-        even = self.width % self.layers == 0
-        check(
-            even,
-            "width",
-            self.width,
-            f"must be a multiple of the {self.layers} layers, whose latents it counts together",
-        )
+        fix = f"must be a multiple of the {self.layers} layers, whose latents it counts together"
+        check(self.width % self.layers == 0, "width", self.width, fix)
         # Of relu and gated runs of a time before they aimed at an L0, k says nothing.
         means_k = self.takes("k") and not (self.takes("l1_coefficient") and self.k == type(self).k)
         check(not means_k or self.k <= self.width, "k", self.k, f"must be at most --width={self.width}")

@@ -64,6 +64,13 @@ class Dictionary:
         return Widths((self.d_model, d_out), 1, (1,)) if self.config.transcode else Widths.of(self.d_model)
 
     @property
+    def kind(self) -> str:
+        """What it is called by what it reads and writes, not by how latents are chosen."""
+        if self.config.transcode:
+            return "cross-layer transcoder" if self.config.layers > 1 else "transcoder"
+        return "crosscoder" if self.config.site_widths else "sparse autoencoder"
+
+    @property
     def pre_bias(self) -> bool:
         """Whether `b_dec` is subtracted from the input."""
         return self.method.pre_bias

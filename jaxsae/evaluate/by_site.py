@@ -1,4 +1,4 @@
-"""A crosscoder site by site: what is lost at each, and where the decoder rows of its latents lie.
+"""A dictionary that writes several sites, site by site: what is lost at each, and where its latents' decoder rows lie.
 
 The share of latent i at site l is ||W_dec,i^l|| / sum_m ||W_dec,i^m||, of sites brought to one spread (relative decoder
 norms, Sparse Crosscoders, Anthropic, October 2024). A latent is exclusive to a site that has EXCLUSIVE of it, and shared
@@ -21,7 +21,7 @@ class BySite:
 
     def __init__(self, context: Context, mean: np.ndarray):
         """`mean`: float64 [d_out], of the evaluated rows."""
-        widths = context.dictionary.config.site_widths
+        widths = context.dictionary.widths.written_sites
         self._sites, self._ends = context.writes, np.cumsum(widths)[:-1]
         self._errors = [Errors(part) for part in np.split(mean, self._ends)]
         lengths = np.asarray(site_lengths(context.dictionary.params.W_dec * context.units, widths))

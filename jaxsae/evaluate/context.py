@@ -57,6 +57,11 @@ class Context:
         """Whether the dictionary reads and writes several sites as one."""
         return bool(self.dictionary.config.site_widths)
 
+    @property
+    def layers(self) -> int:
+        """Of a cross-layer transcoder; 1 of all else."""
+        return self.dictionary.config.layers
+
     @cached_property
     def reads(self) -> tuple[str, ...]:
         """The sites that it reads."""
@@ -69,9 +74,9 @@ class Context:
 
     @cached_property
     def units(self) -> np.ndarray | None:
-        """float32 [d_out] of a crosscoder: what brings each site to a mean square of 1 a number, so that none outweighs
-        the others; None: what is written is judged as it is."""
-        if not self.crosscodes:
+        """float32 [d_out] where several sites are written: what brings each to a mean square of 1 a number, so that none
+        outweighs the others; None: what is written is judged as it is."""
+        if len(self.writes) == 1:
             return None
         self._check_sites()
         parts = [(self.store.d_model(site), self.store.statistics(site).scale) for site in self.writes]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsae.dictionary import Latents
+from jaxsae.dictionary import Dictionary, Latents
 from jaxsae.errors import InputError
 from jaxsae.evaluate import by_site
 from jaxsae.evaluate.by_site import BySite
@@ -74,8 +74,9 @@ def evaluate(context: Context) -> dict[str, Any]:
       `cosine_centred`, `l0`, `dead_fraction`, `rare_fraction` and `dense_fraction` (shares of the latents: those that
       fire on none of these rows, on fewer than 1 in 10,000, on more than 1 in 10), `frequency_histogram`, and
       `baselines`: the mean alone, and the first l0 principal components; of a transcoder the mean, and the best linear map.
-      Of a crosscoder, errors are of sites brought to one spread, so that each counts alike; `sites` has the figures of each
-      as it is, and `shared` and `exclusive` say of how many latents the decoder's rows are where (`by_site.py`).
+      Where several sites are written, errors are of sites brought to one spread, so that each counts alike; `sites` has
+      the figures of each as it is, and `shared` and `exclusive` say of how many latents the decoder's rows are where
+      (`by_site.py`).
     """
     moments, found = _moments(context)
     dictionary, units = context.dictionary, context.units
@@ -96,9 +97,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     if sites:
         results |= sites.figures()
         arrays = {"site_shares": {"shares": sites.shares, "sites": np.array(context.writes)}}
-    baselines = {"mean": {"fvu": 1.0}} | _baselines(
-        found, dictionary.d_model, max(1, round(results["l0"])), context.transcodes
-    )
+    baselines = {"mean": {"fvu": 1.0}} | _baselines(found, dictionary, max(1, round(results["l0"])))
     step = context.dictionary.metadata.get("step")
     frequencies = firing.arrays() | ({} if step is None else {"step": np.int64(step)})
     return results | {"baselines": baselines, ARRAYS: {"frequencies": frequencies} | arrays}
@@ -110,8 +109,8 @@ def _moments(context: Context) -> tuple[Moments, np.ndarray]:
     about, scatter, sums, parts = None, 0.0, 0.0, []
     for x_BxD, wanted in context.batches():
         if context.units is not None:
-            x_BxD = wanted = wanted * context.units
-        rows = wanted if wanted is x_BxD else np.concatenate([x_BxD, wanted], 1)
+            wanted = wanted * context.units
+        rows = np.concatenate([x_BxD, wanted], 1) if context.transcodes else wanted
         about = rows.mean(0, dtype=np.float64) if about is None else about  # near the mean no digits are lost below
         y = rows - about
         scatter, sums = scatter + y.T @ y, sums + y.sum(0)
@@ -122,13 +121,18 @@ def _moments(context: Context) -> tuple[Moments, np.ndarray]:
     return moments, scatter - np.outer(sums, sums) / moments.rows
 
 
-def _baselines(scatter: np.ndarray, d_in: int, components: int, transcodes: bool) -> dict[str, dict[str, float]]:
-    """FVU of so many principal components or, of a transcoder, of the linear map that least squares give on these rows."""
-    if not transcodes:
+def _baselines(scatter: np.ndarray, dictionary: Dictionary, components: int) -> dict[str, dict[str, float]]:
+    """FVU of so many principal components or, of a transcoder, of the linear map that least squares give on these rows: of
+    what is read at a layer and before it, where there are several."""
+    if not dictionary.config.transcode:
         spectrum = np.maximum(np.linalg.eigvalsh(scatter)[::-1], 0)
         return {"pca_k": {"fvu": spectrum[components:].sum() / spectrum.sum(), "components": components}}
+    d_in, layers = dictionary.d_model, dictionary.config.layers
     among, across, total = scatter[:d_in, :d_in], scatter[:d_in, d_in:], np.trace(scatter[d_in:, d_in:])
-    explained = (across * np.linalg.lstsq(among, across)[0]).sum()
+    explained = 0.0
+    for layer, written in enumerate(np.split(across, layers, 1), 1):
+        known = d_in // layers * layer
+        explained += (written[:known] * np.linalg.lstsq(among[:known, :known], written[:known])[0]).sum()
     return {"linear": {"fvu": max(0.0, 1 - explained / total)}}
 
 

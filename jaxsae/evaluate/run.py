@@ -76,7 +76,7 @@ def _check_names(config: EvaluateConfig, names: tuple[str, ...], dictionary: Dic
         check(none is None, "suite", listed, fix)
     if dictionary.config.transcode or dictionary.config.site_widths:
         none = next((name for name in names if name not in BETWEEN_SITES), None)
-        kind = f"{config.run} is a {'transcoder' if dictionary.config.transcode else 'crosscoder'}"
+        kind = f"{config.run} is a {dictionary.kind}"
         check(none is None, "suite", listed, f"{kind}: give some of {', '.join(BETWEEN_SITES)}")
         both = dictionary.metadata.get("beside") and any(name != "reconstruction" for name in names)
         check(not both, "suite", listed, f"{config.run} is of two models, and one alone would run: give reconstruction")

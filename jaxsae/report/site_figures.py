@@ -1,4 +1,4 @@
-"""A crosscoder's figures site by site: what is lost at each, what that costs the model, and whose latents are whose."""
+"""What is lost at each site of a dictionary that writes several, what that costs the model, and whose latents are whose."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ TITLE = "Site by site"
 
 
 def groups(run: RunFiles) -> list[Group]:
-    """The group of a crosscoder's sites; none where there is none, or nothing was evaluated."""
+    """The group of the sites that it writes, where it writes several; none where there is none, or nothing was evaluated."""
     found = run.evaluations.get("reconstruction") or {}
     spliced = (run.evaluations.get("splice") or {}).get("each") or {}
     sites: dict[str, Any] = found.get("sites") or {}
