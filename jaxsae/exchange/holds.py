@@ -69,6 +69,8 @@ def name_in(file_format: str, dictionary: Dictionary) -> str:
             "weights."
         )
     architecture, transcodes = config.architecture, config.transcode
+    if config.layers > 1 and file_format != "circuit_tracer":
+        raise InputError(f"--format={file_format} cannot hold a cross-layer transcoder. Take --format=circuit_tracer.")
     table, reasons = (TRANSCODERS, _WHY_TRANSCODERS) if transcodes else (HOLDS, _WHY)
     if architecture in table[file_format]:
         name = table[file_format][architecture]

@@ -1,7 +1,5 @@
 """Transcoders of every layer leave as a set of circuit-tracer's, are what they were in its own modules, and come back."""
 
-import sys
-import types
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -29,20 +27,6 @@ def transcoder(architecture: str, layer: int, skip: bool = False, width: int = W
     sites = [f"mlp_in.{layer}", f"mlp_out.{layer}"]
     about = {"site": "->".join(sites), "reads": sites[:1], "writes": sites[1:], "model": "some/model"}
     return Dictionary(params, config, about, threshold=0.7 if config.has_threshold else 0.0)
-
-
-@pytest.fixture
-def circuit_tracer(package):
-    """Its modules of transcoders; of its `utils`, which want an older transformers, they need one function."""
-    import torch
-
-    utils = types.ModuleType("circuit_tracer.utils")
-    utils.get_default_device = lambda: torch.device("cpu")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "circuit_tracer.utils", utils)
-        package("circuit_tracer")
-        package("circuit_tracer.transcoder")
-        yield
 
 
 @pytest.fixture
@@ -137,7 +121,7 @@ def test_a_set_that_cannot_be_is_refused(made, message, exported, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("model_kind: cross_layer_transcoder\n", "model_kind = 'cross_layer_transcoder'; jaxsae reads transcoder_set"),
+        ("model_kind: lorsa\n", "model_kind = 'lorsa'; jaxsae reads transcoder_set and cross_layer_transcoder"),
         ("model_kind: transcoder_set\n", "feature_input_hook = None, expected the name of a hook"),
         ("a: [", "config.yaml cannot be read"),
     ],

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from types import ModuleType
@@ -190,3 +191,17 @@ def dictionary(request) -> Dictionary:
 @pytest.fixture
 def x() -> np.ndarray:
     return random_inputs()
+
+
+@pytest.fixture
+def circuit_tracer(package):
+    """Its modules of transcoders; of its `utils`, which want an older transformers, they need one function."""
+    import torch
+
+    utils = ModuleType("circuit_tracer.utils")
+    utils.get_default_device = lambda: torch.device("cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "circuit_tracer.utils", utils)
+        package("circuit_tracer")
+        package("circuit_tracer.transcoder")
+        yield
