@@ -16,7 +16,7 @@ from jaxsae.evaluate import games as play
 from jaxsae.evaluate import splice_text
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.run import number
-from jaxsae.evaluate.splice_figures import STAND_INS, interval, loss_recovered, with_interval
+from jaxsae.evaluate.splice_figures import STAND_INS, interval, recovered, with_interval
 from jaxsae.lm.othello import CONTEXT, Games, loss_floor
 from jaxsae.progress import Progress
 
@@ -89,7 +89,7 @@ def compare(logits: dict[Any, np.ndarray], place: str, legal_GxPxV: np.ndarray) 
         "delta_ce": by_game.mean(),
         "delta_ce_interval": interval(by_game),
         "kl": kl,
-        "loss_recovered": loss_recovered(ce["original"], ce["spliced"], ce["zero"]),
+        "loss_recovered": recovered(ce["original"], ce["spliced"], ce["zero"]),
         "legal_top1": {k: np.take_along_axis(legal_GxPxV, p[..., None], -1).mean() for k, p in picks.items()},
         "next_token_agreement": {k: (picks[k] == picks["original"]).mean() for k in STAND_INS},
     }

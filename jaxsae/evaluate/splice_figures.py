@@ -8,9 +8,10 @@ STAND_INS = ("spliced", "zero", "mean")
 Z_95 = 1.959964
 
 
-def loss_recovered(ce: float, ce_spliced: float, ce_zero: float) -> float | None:
-    """Share of the loss of zero-ablation that is avoided; None where zeros cost nothing."""
-    return 1 - (ce_spliced - ce) / (ce_zero - ce) if ce_zero > ce else None
+def recovered(ce: float, ce_spliced: float, ce_base: float) -> float | None:
+    """Share of what a baseline costs that is avoided, (CE_base - CE_spliced) / (CE_base - CE): loss recovered where zeros
+    are the baseline, else faithfulness (Marks et al., 2403.19647); None where the baseline costs nothing."""
+    return 1 - (ce_spliced - ce) / (ce_base - ce) if ce_base > ce else None
 
 
 def interval(sums: np.ndarray, counts: np.ndarray | None = None) -> list[float] | None:

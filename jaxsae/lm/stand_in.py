@@ -1,4 +1,4 @@
-"""What stands in for a model's activations in a forward pass, made of those at the same site or at an earlier one."""
+"""What stands in for a model's activations in a forward pass, made of those at the same site or at earlier ones."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -15,11 +15,15 @@ class StandIn:
 
     Attributes:
       function: of float32 activations [positions kept, d] that gives those to stand there.
-      reads: the site whose activations it takes, as they come in the same pass; "": its own.
+      reads: the sites whose activations it takes, side by side, as they come in the same pass; empty: its own.
     """
 
     function: Callable[[np.ndarray], np.ndarray]
-    reads: str = ""
+    reads: tuple[str, ...] = ()
+
+    def at(self, site: str, seen: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What is to stand at `site`; `seen`: {site: activations [positions kept, d]}."""
+        return np.asarray(self.function(np.concatenate([seen[name] for name in self.reads or (site,)], 1)))
 
 
 class Pass:
@@ -43,7 +47,7 @@ class Pass:
     def hooks(self) -> list[tuple[str, Callable[[Any], Any]]]:
         """(site, function of the tensor there, which gives the one to stand in its place, or None), in the order in which
         they are called at one site: what is replaced is read as it then is."""
-        read = dict.fromkeys(stand_in.reads for stand_in in self._stand_ins.values() if stand_in.reads)
+        read = dict.fromkeys(name for stand_in in self._stand_ins.values() for name in stand_in.reads)
         swap = [(site, lambda x, site=site: self._swap(site, x)) for site in self._stand_ins]
         return swap + [(site, lambda x, site=site: self._keep(site, x)) for site in read]
 
@@ -52,7 +56,8 @@ class Pass:
 
     def _swap(self, site: str, x: Any) -> Any:
         stand_in = self._stand_ins[site]
-        if stand_in.reads and stand_in.reads not in self._seen:
-            raise InputError(f"site {stand_in.reads} comes after {site}, which is to be made of it")
-        own = self._seen[stand_in.reads] if stand_in.reads else self._rows(x)
-        return self._put(x, np.asarray(stand_in.function(own)))
+        late = [name for name in stand_in.reads if name not in self._seen]
+        if late:
+            raise InputError(f"site {late[0]} comes after {site}, which is to be made of it")
+        seen = self._seen if stand_in.reads else {site: self._rows(x)}
+        return self._put(x, stand_in.at(site, seen))

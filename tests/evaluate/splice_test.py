@@ -7,7 +7,7 @@ import pytest
 from jaxsae.dictionary import Dictionary, MethodConfig, Params
 from jaxsae.evaluate import EvaluateConfig, evaluate
 from jaxsae.evaluate import games as play
-from jaxsae.evaluate.splice_figures import loss_recovered
+from jaxsae.evaluate.splice_figures import recovered
 from jaxsae.lm import train
 from jaxsae.store import open_store
 
@@ -108,8 +108,8 @@ def test_an_exact_dictionary_costs_nothing_and_a_dead_one_is_mean_ablation(splic
 
 
 def test_loss_recovered_is_undefined_where_zeros_cost_nothing():
-    assert loss_recovered(2.0, 2.5, 4.0) == 0.75 and loss_recovered(2.0, 4.5, 4.0) == -0.25
-    assert loss_recovered(2.0, 2.5, 2.0) is None and loss_recovered(2.0, 2.5, 1.9) is None
+    assert recovered(2.0, 2.5, 4.0) == 0.75 and recovered(2.0, 4.5, 4.0) == -0.25
+    assert recovered(2.0, 2.5, 2.0) is None and recovered(2.0, 2.5, 1.9) is None
 
 
 def test_games_differ_by_purpose_and_seed_and_from_training():
