@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.platform import target_platform
+from jaxsae.training.compiled import CompiledSteps
 from jaxsae.training.program import Program
 from jaxsae.training.state import TrainState
 from jaxsae.training.step import Pace, StepMetrics, make_step
@@ -19,20 +20,13 @@ from jaxsae.training.step import Pace, StepMetrics, make_step
 _TIMED_STEPS = 10
 
 
-class CompiledSteps:
-    """Steps by what they are compiled from: members that differ in seed, rate, length and the like share one."""
+class MemberSteps(CompiledSteps):
+    """The steps of members, and of several of them stacked."""
 
     def __init__(self):
-        self._alone: dict[tuple, Any] = {}
+        super().__init__()
         self._stacked: dict[tuple, Any] = {}
         self._faster: dict[tuple, bool] = {}
-
-    def alone(self, setup) -> Any:
-        """The step of one member; raises as `Setup.compile` does where it cannot fit."""
-        key = setup.program.key
-        if key not in self._alone:
-            self._alone[key] = setup.compile()[0]
-        return self._alone[key]
 
     def stacked(self, program: Program, count: int) -> Any:
         """The step of `count` members: (stacked states, batch, stacked paces) -> (stacked states, stacked metrics)."""
@@ -62,7 +56,7 @@ class CompiledSteps:
         return self._faster[key]
 
     def _time(self, setup, count: int) -> bool:
-        program, step = setup.program, self.alone(setup)
+        program, step = setup.program, self.of(setup)[0]
         x = jax.device_put(setup.batches[0], setup.row_sharding)
         many = self.stacked(program, count)
         paces = stack([program.pace] * count)

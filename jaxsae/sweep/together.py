@@ -14,7 +14,7 @@ from jaxsae.hosts import processes
 from jaxsae.progress import Progress, say
 from jaxsae.store import Store, iterate
 from jaxsae.sweep.grid import Member
-from jaxsae.sweep.stack import CompiledSteps, Stack
+from jaxsae.sweep.stack import MemberSteps, Stack
 from jaxsae.training.live_run import LiveRun
 from jaxsae.training.more_tokens import as_begun, open_checkpoints
 from jaxsae.training.run import open_run
@@ -32,7 +32,7 @@ def stream_of(member: Member) -> tuple:
 class Trainee:
     """A member under way; a context that closes its log and checkpoints."""
 
-    def __init__(self, member: Member, store: Store, steps: CompiledSteps, bar: Progress):
+    def __init__(self, member: Member, store: Store, steps: MemberSteps, bar: Progress):
         self.member = member
         self._open = ExitStack()
         try:
@@ -40,8 +40,7 @@ class Trainee:
             self.setup = Setup.of(config, store)
             workdir = open_run(config)
             checkpoints = self._open.enter_context(open_checkpoints(config))
-            with processes.busy("compiling the step"):
-                self.step = steps.alone(self.setup)
+            self.step = steps.of(self.setup)[0]
             self.live = self._open.enter_context(LiveRun(self.setup, workdir, checkpoints, bar))
         except BaseException:
             self._open.close()
@@ -67,7 +66,7 @@ class Together:
         self,
         members: Sequence[Member],
         store: Store,
-        steps: CompiledSteps,
+        steps: MemberSteps,
         stack: str,
         checkpoint_seconds: float,
         bar: Progress,

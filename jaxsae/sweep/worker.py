@@ -22,7 +22,7 @@ from jaxsae.sweep.cost import Memory
 from jaxsae.sweep.directory import check_store, read_outcome, write_outcome
 from jaxsae.sweep.grid import Member
 from jaxsae.sweep.results import Results
-from jaxsae.sweep.stack import CompiledSteps
+from jaxsae.sweep.stack import MemberSteps
 from jaxsae.sweep.together import LostClaim, Together, stream_of
 
 POLL_SECONDS = 1.0
@@ -46,7 +46,7 @@ class Worker:
         self._config, self._path, self._store = config, path, store
         self._claims, self._results, self._memory, self._preemption = claims, results, memory, preemption
         self._members = {m.name: m for m in sorted(members, key=lambda m: (str(stream_of(m)), -_size(m)))}
-        self._steps, self._questions = CompiledSteps(), itertools.count(1)
+        self._steps, self._questions = MemberSteps(), itertools.count(1)
         self._retried: set[str] = set()  # failed members that this worker has tried again
         self._written = time.monotonic()
 

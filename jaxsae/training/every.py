@@ -22,9 +22,10 @@ from jaxsae.paths import check_above
 from jaxsae.progress import Progress, say
 from jaxsae.store import Batches, Store, iterate, open_store
 from jaxsae.training.agreement import check_agreement, check_same_store
+from jaxsae.training.compiled import CompiledSteps
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.live_run import LiveRun
-from jaxsae.training.memory import available_bytes, check_fits
+from jaxsae.training.memory import check_fits
 from jaxsae.training.more_tokens import as_begun, open_checkpoints
 from jaxsae.training.run import FLAGS, SET_FLAGS, load, open_run
 from jaxsae.training.setup import Setup
@@ -102,16 +103,12 @@ def _claim(config: TrainConfig) -> None:
 
 def _opened(setups: list[Setup], configs: list[TrainConfig], stack: ExitStack, bar: Progress) -> dict[LiveRun, Any]:
     """The runs with the step of each; those of one shape share it."""
-    compiled: dict[tuple, tuple] = {}
-    for setup in setups:
-        if setup.program.key not in compiled:
-            with processes.busy("compiling the step"):
-                compiled[setup.program.key] = setup.compile()
-    plans = [compiled[setup.program.key][1] for setup in setups]
+    compiled = CompiledSteps()
+    _, plans, (free, *_) = zip(*map(compiled.of, setups), strict=True)
     # States of all stand at once, what a step needs besides only of the one that is under way.
     largest = max(plans, key=lambda plan: plan.total)
     kept = {name: sum(getattr(p, name) for p in plans) for name in ("parameters", "moments", "batch")}
-    plan, free = dataclasses.replace(largest, **kept), available_bytes(setups[0].mesh.local_devices[0])
+    plan = dataclasses.replace(largest, **kept)
     check_fits(plan, free)
     say(*plan.lines(free))
     steps = {}
@@ -123,7 +120,7 @@ def _opened(setups: list[Setup], configs: list[TrainConfig], stack: ExitStack, b
             how = "is complete:" if live.is_complete else "is resumed at"
             say(f"{workdir} {how} step {live.done} of {config.steps}")
             bar.advance(live.done * config.batch_size)
-        steps[stack.enter_context(live)] = compiled[setup.program.key][0]
+        steps[stack.enter_context(live)] = compiled.of(setup)[0]
     return steps
 
 

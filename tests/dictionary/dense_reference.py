@@ -29,6 +29,8 @@ def reference(
       relu        l1
       jumprelu    l0, bandwidth, and optionally target_l0
       gated       l1, and optionally frozen (default True)
+    All but gated, of what is written beside x [B, d_in]: target [B, d_out], with an array W_skip [d_out, d_in] or not;
+    the TopK methods an array b_pre [d_in] in place of b_dec, or pre_bias False; relu sites, widths whose norms add up.
     Returns (loss, {name: gradient, zeros where the loss doesn't depend on the array}, extras); extras has "active"
     (number of (row, latent) pairs with a positive latent), "firings" (int [n]: rows in which the latent is > firing)
     and "reconstruction" [B, d].
@@ -57,6 +59,15 @@ def _forward(method, p, x, dead, settings, held):
     return {"relu": _relu, "jumprelu": _jumprelu, "gated": _gated}[method](p, x, settings, held)
 
 
+def _target(x, settings):
+    return _tensor(settings["target"]) if "target" in settings else x
+
+
+def _decoded(p, z, x):
+    """z W_dec + b_dec of the first latents, and x W_skip^T where there is such a map."""
+    return z @ p["W_dec"][: z.shape[1]] + p["b_dec"] + (x @ p["W_skip"].T if "W_skip" in p else 0)
+
+
 def _topk_family(method, p, x, dead, settings, held):
     """TopK, BatchTopK and Matryoshka.
 
@@ -67,7 +78,8 @@ def _topk_family(method, p, x, dead, settings, held):
     uses latents i < m only (m = n alone, except in Matryoshka), e = stop(x - x_hat), e_hat = z_aux W_dec, and z_aux =
     ReLU of each row's aux_k largest entries of pre among the dead latents. No dead latent, or e = 0: no aux term.
     """
-    pre = (x - p["b_dec"]) @ p["W_enc"].T + p["b_enc"]
+    subtracted = p.get("b_pre", p["b_dec"]) if settings.get("pre_bias", True) else 0
+    pre = (x - subtracted) @ p["W_enc"].T + p["b_enc"]
     if method == "topk":
         selected = _largest(pre, settings["k"])
     else:
@@ -75,21 +87,22 @@ def _topk_family(method, p, x, dead, settings, held):
         flat = pre.masked_fill(~candidates, -torch.inf).reshape(1, -1)
         selected = _largest(flat, len(x) * settings["k"]).reshape(pre.shape) & candidates
     z = torch.where(selected, pre.relu(), 0.0)
-    x_hat = z @ p["W_dec"] + p["b_dec"]
+    target, x_hat = _target(x, settings), _decoded(p, z, x)
 
     prefixes = settings["prefixes"] if method == "matryoshka" else [pre.shape[1]]
-    errors = [(x - p["b_dec"] - z[:, :m] @ p["W_dec"][:m]).square().sum() for m in prefixes]
-    loss = sum(errors) / (x.numel() * len(prefixes))
+    errors = [(target - _decoded(p, z[:, :m], x)).square().sum() for m in prefixes]
+    loss = sum(errors) / (target.numel() * len(prefixes))
 
-    return loss + aux_term(p, pre, x, x_hat, dead, settings, held), z, x_hat
+    return loss + aux_term(p, pre, target, x_hat, dead, settings, held), z, x_hat
 
 
 def _relu(p, x, settings, _held):
     """f = ReLU(x W_enc^T + b_enc), x_hat = f W_dec + b_dec; L = (sum ||x - x_hat||^2 + l1 sum f_i ||W_dec,i||) / B."""
     f = (x @ p["W_enc"].T + p["b_enc"]).relu()
-    x_hat = f @ p["W_dec"] + p["b_dec"]
-    penalty = settings["l1"] * (f * p["W_dec"].norm(dim=1)).sum()
-    return ((x - x_hat).square().sum() + penalty) / len(x), f, x_hat
+    target, x_hat = _target(x, settings), _decoded(p, f, x)
+    norms = sum(part.norm(dim=1) for part in p["W_dec"].split(settings.get("sites", p["W_dec"].shape[1]), 1))
+    penalty = settings["l1"] * (f * norms).sum()
+    return ((target - x_hat).square().sum() + penalty) / len(x), f, x_hat
 
 
 class _Step(torch.autograd.Function):
@@ -122,9 +135,9 @@ def _jumprelu(p, x, settings, _held):
     z = x @ p["W_enc"].T + p["b_enc"]
     h, f = _step_and_jump(z, p["threshold"], settings["bandwidth"])
     l0, target = h.sum() / len(x), settings.get("target_l0")
-    x_hat = f @ p["W_dec"] + p["b_dec"]
+    x_hat = _decoded(p, f, x)
     penalty = settings["l0"] * (l0 if target is None else (l0 / target - 1).square())
-    return (x - x_hat).square().sum() / len(x) + penalty, f, x_hat
+    return (_target(x, settings) - x_hat).square().sum() / len(x) + penalty, f, x_hat
 
 
 def smoothed_jumprelu_check(z, theta, eps):

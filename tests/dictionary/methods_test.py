@@ -46,6 +46,7 @@ SWITCHES = {
     "rescaled": {"shift": True, "k": K},
 }
 WARM = 0.25 / 0.5  # of the L1 weight, after a quarter of the steps
+BESIDE = {"excess": P(MODEL), "target": P(DATA, None)}  # what else a batch may have
 
 
 def method_of(name, **more):
@@ -55,8 +56,9 @@ def method_of(name, **more):
 def expected(name, params, x, dead=None, **more):
     """Loss, {array: gradient} and what else the reference says, in the trainer's scale of each loss."""
     settings = {"k": K, "aux_k": AUX_K, "aux_coefficient": 1 / 32, "row_k_max": 9, "prefixes": list(PREFIXES)}
-    if name == "jumprelu":  # ours is the error of a number
-        settings |= {"l0": 0.7 * D, "target_l0": 5.5, "bandwidth": 0.4}
+    scale = params.W_dec.shape[1] if name == "jumprelu" else 1  # ours is the error of a number
+    if name == "jumprelu":
+        settings |= {"l0": 0.7 * scale, "target_l0": 5.5, "bandwidth": 0.4}
     if name == "multi_topk":
         settings |= {"ranks": (K, 4 * K), "weights": (1.0, 0.3)}
     if name == "hierarchical_topk":
@@ -68,19 +70,21 @@ def expected(name, params, x, dead=None, **more):
     arrays = {n: np.asarray(a, np.float64) for n, a in (params.latent | params.shared).items()}
     settings |= {"shift": True}
     loss, gradient, extras = reference(name, arrays, x.astype(np.float64), dead=dead, settings=settings | more)
-    scale = D if name == "jumprelu" else 1
     return loss / scale, {n: g / scale for n, g in gradient.items()}, extras
 
 
 @functools.lru_cache(None)
-def program(name, shape, blocked, products, dead, with_costs=False, **more):
-    """The compiled (params, x, dead) -> (loss, report, gradient); `products`: latents up to which rankings go by them."""
+def program(name, shape, blocked, products, dead, beside=(), **more):
+    """The compiled (params, x, dead, {what is in `beside`}) -> (loss, report, gradient).
+
+    `products`: latents up to which rankings go by them.
+    """
     method = method_of(name, **dict(more))
     rule = UpdateRule(method, make_optimizer(OptimizerConfig(), 0), blocked=blocked)
     mesh = make_mesh(shape, jax.devices()[: shape[0] * shape[1]])
 
-    def device(params, x, mask, *costs):
-        batch = Batch(x=x, dead=mask, rows=BATCH, step_fraction=0.25, excess=costs[0] if with_costs else None)
+    def device(params, x, mask, beside):
+        batch = Batch(x=x, dead=mask, rows=BATCH, step_fraction=0.25, **beside)
         loss, report, gradient = loss_and_gradient(method, rule, params, batch, dead)
         gradient = whole(gradient, params)
         return (
@@ -89,9 +93,8 @@ def program(name, shape, blocked, products, dead, with_costs=False, **more):
             gradient,
         )
 
-    inputs = (SPECS, P(DATA, None), P(MODEL), *([P(MODEL)] if with_costs else []))
-    sharded = jax.shard_map(device, mesh=mesh, in_specs=inputs, out_specs=(P(), P(), SPECS), check_vma=False)
-    return jax.jit(sharded), products
+    inputs = (SPECS, P(DATA, None), P(MODEL), {n: BESIDE[n] for n in beside})
+    return jax.jit(jax.shard_map(device, mesh=mesh, in_specs=inputs, out_specs=(P(), P(), SPECS), check_vma=False))
 
 
 def whole(gradient, params):
@@ -105,13 +108,14 @@ def whole(gradient, params):
     return Params(jax.tree.map(lambda *a: jnp.concatenate(a), *blocks), gradient.shared)
 
 
-def run(name, shape, params, x, mask, blocked=True, products=0, dead=None, capacity=None, **more):
-    function, _ = program(name, shape, blocked, products, dead, **more)
+def run(name, shape, params, x, mask, blocked=True, products=0, dead=None, capacity=None, beside=None, **more):
+    beside = beside or {}
+    function = program(name, shape, blocked, products, dead, tuple(beside), **more)
     with (
         mock.patch.object(choose, "widest_by_products", lambda *_: products),
         mock.patch.object(routes.loss, "capacity_for_dead", lambda width: capacity or width),
     ):
-        return function(params, x, mask)
+        return function(params, x, mask, beside)
 
 
 def arrays(name, seed=0):

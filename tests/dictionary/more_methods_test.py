@@ -2,13 +2,12 @@
 more latents in the first steps, prefixes that are drawn; against NumPy or the dense float64 reference."""
 
 import dataclasses
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dictionary.methods_test import BATCH, SWITCHES, WIDTH, D, K, arrays, check, expected, mask_of, method_of, program
+from dictionary.methods_test import BATCH, SWITCHES, WIDTH, D, K, arrays, check, expected, mask_of, method_of, run
 
 from jaxsae.dictionary import ARCHITECTURES, Dictionary, MethodConfig, Params, make_method
 from jaxsae.dictionary.objective import NestedPrefixes
@@ -18,7 +17,6 @@ from jaxsae.dictionary.penalty.orthogonality import Orthogonality
 from jaxsae.dictionary.penalty.rows import Sample
 from jaxsae.dictionary.penalty.steer import Moment, Steer
 from jaxsae.errors import InputError
-from jaxsae.training.routes import choose
 
 
 @pytest.mark.parametrize(
@@ -37,9 +35,7 @@ from jaxsae.training.routes import choose
 def test_frequent_latents_cost_what_they_are(name, products):
     params, x = arrays(name, seed=2)
     costs = np.random.default_rng(1).uniform(0, 0.3, WIDTH).astype(np.float32) * (np.arange(WIDTH) % 3 == 0)
-    function, _ = program(name, (2, 4), True, products, None, with_costs=True)
-    with mock.patch.object(choose, "widest_by_products", lambda *_: products):
-        found = function(params, x, mask_of(0), costs)
+    found = run(name, (2, 4), params, x, mask_of(0), products=products, beside={"excess": costs})
     scale = D if name == "jumprelu" else 1  # the reference is of a whole row there
     check(found, expected(name, params, x, costs=scale * costs.astype(np.float64)))
 
@@ -136,7 +132,7 @@ def test_rescaled_learns_magnitudes_alone():
 @pytest.mark.parametrize("shift", [True, False])
 def test_rescaled_latents_by_either_form(shift):
     params, x = arrays("rescaled", seed=7)
-    found = program("rescaled", (1, 1), True, 0, None, shift=shift)[0](params, x, mask_of(0))
+    found = run("rescaled", (1, 1), params, x, mask_of(0), shift=shift)
     check(found, expected("rescaled", params, x, shift=shift))
 
 
@@ -146,9 +142,7 @@ def test_rescaled_latents_by_either_form(shift):
 def test_more_latents_are_active_while_k_falls(name, products):
     """After a quarter of the steps, of which 0.5 anneal: halfway from 10 to 6."""
     params, x = arrays(name, seed=8)
-    function, _ = program(name, (2, 4), True, products, None, k_start=10, k_anneal=0.5)
-    with mock.patch.object(choose, "widest_by_products", lambda *_: products):
-        found = function(params, x, mask_of(0))
+    found = run(name, (2, 4), params, x, mask_of(0), products=products, k_start=10, k_anneal=0.5)
     check(found, expected(name, params, x, k=8, row_k_max=10))
 
 

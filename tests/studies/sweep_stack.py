@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.dictionary import MethodConfig
-from jaxsae.sweep.stack import CompiledSteps, Stack
+from jaxsae.sweep.stack import MemberSteps, Stack
 from jaxsae.training import OptimizerConfig, TrainConfig
 from jaxsae.training.setup import Setup
 from jaxsae.training.step import make_step
@@ -48,12 +48,12 @@ def main(store: str, width: int, batch_size: int, k: int) -> None:
         optimization=OptimizerConfig(learning_rate=3e-3),
     )
     setups = [Setup.of(config(seed)) for seed in range(MEMBERS)]
-    first, steps = setups[0], CompiledSteps()
+    first, steps = setups[0], MemberSteps()
     batches = [jax.device_put(first.batches[i], first.row_sharding) for i in range(BATCHES)]
     paces = [s.program.pace for s in setups]
     fresh = lambda: [s.fresh_state() for s in setups]
 
-    alone, states = steps.alone(first), fresh()
+    alone, states = steps.of(first)[0], fresh()
 
     def interleaved(x: jax.Array) -> list:
         metrics = []

@@ -12,7 +12,7 @@ from jaxsae.parallel import make_mesh
 from jaxsae.progress import Progress
 from jaxsae.store import Batches, open_store
 from jaxsae.sweep.grid import make_members
-from jaxsae.sweep.stack import CompiledSteps
+from jaxsae.sweep.stack import MemberSteps
 from jaxsae.sweep.together import Together
 from jaxsae.training import TrainConfig, setup, train
 from jaxsae.training.checkpoint import Checkpoints, read_metadata
@@ -35,7 +35,7 @@ def train_together(configure, store, stack="off", steps=None, stops=lambda: Fals
     members, ended = make_members(config), {}
     bar = Progress(1, "test", "tok")
     end = lambda member, error: ended.__setitem__(member.name, error)
-    steps = steps or CompiledSteps()
+    steps = steps or MemberSteps()
     together = Together(members, open_store(store), steps, stack, 0.0, bar, lambda name: True, end)
     together.run(stops)
     return members, ended
@@ -60,12 +60,12 @@ def alone(member, tmp_path) -> TrainConfig:
 
 
 def test_members_side_by_side_have_the_bits_of_members_alone(configure, store, tmp_path, monkeypatch):
-    steps, read = CompiledSteps(), []
+    steps, read = MemberSteps(), []
     plain = Batches.read
     monkeypatch.setattr(Batches, "read", lambda self, step, *rows: (read.append(step), plain(self, step, *rows))[1])
     members, ended = train_together(configure, store, steps=steps, **GRID)
     assert len(members) == 8 and all(ended[m.name] is None for m in members)
-    assert len(steps._alone) == 2  # one program for each width, whatever seed, rate and length
+    assert len(steps._found) == 2  # one program for each width, whatever seed, rate and length
     assert len(read) == len(set(read)) and set(range(30)) <= set(read)  # each batch once, for all
     for member in members[1::3]:
         config = alone(member, tmp_path)
@@ -77,7 +77,7 @@ def test_members_side_by_side_have_the_bits_of_members_alone(configure, store, t
 
 
 def test_stacked_members_are_members_alone_to_rounding(configure, store, tmp_path):
-    steps = CompiledSteps()
+    steps = MemberSteps()
     members, ended = train_together(
         configure, store, "on", steps, seed="0,1,2", learning_rate="0.003", checkpoint_every=7
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxsae.config import to_flag_lines
+from jaxsae.dictionary import MethodConfig
 from jaxsae.errors import InputError
 from jaxsae.faults.children import Children
 from jaxsae.harvest import HarvestConfig, harvest
@@ -24,8 +25,8 @@ def begin(rows, tmp_path):
     np.save(tmp_path / "x.npy", rows)
 
     def make(name, **flags):
-        sizes = {"shard_rows": 128, "chunk_rows": 32} | flags
-        return HarvestConfig(store=str(tmp_path / name), source="arrays", input=(str(tmp_path / "x.npy"),), **sizes)
+        flags = {"input": (str(tmp_path / "x.npy"),), "shard_rows": 128, "chunk_rows": 32} | flags
+        return HarvestConfig(store=str(tmp_path / name), source="arrays", **flags)
 
     return make
 
@@ -44,16 +45,28 @@ def shards_of(config):
     return sorted(int(path.parent.name) for path in Path(config.store).glob("sites/*/activations/c/*/0"))
 
 
-def test_a_run_beside_its_harvest_ends_as_one_on_the_whole_store(begin, configure, capsys):
-    growing, whole = begin("growing"), begin("whole")
+SITES = {
+    "one site": {},
+    "transcoder": {"reads": ("mlp_in",), "writes": ("mlp_out",), "method": MethodConfig(width=64, k=4, transcode=True)},
+    "crosscoder": {"reads": ("mlp_out", "mlp_in")},
+}
+
+
+@pytest.mark.parametrize("sites", SITES)
+def test_a_run_beside_its_harvest_ends_as_one_on_the_whole_store(sites, begin, configure, rows, tmp_path, capsys):
+    for name, x in {"mlp_in": rows, "mlp_out": np.tanh(rows[:, :10])}.items():
+        np.save(tmp_path / f"{name}.npy", x)
+    files = {"input": tuple(f"{name}={tmp_path / name}.npy" for name in ("mlp_in", "mlp_out"))} if SITES[sites] else {}
+    growing, whole = (begin(name, **files) for name in ("growing", "whole"))
     harvest(whole)
     late = threading.Thread(target=lambda: (time.sleep(1), harvest(growing)))
     late.start()
-    follows = configure("follows", store=growing.store, follow=True, steps=30)
+    flags = {"follow": True, "steps": 30, "mesh": (1, 1), **SITES[sites]}
+    follows = configure("follows", store=growing.store, **flags)
     train(follows)
     late.join()
     assert "waiting for the harvest to begin" in capsys.readouterr().err
-    after = configure("after", store=whole.store, follow=True, steps=30)
+    after = configure("after", store=whole.store, **flags)
     train(after)
     assert bits(follows) == bits(after)
 

@@ -1,26 +1,21 @@
 """Transcoders: what is written is another site than what is read, by latents and, with --skip, past them."""
 
-import functools
 import shutil
 from pathlib import Path
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec as P
 
-from jaxsae.dictionary import SPECS, Batch, MethodConfig, Normalization, Widths, fold, make_method, unfold
+from jaxsae.dictionary import MethodConfig, Normalization, Widths, fold, make_method, unfold
 from jaxsae.errors import InputError
 from jaxsae.evaluate import EvaluateConfig, evaluate
-from jaxsae.parallel import DATA, make_mesh
+from jaxsae.parallel import make_mesh
 from jaxsae.training import load, train
 from jaxsae.training.config import OptimizerConfig
 from jaxsae.training.optimizer import make_optimizer
-from jaxsae.training.routes import choose, loss_and_gradient
 from jaxsae.training.setup import Setup
-from jaxsae.training.update import UpdateRule
 
 ROWS, D_IN, D_OUT, WIDTH, K, BATCH = 2048, 12, 10, 64, 4, 16
 METHODS = {
@@ -60,71 +55,6 @@ def transcoder(configure, store):
         return configure(run, **{"store": store, "method": method_config(name), **sites} | flags)
 
     return make
-
-
-@functools.lru_cache(None)
-def compiled(name: str, shape: tuple[int, int], by: str):
-    method = make_method(method_config(name))
-
-    def device(params, x, target, dead):
-        batch = Batch(x=x, target=target, dead=dead, rows=BATCH, step_fraction=0.25)
-        way = None if not method.ranks else "pairs" if by == "pairs" else "tiles"
-        with mock.patch.object(choose, "widest_by_products", lambda *_: WIDTH if by == "products" else 0):
-            value, _, gradient = loss_and_gradient(method, UpdateRule(method, None, blocked=False), params, batch, way)
-        return jax.lax.psum(value, DATA), gradient
-
-    mesh = make_mesh(shape, jax.devices()[: shape[0] * shape[1]])
-    specs = SPECS, P(DATA, None), P(DATA, None), P("model")
-    return jax.jit(jax.shard_map(device, mesh=mesh, in_specs=specs, out_specs=(P(), SPECS), check_vma=False))
-
-
-def reference(name: str, latent: dict, shared: dict, x, target, dead):
-    """The loss in float64, as the papers have it."""
-    pre = x @ latent["W_enc"].T + latent["b_enc"]
-    fixed, method = jax.lax.stop_gradient(pre), make_method(method_config(name))
-    past = x @ shared["W_skip"].T if "W_skip" in shared else 0
-    if name == "jumprelu":
-        error = target - (pre * (fixed > latent["threshold"])) @ latent["W_dec"] - shared["b_dec"] - past
-        return (error**2).sum() / target.size
-    flat = np.sort(np.maximum(fixed, 0).reshape(-1))[-K * len(x)]
-    row = -np.sort(-np.asarray(fixed), 1)[:, [K - 1]]
-    most = -np.sort(-np.asarray(fixed), 1)[:, [4 * K - 1]]
-    kept = (fixed >= flat) & (fixed >= most) if name == "batchtopk" else fixed >= row
-    error = target - jnp.where(kept & (fixed > 0), pre, 0) @ latent["W_dec"] - shared["b_dec"] - past
-    among = np.where(dead, fixed, -np.inf)
-    best = (among >= -np.sort(-among, 1)[:, [7]]) & (among > 0)
-    left = jax.lax.stop_gradient(error) - jnp.where(best, pre, 0) @ latent["W_dec"]
-    aux = method.aux.coefficient * (left**2).sum() / jax.lax.stop_gradient((error**2).sum())
-    return (error**2).sum() / target.size + aux
-
-
-@pytest.mark.parametrize(
-    ("name", "by"),
-    [*((name, by) for name in ("skip", "batchtopk") for by in ("pairs", "tiles", "products")), ("jumprelu", "tiles")],
-)
-@pytest.mark.parametrize("shape", [(1, 1), (2, 4)])
-def test_loss_and_gradients_are_those_of_the_equations(name, by, shape):
-    rng, method = np.random.default_rng(1), make_method(method_config(name))
-    params = method.init(jax.random.key(0), Widths((D_IN, D_OUT), 1, (1,)))
-    draw = lambda a: jnp.asarray(rng.normal(size=a.shape) / a.shape[-1] ** 0.5, jnp.float32)
-    params = jax.tree.map(draw, params)
-    if name == "jumprelu":  # whose penalty has a test of its own
-        params = params.put(threshold=jnp.full(WIDTH, 0.3))
-    x, target = (rng.normal(size=(BATCH, d)).astype(np.float32) for d in (D_IN, D_OUT))
-    dead = rng.random(WIDTH) < 0.4
-    value, gradient = compiled(name, shape, by)(params, x, target, dead)
-    with jax.enable_x64(True):
-        wide = jax.tree.map(lambda a: np.asarray(a, np.float64), (params.latent, params.shared))
-        rows = np.float64(x), np.float64(target)
-        loss, expected = jax.value_and_grad(lambda p: reference(name, *p, *rows, dead))(wide)
-        shared = {n: np.asarray(a) for n, a in expected[1].items()}
-        latent = {n: np.asarray(a) for n, a in expected[0].items()}
-    for n, a in gradient.shared.items():
-        np.testing.assert_allclose(a, shared[n], rtol=1e-4, atol=1e-6, err_msg=n)
-    if name != "jumprelu":
-        np.testing.assert_allclose(value, loss, rtol=1e-5)
-        for n, a in gradient.latent.items():
-            np.testing.assert_allclose(a, latent[n], rtol=1e-4, atol=1e-6, err_msg=n)
 
 
 @pytest.mark.parametrize("name", METHODS)
