@@ -80,6 +80,19 @@ class Dictionary:
         """What the dictionary is, as it was trained."""
         return make_method(self.config)
 
+    def of_layer(self, layer: int) -> "Dictionary":
+        """What of a cross-layer transcoder writes a layer, counted from the first it has: latents of that and those before,
+        of activations [B, (layer + 1) d]; reconstructions [B, d_out of the layer] are those of the whole there."""
+        layers, params = self.config.layers, self.params
+        known, n = layer + 1, self.width // layers
+        first = lambda array: array.reshape(n, layers, *array.shape[1:])[:, :known].reshape(n * known, *array.shape[1:])
+        latent = {name: first(array) for name, array in params.latent.items()}
+        latent["W_dec"] = jnp.split(latent["W_dec"], layers, 1)[layer]
+        params = Params(latent, {"b_dec": jnp.split(params.b_dec, layers)[layer]})
+        return dataclasses.replace(
+            self, params=params, config=dataclasses.replace(self.config, width=n * known, layers=known)
+        )
+
     def with_k(self, k: int) -> "Dictionary":
         """The same latents, of which each row keeps another number; `hierarchical_topk` was trained for all up to its k.
 

@@ -1,8 +1,9 @@
 """What a Hugging Face model loses on held-out text when dictionaries stand in for its activations.
 
 Reconstructions, zeros or means replace the activations at all positions that a harvest keeps, that is not at
-special tokens; of several dictionaries, each sees what those before it made of the stream, and a crosscoder, whose
-sites do not come one before the other, what the model has where nothing is replaced. Cross-entropy is of the
+special tokens; of several dictionaries, and of the layers of a cross-layer transcoder, each sees what those before
+it made of the stream, and a crosscoder, whose sites do not come one before the other, what the model has where nothing is
+replaced. Cross-entropy is of the
 next token of the text, or of masked ones. Loss recovered is 1 - (CE_spliced - CE) / (CE_zero - CE), faithfulness the same
 of other baselines. Intervals are over sequences, each weighted by its predictions.
 """
@@ -24,8 +25,8 @@ __all__ = ["evaluate", "reads_text", "run_of", "table"]
 
 
 def evaluate(context: Context) -> dict[str, Any]:
-    """Runs the model as it is, and with each stand-in at the site, or at the sites of `--splice_with` too; of a crosscoder
-    at all of its sites, and at each.
+    """Runs the model as it is, and with each stand-in at the site, or at the sites of `--splice_with` too; of what
+    writes several sites at all of them, and at each.
 
     Returns:
       `tokens` (predictions), `sequences`, `ce`, `ce_spliced`, `ce_zero`, `ce_mean` (and `ce_skip`, where a map goes past the
@@ -42,7 +43,7 @@ def evaluate(context: Context) -> dict[str, Any]:
     if not several:
         return found
     found |= {"each": {site: measured.figures(site) for site in runs}}
-    if context.crosscodes:
+    if len(context.writes) > 1:
         return found
     # Beside splice.json, which holds what this dictionary costs alone.
     others = "+".join(list(runs)[1:])
@@ -56,22 +57,20 @@ def run_of(context: Context) -> Run:
 
 def _runs(context: Context) -> dict[str, Run]:
     """{site that is written: run}, of the run and of those of `--splice_with`."""
-    if context.crosscodes:
+    if len(context.writes) > 1:
         if context.config.splice_with:
             listed = ",".join(context.config.splice_with)
             raise InputError(
                 f"--splice_with={listed}: is for a dictionary of one site; {context.config.run} has several."
             )
-        ends = np.cumsum(context.dictionary.config.site_widths)[:-1]
-        means = zip(context.writes, np.split(context.mean, ends), strict=True)
-        return {site: Run(context.dictionary, (), mean) for site, mean in means}
+        return _of_each_site(context)
     runs = {context.writes[0]: run_of(context)}
     model = context.attributes.get("model")
     for run in context.config.splice_with:
         dictionary = load_dictionary(run, context.config.mesh, flag="splice_with")
         metadata, kind = dictionary.metadata, dictionary.config
-        if kind.site_widths:
-            raise InputError(f"--splice_with={run}: is a crosscoder, which is spliced alone. Leave it out.")
+        if kind.site_widths or kind.layers > 1:
+            raise InputError(f"--splice_with={run}: is a {dictionary.kind}, which is spliced alone. Leave it out.")
         site, url = (metadata.get("writes") or [metadata.get("site")])[0], metadata.get("store")
         if not site or not url:
             raise InputError(f"--splice_with={run}: does not say its site and store. Give a run that jaxsae trained.")
@@ -83,6 +82,16 @@ def _runs(context: Context) -> dict[str, Run]:
         reads = tuple(metadata["reads"]) if kind.transcode else ()
         runs[site] = Run(dictionary, reads, np.asarray(store.statistics(site).mean, np.float32))
     return runs
+
+
+def _of_each_site(context: Context) -> dict[str, Run]:
+    """{site: run} of what writes several sites."""
+    whole, layers = context.dictionary, context.layers
+    means = np.split(context.mean, np.cumsum(whole.widths.written_sites)[:-1])
+    if layers == 1:
+        return {site: Run(whole, (), mean) for site, mean in zip(context.writes, means, strict=True)}
+    parts = [(whole.of_layer(layer), context.reads[: layer + 1]) for layer in range(layers)]
+    return {site: Run(*part, mean) for site, part, mean in zip(context.writes, parts, means, strict=True)}
 
 
 def table(results: dict[str, Any]) -> list[str]:
