@@ -92,6 +92,8 @@ class BenchmarkConfig:
             for name in ("dead_fraction", "repeats"):
                 value = getattr(self, name)
                 check(value is None, name, value, "says nothing to --what=known_dictionary: leave it out")
+        fix = "of cross-layer transcoders `train` itself says how many tokens a second it takes: leave the flag out"
+        check(self.method.layers == 1, "layers", self.method.layers, fix)
         dead = self.dead_fraction
         check(0 <= (dead or 0) < 1, "dead_fraction", dead, "must be 0 or above, and below 1")
         if self.what == "step":

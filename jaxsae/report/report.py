@@ -84,7 +84,7 @@ def _groups(run: RunFiles, meta: bool, othello: bool) -> list[figures.Group]:
 
 
 def _speed(run: RunFiles, dictionary: Dictionary | None) -> list[figures.Group]:
-    group = speed.speed(run, dictionary.d_model) if dictionary else None
+    group = speed.speed(run, dictionary) if dictionary else None
     return [group] if group else []
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxsae.benchmark.config import BenchmarkConfig
 from jaxsae.config import to_dict
-from jaxsae.dictionary import SWITCHES
+from jaxsae.dictionary import SWITCHES, Dictionary
 from jaxsae.report.figures import NONE, Group, Row
 from jaxsae.report.read import BENCHMARK, RunFiles
 
@@ -15,15 +15,11 @@ DEFAULTS = to_dict(BenchmarkConfig())
 OF_A_STEP = ("batch_size", "compute_dtype", "optimizer", "lazy_rows")
 
 
-def speed(run: RunFiles, d_model: int) -> Group | None:
-    """The group of the page; None for a dictionary that was not trained here.
-
-    Args:
-      d_model: of the dictionary.
-    """
-    if run.imported:
+def speed(run: RunFiles, dictionary: Dictionary) -> Group | None:
+    """The group of the page; None for a dictionary that was not trained here, or whose step no command times."""
+    if run.imported or dictionary.config.layers > 1:
         return None
-    flags = {"d_model": str(d_model)} | _flags(run)
+    flags = {"d_model": str(dictionary.d_model)} | _flags(run)
     told = [f"--{name}={value}" for name, value in flags.items() if value != _text(DEFAULTS[name])]
     command = " ".join(["jaxsae benchmark", *told, f"--json={run.path / BENCHMARK}"])
     states = run.benchmark.get("states") or []

@@ -51,7 +51,7 @@ def check_initial(config: TrainConfig, widths: Widths) -> None:
     pairs = {"width": (method.width, wanted.width), "d_model": (found.d_in, widths.d_in)}
     if wanted.transcode or method.transcode:
         pairs |= {"transcode": (method.transcode, wanted.transcode), "skip": (method.skip, wanted.skip)}
-        pairs |= {"d_out": (found.d_out, widths.d_out)}
+        pairs |= {"d_out": (found.d_out, widths.d_out), "layers": (method.layers, wanted.layers)}
     if wanted.site_widths or method.site_widths:
         shown = lambda c: "+".join(map(str, c.site_widths)) or "one"
         pairs["numbers of its sites"] = shown(method), shown(wanted)
