@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,6 +35,16 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Writes `value` as indented JSON, whole."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def bytes_under(directory: Path) -> int:
+    """Of all files in it, also while some come and go."""
+    total = 0
+    for folder, _, names in os.walk(directory):  # which, unlike rglob, goes on where a folder is removed
+        for name in names:
+            with suppress(OSError):  # renamed or removed meanwhile
+                total += os.stat(os.path.join(folder, name)).st_size
+    return total
 
 
 def check_writable(flag: str, path: str) -> None:

@@ -8,7 +8,6 @@ short, but a bit that flipped in an array of some size it hands on as it is.
 
 import dataclasses
 import json
-import os
 import shutil
 import time
 import zlib
@@ -20,6 +19,7 @@ from typing import Any
 from orbax.checkpoint import v1 as ocp
 
 from jaxsae.errors import InputError, reraise_if_disk_full
+from jaxsae.files import bytes_under
 from jaxsae.hosts import processes
 from jaxsae.training import orbax_errors
 from jaxsae.training.kept import Kept
@@ -41,6 +41,8 @@ def _split(state: TrainState) -> dict[str, dict[str, Any]]:
 class Checkpoints:
     """The checkpoints of a run; a context that waits for what is still being written."""
 
+    _saving: "Checkpoints | None" = None  # of several processes: those of this process that were saved last
+
     def __init__(self, directory: Path, keep: int = 2, before_fall: int | None = None):
         """`keep`: how many of the newest stay; beside them, the newest up to step `before_fall`."""
         orbax_errors.hide()
@@ -58,6 +60,8 @@ class Checkpoints:
     def __exit__(self, kind, error, trace) -> None:
         if processes.breaks_off(error):
             return  # Orbax would wait for the others, who wait for this process
+        if Checkpoints._saving is self:
+            Checkpoints._saving = None
         with suppress(Exception) if error else self._writing():  # the first error is the one to show
             self._saver.close()
 
@@ -98,6 +102,10 @@ class Checkpoints:
         """
         if self.latest == step:
             return
+        if not processes.is_alone():  # Orbax has them meet under names that saves of two runs have in common
+            if Checkpoints._saving:
+                Checkpoints._saving.wait()
+            Checkpoints._saving = self
         with self._writing():
             self._finish()
             processes.beat(f"saving step {step}")
@@ -136,21 +144,13 @@ class Checkpoints:
             if error := orbax_errors.of_save():
                 raise error
             if time.monotonic() - looked > LOOK_EVERY:
-                size, before, looked = self._bytes(), size, time.monotonic()
+                # What changes it is a save that goes on.
+                size, before, looked = bytes_under(self.directory), size, time.monotonic()
                 if size != before:
                     processes.beat("waiting for the last save")
             time.sleep(0.01)
         self._saver.wait()
         orbax_errors.forget()
-
-    def _bytes(self) -> int:
-        """Of all files of all checkpoints: what changes them is a save that goes on."""
-        total = 0
-        for folder, _, names in os.walk(self.directory):  # which, unlike rglob, goes on where a folder is removed
-            for name in names:
-                with suppress(OSError):  # renamed or removed meanwhile
-                    total += os.stat(os.path.join(folder, name)).st_size
-        return total
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
         """The state of a step, on the shardings of `abstract`.

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxsae.config import read_flag_file
+from jaxsae.config import read_flag_file, to_flag_lines
 from jaxsae.dictionary import MethodConfig
 from jaxsae.errors import InputError
+from jaxsae.faults.children import Children
 from jaxsae.store import open_store
 from jaxsae.training import TrainConfig, load, train
+from jaxsae.training.checkpoint import read_metadata
 from jaxsae.training.every import runs_of
 
 ROWS = 2048
@@ -63,6 +65,19 @@ def test_each_has_the_bits_of_a_run_that_is_alone(name, flags, store, newest_sta
     assert f"{first} is complete" in capsys.readouterr().err
     for one in runs_of(together, open_store(store)):
         assert_same(newest_state(one)[1], ended[one.workdir])
+
+
+def test_several_processes_end_with_the_bits_of_one(flags, store, tmp_path):
+    """Although the saves of all come at the same steps, and Orbax makes processes meet under names that saves share."""
+    given = {"sites": ("resid_post.0", "resid_post.1"), "mesh": (2, 2), "start_scale": 1.0}
+    alone, several = (flags(run, **given) for run in ("alone", "several"))
+    train(alone)
+    with Children(tmp_path / "two", ["train", *to_flag_lines(several)], 2, 2) as two:
+        assert two.wait() == [0, 0], two.output(0)
+    ended = lambda one: read_metadata(Path(one.workdir) / "checkpoints")
+    for one, other in zip(*(runs_of(config, open_store(store)) for config in (alone, several)), strict=True):
+        (step, expected), (reached, found) = ended(one), ended(other)
+        assert step == reached == 12 and found["sums"] == expected["sums"]
 
 
 def test_a_stop_saves_all_of_them(flags, store, newest_state, assert_same, monkeypatch):
