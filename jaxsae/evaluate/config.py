@@ -16,7 +16,10 @@ SUITES = ("reconstruction", "splice", "effective_compute", "othello", "decomposa
 class EvaluateConfig:
     """Which dictionary is evaluated, on what, and how."""
 
-    run: str = option(help="directory of a run or of an imported dictionary; figures go to its eval/")
+    run: str = option(
+        help="directory of a run, an imported dictionary, or runs of several sites (train --sites, --reads='mlp_in.*'), "
+        "which are judged each and, by splice, together; figures go to its eval/"
+    )
     suite: tuple[str, ...] | None = option(
         None,
         f"what to measure, comma-separated: {', '.join(SUITES)}; default: reconstruction, of a meta-SAE (train --source_run) "

@@ -23,10 +23,14 @@ FIRST_POSITION, LAST_POSITION = 4, 50  # where nothing says which plies were har
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """One evaluation: its flags and its dictionary, and what they name, opened when first asked for."""
+    """One evaluation: its flags and its dictionary, and what they name, opened when first asked for.
+
+    `shared`: what is opened once for several, of runs on one store that are evaluated with the same flags.
+    """
 
     config: EvaluateConfig
     dictionary: Dictionary
+    shared: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
     @cached_property
     def store(self) -> Store:

@@ -10,7 +10,7 @@ compare dictionaries on one model by it, and fit a curve to the model's own fami
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,17 @@ from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.run import number, origin, write
 from jaxsae.evaluate.scaling_curve import Curve, read_curve
 from jaxsae.numbers import plain
+
+# Of each curve: what `on_curve` gives, whether it is of such data, why it gives nothing.
+FIGURES = (
+    "fraction",
+    "fraction_interval",
+    "parameters_fraction",
+    "parameters_fraction_interval",
+    "compute",
+    "applies",
+    "refused",
+)
 
 
 def evaluate(context: Context) -> dict[str, Any]:
@@ -35,23 +46,26 @@ def evaluate(context: Context) -> dict[str, Any]:
       InputError: no curve gives a figure, such as where L0 <= E; whatever splice raises.
     """
     config = context.config
-    curves = [read_curve(name) for name in dict.fromkeys(config.scaling_curve)]  # before anything runs for long
+    curves = [read_curve(name) for name in config.scaling_curve]  # before anything runs for long
     spliced = _splice(context)
-    names = (
-        "fraction",
-        "fraction_interval",
-        "parameters_fraction",
-        "parameters_fraction_interval",
-        "compute",
-        "applies",
-    )
-    out: dict[str, Any] = {name: {} for name in names} | {"curves": {}, "refused": {}, "notes": []}
+    out = on_curves(curves, spliced, config.model_tokens)
+    if not out["fraction"]:
+        raise InputError(" ".join(out["refused"].values()))
+    kept = {name: spliced[name] for name in ("tokens", "ce", "ce_spliced", "delta_ce", "delta_ce_interval")}
+    return kept | {"model_tokens": config.model_tokens} | out
+
+
+def on_curves(curves: Sequence[Curve], spliced: Mapping[str, Any], tokens: float | None) -> dict[str, Any]:
+    """What `evaluate` returns of the curves, for figures of a splice.
+
+    Args:
+      spliced: `ce`, `delta_ce`, `delta_ce_interval`, and `objective` or `games`. tokens: that the model was trained on.
+    """
+    out: dict[str, Any] = {name: {} for name in FIGURES} | {"curves": {}, "notes": []}
     kind = _not_text(spliced)
     for curve in curves:
         try:
-            found = on_curve(
-                curve, spliced["ce"], spliced["delta_ce"], spliced["delta_ce_interval"], config.model_tokens
-            )
+            found = on_curve(curve, spliced["ce"], spliced["delta_ce"], spliced["delta_ce_interval"], tokens)
         except InputError as error:
             out["refused"][curve.name] = str(error)
             continue
@@ -59,15 +73,12 @@ def evaluate(context: Context) -> dict[str, Any]:
             out[name][curve.name] = value
         out["applies"][curve.name] = not (curve.text and kind)
         out["curves"][curve.name] = {k: v for k, v in dataclasses.asdict(curve).items() if k not in ("name", "text")}
-    if not out["fraction"]:
-        raise InputError(" ".join(out["refused"].values()))
     if unfit := [name for name, applies in out["applies"].items() if not applies]:
         out["notes"].append(
             f"{', '.join(unfit)}: fitted to the next-token loss on English text, and this model {kind}. These fractions "
             "say nothing of its training compute; fit a curve to its own family (--scaling_curve=FILE)."
         )
-    kept = {name: spliced[name] for name in ("tokens", "ce", "ce_spliced", "delta_ce", "delta_ce_interval")}
-    return kept | {"model_tokens": config.model_tokens} | out
+    return out
 
 
 def on_curve(
@@ -121,7 +132,7 @@ def _splice(context: Context) -> dict[str, Any]:
     return found
 
 
-def _not_text(spliced: dict[str, Any]) -> str:
+def _not_text(spliced: Mapping[str, Any]) -> str:
     """What else than the next token of a text the model predicts; "" where it is that."""
     if "games" in spliced:
         return "predicts moves of Othello"

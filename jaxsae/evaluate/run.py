@@ -5,7 +5,9 @@ A suite is a module with `evaluate(context) -> dict`, its figures, `table(result
 """
 
 import importlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -42,28 +44,58 @@ def evaluate(
     Raises:
       InputError: no such run, store, site or model; widths that differ; NaN in the activations.
     """
+    return measure(*prepare(config, dictionary), quiet)
+
+
+def prepare(
+    config: EvaluateConfig, dictionary: Dictionary | None = None, shared: dict[str, Any] | None = None
+) -> tuple[Context, dict[str, ModuleType]]:
+    """What the suites are given, and {name: suite}, once each has seen that it can judge this dictionary.
+
+    Args:
+      shared: what is opened once for several evaluations.
+
+    Raises:
+      InputError: as `evaluate`.
+    """
     if dictionary is None:
         dictionary = load_dictionary(config.run, config.mesh)
-    suffix = "" if config.k is None else f"_k{config.k}"
     if config.k is not None:
         dictionary = dictionary.with_k(config.k)
-    context = Context(config, dictionary)
-    directory = Path(config.run) / "eval"
-    results = {}
+    context = Context(config, dictionary, {} if shared is None else shared)
     names = config.suite or default_suites(dictionary)
     _check_names(config, names, dictionary)
     suites = {name: importlib.import_module(f"jaxsae.evaluate.{name}") for name in names}
     for suite in suites.values():
         if hasattr(suite, "check"):
             suite.check(context)
+    return context, suites
+
+
+def measure(context: Context, suites: Mapping[str, ModuleType], quiet: bool = False) -> dict[str, dict[str, Any]]:
+    """Figures of each suite, written and printed."""
+    results = {}
     for name, suite in suites.items():
         found = suite.evaluate(context)
-        arrays, file = found.pop(ARRAYS, {}), found.pop(FILE, name) + suffix
-        arrays = {table + suffix: columns for table, columns in arrays.items()}
-        results[name] = plain(origin(context) | found)
-        write(directory, file, results[name], arrays)
-        if not quiet:
-            say(f"{name}  ({directory / file}.json)", *(f"  {line}" for line in suite.table(results[name])))
+        arrays, file = found.pop(ARRAYS, {}), found.pop(FILE, name)
+        results[name] = put_down(context.config, file, origin(context) | found, arrays, None if quiet else suite.table)
+    return results
+
+
+def put_down(
+    config: EvaluateConfig,
+    file: str,
+    found: dict[str, Any],
+    arrays: dict[str, dict[str, np.ndarray]],
+    table: Callable[[dict[str, Any]], list[str]] | None,
+) -> dict[str, Any]:
+    """Writes figures to RUN/eval, prints their `table`, and returns them as they stand in the JSON."""
+    directory = Path(config.run) / "eval"
+    suffix = "" if config.k is None else f"_k{config.k}"
+    results, name = plain(found), file + suffix
+    write(directory, name, results, {table + suffix: columns for table, columns in arrays.items()})
+    if table:
+        say(f"{file}  ({directory / name}.json)", *(f"  {line}" for line in table(results)))
     return results
 
 

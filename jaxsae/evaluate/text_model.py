@@ -88,11 +88,18 @@ def _settings(context: Context) -> dict[str, Any]:
 
 
 def open_text(context: Context) -> TextModel:
-    """The model and the text; what can be refused without the model's weights is, before they are read.
+    """The model and the text, opened once for all contexts that share it; what can be refused without the model's weights
+    is, before they are read.
 
     Raises:
       InputError: no such model or text; a model that has changed; nothing that was not harvested.
     """
+    if "text" not in context.shared:
+        context.shared["text"] = _opened(context)
+    return context.shared["text"]
+
+
+def _opened(context: Context) -> TextModel:
     config, attributes = context.config, context.attributes
     settings = attributes.get("settings", {})
     if settings.get("source") != "hf":

@@ -57,6 +57,12 @@ class Place:
     scale: float = 1.0
 
 
+def reached(site: str) -> tuple[int, int, str]:
+    """A key that sorts sites as a model comes to them: by block, then by what stands where in one, as far as names tell."""
+    block, name = re.search(r"\d+", site), site.split(".")[0]
+    return int(block.group()) if block else -1, NAMES.index(name) if name in NAMES else len(NAMES), site
+
+
 def blocks_path(model: Any) -> str | None:
     """The path of the list of a model's blocks: its longest list of modules, the outermost where several are."""
     import torch

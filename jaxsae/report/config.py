@@ -10,9 +10,9 @@ from jaxsae.config import check, check_positive, option
 class ReportConfig:
     """Flags of `jaxsae report`."""
 
-    run: str = option("", "run to draw")
+    run: str = option("", "run to draw, or the runs of several sites that one command trained")
     sweep: str = option("", "sweep to draw, finished or not")
-    output: str = option("", "file to write; default: report.html in the run or sweep")
+    output: str = option("", "file to write; default: report.html in that directory")
     latents: int = option(8, "latents to show with what makes them fire; 0 leaves them out")
     contexts: int = option(4, "places shown for each of them")
     games: int = option(200, "Othello: games searched for these places")

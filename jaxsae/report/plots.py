@@ -4,7 +4,7 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -76,6 +76,26 @@ def histogram(name: str, log10_edges: Sequence[float], counts: Sequence[int], ne
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
         axes.set_xlabel("share of rows that a latent is active on")
         axes.set_ylabel("latents")
+        return svg(figure, name, description)
+
+
+def by_number(
+    name: str, series: Mapping[str, Sequence[float | None]], x: str, y: str, description: str, percent: bool = False
+) -> Markup:
+    """A line with points for each of `series`, {label: values at 1, 2, ...}; None: no value there."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new(width=6.2, height=3.2)
+        for i, (label, values) in enumerate(series.items()):
+            at = [n for n, value in enumerate(values, 1) if _finite(value)]
+            color, style = (ACCENT, "o-") if not i else (WARN, "o--")
+            axes.plot(at, [values[n - 1] for n in at], style, color=color, markersize=4, linewidth=1.5, label=label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        shown = (lambda value, _: f"{100 * value:.3g}%") if percent else (lambda value, _: short(value))
+        axes.yaxis.set_major_formatter(FuncFormatter(shown))
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.legend(frameon=False, fontsize=8)
         return svg(figure, name, description)
 
 

@@ -1,4 +1,4 @@
-"""What a run's directory holds, as far as it is there."""
+"""What the directory of a run, or of a set of runs, holds, as far as it is there."""
 
 import dataclasses
 import json
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxsae.errors import InputError
+from jaxsae.training.run import SET_FLAGS
+from jaxsae.training.sets import runs_in
 
 BENCHMARK = "benchmark.json"  # what `jaxsae benchmark` found of a run's step, where somebody asked it
 
@@ -52,8 +54,40 @@ def read_run(path: Path) -> RunFiles:
             f"--run={path}: metrics.jsonl is missing or empty: train first, `jaxsae train --flagfile={flags}`."
         )
     of = lambda name: _object(path / name) if (path / name).is_file() else {}
-    evaluations = {file.stem: _object(file) for file in sorted((path / "eval").glob("*.json"))}
-    return RunFiles(path, _flags(text), text, metrics, of("run.json"), evaluations, of(BENCHMARK))
+    return RunFiles(path, _flags(text), text, metrics, of("run.json"), _evaluations(path), of(BENCHMARK))
+
+
+@dataclasses.dataclass(frozen=True)
+class SetFiles:
+    """The files of a set.
+
+    Attributes:
+      path: its directory. flags, flags_text: of each.flags. runs: in the order in which the model comes to their sites.
+      evaluations: {suite: eval/<suite>.json}, of all of them together.
+    """
+
+    path: Path
+    flags: dict[str, str]
+    flags_text: str
+    runs: list[RunFiles]
+    evaluations: dict[str, dict[str, Any]]
+
+
+def read_set(path: Path) -> SetFiles:
+    """Reads the small files of a set and of its runs.
+
+    Raises:
+      InputError: no run has begun, one of them cannot be read.
+    """
+    text = (path / SET_FLAGS).read_text(encoding="utf-8", errors="replace")
+    runs = [read_run(run) for run in runs_in(path)]
+    if not runs:
+        raise InputError(f"--run={path}: no run has begun: train first, `jaxsae train --flagfile={path / SET_FLAGS}`.")
+    return SetFiles(path, _flags(text), text, runs, _evaluations(path))
+
+
+def _evaluations(path: Path) -> dict[str, dict[str, Any]]:
+    return {file.stem: _object(file) for file in sorted((path / "eval").glob("*.json"))}
 
 
 def _flags(text: str) -> dict[str, str]:

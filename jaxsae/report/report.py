@@ -1,4 +1,4 @@
-"""`jaxsae report`: one page about a run, or a sweep (`sweep.py`), in one file that needs nothing else."""
+"""`jaxsae report`: one page about a run, a set (`sets.py`) or a sweep (`sweep.py`), in one file that needs nothing else."""
 
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,11 @@ from markupsafe import Markup
 
 from jaxsae.dictionary import SWITCHES, Dictionary
 from jaxsae.errors import InputError
-from jaxsae.report import boards, decomposition, figures, latents, plots, site_figures, speed, sweep
+from jaxsae.report import boards, decomposition, figures, latents, plots, sets, site_figures, speed, sweep
 from jaxsae.report.config import ReportConfig
 from jaxsae.report.page import output_file, page_template, style, write_page
 from jaxsae.report.read import RunFiles, read_run
+from jaxsae.training.sets import is_set
 from jaxsae.version import __version__
 
 # metric -> title, whether a logarithmic axis suits it
@@ -37,6 +38,8 @@ def report(config: ReportConfig) -> Path:
         raise InputError("give --run=DIR, a run to draw, or --sweep=DIR, a sweep, and not both")
     if config.sweep:
         return sweep.report(config)
+    if is_set(config.run):
+        return sets.report(config)
     run = read_run(Path(config.run))
     output = output_file(config.output, Path(config.run))
     dictionary, trouble = _load(run)

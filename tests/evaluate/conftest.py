@@ -1,6 +1,7 @@
 """A tiny Othello GPT, small dictionaries and stores, and what a dictionary computes, densely in float64."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -8,12 +9,16 @@ import optax
 import pytest
 from flax import nnx
 
+from jaxsae.config import write_flag_file
 from jaxsae.dictionary import Dictionary, MethodConfig, Params
 from jaxsae.dictionary.parameters import tied_init
+from jaxsae.harvest import harvest
 from jaxsae.lm import othello, weights
 from jaxsae.lm.gpt import GPTConfig, init
 from jaxsae.lm.train import cross_entropy
 from jaxsae.store import Plan, StoreWriter
+from jaxsae.training import TrainConfig, save_dictionary
+from jaxsae.training.every import runs_of
 
 D, WIDTH, SITE = 16, 48, "resid_post.0"
 
@@ -103,3 +108,35 @@ class Dense:
 @pytest.fixture
 def dense():
     return Dense.of
+
+
+@pytest.fixture
+def make_set(make_model, configure, tmp_path):
+    """make_set(sites or reads and writes) -> the directory of a set of random dictionaries, as `train` leaves one.
+
+    Of a small Llama of three blocks, whose first 40 stories were harvested; `batchtopk` has thresholds.
+    """
+
+    def make(architecture: str = "topk", skip: bool = False, **sites) -> Path:
+        layers = [f"{name}.{layer}" for name in ("mlp_in", "mlp_out", "resid_post") for layer in range(3)]
+        store = harvest(configure(make_model("llama"), {"documents": "0:40"}, sites=tuple(layers)))
+        method = MethodConfig(width=WIDTH, k=6, architecture=architecture, transcode="reads" in sites, skip=skip)
+        flags = {"store": store.url, "workdir": str(tmp_path / "set"), "batch_size": 16, "tokens": 16, "method": method}
+        config = TrainConfig(**flags | sites)
+        Path(config.workdir).mkdir()
+        write_flag_file(Path(config.workdir) / "each.flags", config, "train")
+        for seed, one in enumerate(runs_of(config, store)):
+            rng = np.random.default_rng(seed)
+            draw = lambda *shape, rng=rng: rng.standard_normal(shape, np.float32)
+            params = Params.of(draw(WIDTH, D), draw(WIDTH) / 3, draw(WIDTH, D) / 10, draw(D) / 10)
+            params = Params(params.latent, params.shared | ({"W_skip": draw(D, D) / D} if skip else {}))
+            reads, writes = one.reads or (one.site,), one.writes or (one.site,)
+            about = {"store": store.url, "source": "hf", "site": "->".join(dict.fromkeys((*reads, *writes)))}
+            about |= {"reads": list(reads), "writes": list(writes)} if one.reads else {}
+            about |= {"model": store.metadata(reads[0])["model"], "step": one.steps}
+            threshold = 5.0 if architecture == "batchtopk" else 0.0
+            save_dictionary(one.workdir, Dictionary(params, method, about, threshold=threshold))
+            write_flag_file(Path(one.workdir) / "config.flags", one, "train")
+        return Path(config.workdir)
+
+    return make

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxsae.errors import InputError
+from jaxsae.lm.sites import reached
 from jaxsae.lm.stand_in import StandIn
 from jaxsae.lm.torch_lm import TorchConfig, TorchLM
 
@@ -99,3 +100,8 @@ def test_what_is_spliced_is_what_the_block_adds(family, site, load):
     if site == "mlp_out.1":
         through = lm.logits(TOKENS, ALL, {"resid_post.1": StandIn(lambda x, more=x[site]: x + more)})
         np.testing.assert_allclose(twice, through, atol=1e-4)
+
+
+def test_sites_sort_as_a_model_comes_to_them():
+    names = ["embed", "mlp_in.2", "mlp_out.2", "resid_post.2", "mlp_out.9", "mlp_out.10", "model.layers.10.mlp"]
+    assert sorted(set(names), key=reached) == names

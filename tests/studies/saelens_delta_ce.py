@@ -13,6 +13,18 @@ import torch
 sys.modules.setdefault("torchvision", None)  # one built for another torch breaks these imports
 
 
+def packed(tokenizer, stories: list[str], context: int) -> list[list[int]]:
+    """Sequences of at most `context` tokens, BOS first: the stories end to end, each behind a BOS."""
+    bos, sequences = tokenizer.bos_token_id, [[]]
+    for story in stories:
+        for token in [bos, *tokenizer(story, add_special_tokens=False)["input_ids"]]:
+            if len(sequences[-1]) == context:
+                sequences.append([bos])
+            if token != bos or sequences[-1] != [bos]:  # a story that begins a sequence has its BOS
+                sequences[-1].append(token)
+    return sequences
+
+
 @torch.no_grad()
 def delta_ce(model_dir: str, export: str, stories: list[str], layer: int, context: int) -> tuple[float, float]:
     """CE of the model, and what the SAE adds to it, in nats a token of text."""
@@ -21,13 +33,7 @@ def delta_ce(model_dir: str, export: str, stories: list[str], layer: int, contex
 
     tokenizer, sae = AutoTokenizer.from_pretrained(model_dir), SAE.load_from_disk(export)
     model = AutoModelForCausalLM.from_pretrained(model_dir).eval()
-    bos, sequences = tokenizer.bos_token_id, [[]]
-    for story in stories:
-        for token in [bos, *tokenizer(story, add_special_tokens=False)["input_ids"]]:
-            if len(sequences[-1]) == context:
-                sequences.append([bos])
-            if token != bos or sequences[-1] != [bos]:  # a story that begins a sequence has its BOS
-                sequences[-1].append(token)
+    bos = tokenizer.bos_token_id
 
     def splice(_, args, output):
         x = output[0] if isinstance(output, tuple) else output
@@ -39,7 +45,7 @@ def delta_ce(model_dir: str, export: str, stories: list[str], layer: int, contex
         return float(-logits[range(len(targets)), targets][targets != bos].double().sum())
 
     plain = spliced = count = 0
-    for sequence in sequences:
+    for sequence in packed(tokenizer, stories, context):
         ids = torch.tensor([sequence])
         plain, count = plain + loss(), count + int((ids[0, 1:] != bos).sum())
         hook = model.model.layers[layer].register_forward_hook(splice)

@@ -1,0 +1,52 @@
+"""A set: a directory of runs that one command trained, each of a site (`every.py`)."""
+
+import dataclasses
+from pathlib import Path
+
+from jaxsae.config import read_flag_file
+from jaxsae.errors import InputError
+from jaxsae.lm.sites import reached
+from jaxsae.progress import hushed
+from jaxsae.store import open_store
+from jaxsae.training.config import TrainConfig
+from jaxsae.training.every import runs_of
+from jaxsae.training.run import FLAGS, SET_FLAGS, find_dictionary, has_checkpoints
+
+
+def is_set(path: str | Path) -> bool:
+    """Whether a directory holds runs of several sites."""
+    return (Path(path) / SET_FLAGS).is_file()
+
+
+def runs_in(path: Path) -> list[Path]:
+    """The runs of a set that are there, in the order in which the model comes to their sites."""
+    return sorted((flags.parent for flags in path.glob(f"*/{FLAGS}")), key=lambda run: reached(run.name))
+
+
+def complete_runs(path: Path, store: str = "") -> list[Path]:
+    """The runs of a set, in the order in which the model comes to their sites.
+
+    Args:
+      store: one to go by instead of the set's own, which may no longer be there.
+
+    Raises:
+      InputError: runs that are missing or not trained to the end; the store cannot be read.
+    """
+    config = dataclasses.replace(read_flag_file(path / SET_FLAGS, TrainConfig), workdir=str(path))
+    with hushed():
+        named = [Path(one.workdir) for one in runs_of(config, open_store(store or config.store_url))]
+    runs = sorted({*named, *runs_in(path)}, key=lambda run: reached(run.name))
+    left = [f"{run.name} ({state})" for run in runs if (state := _what_is_left(run))]
+    if left:
+        raise InputError(
+            f"--run={path}: not trained to the end: {', '.join(left)}. Go on with `jaxsae train --flagfile="
+            f"{path / SET_FLAGS}`, or give one of its runs."
+        )
+    return runs
+
+
+def _what_is_left(run: Path) -> str:
+    if not has_checkpoints(run):
+        return "no checkpoint"
+    step, steps = find_dictionary(run)[1], read_flag_file(run / FLAGS, TrainConfig).steps
+    return "" if step >= steps else f"step {step} of {steps}"
