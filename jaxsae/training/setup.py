@@ -67,11 +67,10 @@ class Setup:
           InputError: store, site, mesh, initial weights or sizes that do not do. Preempted: `give_up` said so.
         """
         mesh = make_mesh(config.mesh)
-        check_divides(mesh, config.method.width, config.batch_size)
+        check_divides(mesh, config.method.width, config.batch_size)  # before a store is waited for
         store = store or opened(config, give_up)
         sites, widths = sites_of(store, config)
-        config = with_sites(config, widths)
-        check_divides(mesh, config.method.width, config.batch_size, widths.layers)
+        config = with_sites(config, widths, mesh)
         check_initial(config, widths)
         shards = Shards(store, sites[0]) if config.follow else None
         rows = store.rows_planned if shards else store.rows

@@ -7,10 +7,13 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxsae.config import check
 from jaxsae.dictionary import Normalization, Widths
 from jaxsae.errors import InputError
+from jaxsae.lm.sites import reached
+from jaxsae.parallel import check_divides
 from jaxsae.paths import absolute
 from jaxsae.store import JoinedStore, Shards, Statistics, Store, open_growing, open_store
 from jaxsae.training.config import TrainConfig
@@ -74,9 +77,9 @@ def layers_of(store: Store, config: TrainConfig) -> tuple[tuple[str, ...], Width
     """
     sides = {name: [s for p in getattr(config, name) for s in matched(store, name, p)] for name in ("reads", "writes")}
     for name, sites in sides.items():
-        shown, numbers = ",".join(sites), [layer_of(site) for site in sites]
+        shown, blocks = ",".join(sites), [reached(site)[0] for site in sites]
         fix = "--cross_layer wants layers in their order, each once"
-        check(all(a < b for a, b in pairwise(numbers) if a >= 0 and b >= 0), name, shown, fix)
+        check(all(a < b for a, b in pairwise(blocks)), name, shown, fix)
         wide = sorted({store.d_model(site) for site in sites})
         fix = f"--cross_layer wants sites of one width, and these have {', '.join(map(str, wide))}"
         check(len(wide) == 1, name, shown, fix)
@@ -88,20 +91,14 @@ def layers_of(store: Store, config: TrainConfig) -> tuple[tuple[str, ...], Width
 
 
 def matched(store: Store, flag: str, pattern: str) -> list[str]:
-    """The sites of a store that a flag's name or pattern is for, by layer.
+    """The sites of a store that a flag's name or pattern is for, in the order in which the model comes to them.
 
     Raises:
       InputError: there is none.
     """
     found = [site for site in store.sites if fnmatch.fnmatchcase(site, pattern)]
     check(bool(found), flag, pattern, f"{store.url} has {', '.join(store.sites)}. Name some of them")
-    return sorted(found, key=lambda site: (layer_of(site), site))
-
-
-def layer_of(site: str) -> int:
-    """The number at the end of a site's name; -1: there is none."""
-    end = site.rpartition(".")[2]
-    return int(end) if end.isdecimal() else -1
+    return sorted(found, key=reached)
 
 
 def held_out(rows: int, wanted: int | None) -> int:
@@ -161,16 +158,19 @@ def check_can_remove(config: TrainConfig, shards: Shards, rows: int) -> None:
         )
 
 
-def with_sites(config: TrainConfig, widths: Widths) -> TrainConfig:
+def with_sites(config: TrainConfig, widths: Widths, mesh: Mesh) -> TrainConfig:
     """The same with what the method of a crosscoder, or a cross-layer transcoder, knows of its sites.
 
     Raises:
-      InputError: --site_widths or --layers say something else, or --width is not for so many layers.
+      InputError: --site_widths or --layers say something else, or --width does not divide over shards that
+        hold as many latents of each layer.
     """
     if widths.layers > 1:
         said, fix = config.method.layers, f"--reads are of {widths.layers}. Leave it out: it follows from these"
         check(said in (1, widths.layers), "layers", said, fix)
-        return dataclasses.replace(config, method=dataclasses.replace(config.method, layers=widths.layers))
+        config = dataclasses.replace(config, method=dataclasses.replace(config.method, layers=widths.layers))
+        check_divides(mesh, config.method.width, config.batch_size, widths.layers)
+        return config
     if widths.writes is not None or widths.reads == 1:
         return config
     said = config.method.site_widths
