@@ -46,7 +46,7 @@ def shards_of(config):
 
 
 SITES = {
-    "one site": {},
+    "one site": {"mesh": (2, 4)},
     "transcoder": {"reads": ("mlp_in",), "writes": ("mlp_out",), "method": MethodConfig(width=64, k=4, transcode=True)},
     "crosscoder": {"reads": ("mlp_out", "mlp_in")},
 }
@@ -56,7 +56,11 @@ SITES = {
 def test_a_run_beside_its_harvest_ends_as_one_on_the_whole_store(sites, begin, configure, rows, tmp_path, capsys):
     for name, x in {"mlp_in": rows, "mlp_out": np.tanh(rows[:, :10])}.items():
         np.save(tmp_path / f"{name}.npy", x)
-    files = {"input": tuple(f"{name}={tmp_path / name}.npy" for name in ("mlp_in", "mlp_out"))} if SITES[sites] else {}
+    files = (
+        {"input": tuple(f"{name}={tmp_path / name}.npy" for name in ("mlp_in", "mlp_out"))}
+        if "reads" in SITES[sites]
+        else {}
+    )
     growing, whole = (begin(name, **files) for name in ("growing", "whole"))
     harvest(whole)
     late = threading.Thread(target=lambda: (time.sleep(1), harvest(growing)))
