@@ -8,9 +8,8 @@ from jaxsae.kernels.encode_topk import encode_above, encode_by_layer, encode_by_
 from jaxsae.kernels.grouped import Grouped, PairList, group
 from jaxsae.kernels.pairs import row_dots
 from jaxsae.kernels.ranks import limited, of_best_rank
+from jaxsae.kernels.select import Request, Selected
 from jaxsae.kernels.sparse import (
-    Request,
-    Selected,
     Taps,
     decode,
     encode,

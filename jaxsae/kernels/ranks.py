@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.kernels.encode_topk import merge_by_bisection, merge_over_batch
-from jaxsae.kernels.sparse import Selected
+from jaxsae.kernels.select import Selected
 from jaxsae.parallel import MODEL
 
 

@@ -13,7 +13,6 @@ Where the batch is split over `data`, the shards exchange rows and pairs, B (d +
 gradients of n_local d numbers, whenever that is less: what travels then does not grow with the width.
 """
 
-import dataclasses
 from functools import partial
 
 import flax.struct
@@ -22,63 +21,10 @@ import jax.numpy as jnp
 
 from jaxsae.kernels import hopper_pairs, pairs
 from jaxsae.kernels.by_layer import each_layer, layers_of
-from jaxsae.kernels.encode_topk import encode_by_layer, encode_by_size, merge_over_batch, merge_over_model
 from jaxsae.kernels.grouped import PairList
+from jaxsae.kernels.select import Request, Selected, select
 from jaxsae.parallel import DATA, MODEL
 from jaxsae.platform import full_precision
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """Which latents to select.
-
-    Attributes:
-      k: how many a row keeps over all shards; with `batch_total` the most that it may keep.
-      batch_total: how many (row, latent) pairs the whole batch keeps (BatchTopK); None: k in each row.
-      encoder: which implementation of `encode_topk` selects.
-      signed: pre-activations are ranked by their sizes and keep their signs; nothing is cut at 0.
-    """
-
-    k: int
-    batch_total: int | None = None
-    encoder: str = "auto"
-    signed: bool = False
-
-
-@flax.struct.dataclass
-class Selected:
-    """This shard's part of a selection, after ReLU.
-
-    Attributes:
-      values: float32 [B, min(k, n_local)], by size, 0 where the entry is not among the best or, unless signs are kept, is
-        negative; NaN where the row's pre-activations hold a NaN.
-      indices: int32, local latents, of the same shape.
-      part: int32, of the same shape, the part of the reconstruction that an entry adds to; None: there is one.
-      parts: how many there are.
-    """
-
-    values: jax.Array
-    indices: jax.Array
-    part: jax.Array | None = None
-    parts: int = flax.struct.field(pytree_node=False, default=1)
-
-    def decoded(self, w_dec: jax.Array) -> jax.Array:
-        """float32 [parts, B, d_out]: what this shard's latents give."""
-        if self.part is None:
-            return pairs.gather_sum(self.values, self.indices, w_dec)[None]
-        return pairs.parts_sum(self.values, self.indices, self.part, self.parts, w_dec)
-
-    def products(self, dy: jax.Array, w_dec: jax.Array) -> jax.Array:
-        """float32 [B, k]: <dy, W_dec,i> of each entry, for dy [parts, B, d_out]."""
-        if self.part is None:
-            return pairs.gather_dot(dy[0], self.values, self.indices, w_dec)
-        return pairs.parts_dot(dy, self.values, self.indices, self.part, w_dec)
-
-    def by_part(self, dy: jax.Array) -> list[tuple[jax.Array, jax.Array, jax.Array]]:
-        """(values, indices, dy) of each part, for sums over pairs."""
-        if self.part is None:
-            return [(self.values, self.indices, dy[0])]
-        return [(jnp.where(self.part == g, self.values, 0), self.indices, one) for g, one in enumerate(dy)]
 
 
 def latent_sum(values: jax.Array, indices: jax.Array, width: int) -> jax.Array:
@@ -141,22 +87,7 @@ def encode(
       requests: what to select.
     """
     centred, w = x - b_pre.astype(x.dtype), w_enc.astype(x.dtype)
-    return tuple(_select(centred, w, b_enc, mask, r) for mask, r in zip(among, requests, strict=True))
-
-
-def _select(x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, mask: jax.Array | None, request: Request) -> Selected:
-    k = min(request.k, w_enc.shape[0])
-    if request.signed:
-        values, negative, indices = encode_by_size(x, w_enc, b_enc, mask, k, request.encoder)
-    else:
-        bias = b_enc if mask is None else jnp.where(mask, b_enc, -jnp.inf)
-        values, indices = encode_by_layer(x, w_enc, bias, k, request.encoder)
-    keep = merge_over_model(values, request.k)
-    if request.batch_total is not None:
-        # Of the row's best over all shards, not of each shard's, so that the choice is the same on every mesh.
-        keep &= merge_over_batch(jnp.where(keep, values, -jnp.inf), request.batch_total)
-    kept = jnp.where(keep, jnp.maximum(values, 0), 0)
-    return Selected(jnp.where(negative, -kept, kept) if request.signed else kept, indices)
+    return tuple(select(centred, w, b_enc, mask, r) for mask, r in zip(among, requests, strict=True))
 
 
 def _encode_forward(x, b_pre, w_enc, b_enc, among, requests):

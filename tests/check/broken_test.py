@@ -202,7 +202,7 @@ def test_a_gradient_that_drops_a_pair_is_named(monkeypatch):
 
 @pytest.mark.parametrize("what", ["mask", "zeros", "doubled", "bias"])
 def test_a_selection_that_is_wrong_before_its_gradients_is_named(monkeypatch, what):
-    sound = sparse._select
+    sound = sparse.select
 
     def select(x, w_enc, b_enc, mask, request):
         if what == "mask":
@@ -210,7 +210,7 @@ def test_a_selection_that_is_wrong_before_its_gradients_is_named(monkeypatch, wh
         chosen = sound(x, w_enc, 0 * b_enc if what == "bias" else b_enc, mask, request)
         return chosen.replace(values={"zeros": 0, "doubled": 2}.get(what, 1) * chosen.values)
 
-    monkeypatch.setattr(sparse, "_select", select)
+    monkeypatch.setattr(sparse, "select", select)
     outcome = run_check(first(pair_sums.checks(jax.devices()[0]), "gradients"), 1).outcome
     assert outcome.status == WRONG and "selection" in outcome.message
 

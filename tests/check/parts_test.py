@@ -13,7 +13,7 @@ from jaxsae.check.poisoned import Poisoned
 from jaxsae.check.trace import operations
 from jaxsae.check.worker import run_check
 from jaxsae.errors import InputError
-from jaxsae.kernels import sparse
+from jaxsae.kernels import select
 
 TINY = steps.Shape(16, 256, 64, 4, 2)
 
@@ -87,7 +87,7 @@ def test_a_run_that_fails_says_its_last_words(monkeypatch):
 def test_devices_are_compared_and_work_together(monkeypatch):
     alike, together = mesh.checks(jax.local_devices()[:2])
     assert run_check(alike, 0).outcome.status == run_check(together, 0).outcome.status == PASSED
-    monkeypatch.setattr(sparse, "merge_over_model", lambda values, k: jnp.ones(values.shape, bool))
+    monkeypatch.setattr(select, "merge_over_model", lambda values, k: jnp.ones(values.shape, bool))
     assert run_check(together, 0).outcome.status == WRONG
     assert not list(mesh.checks(jax.local_devices()[:1]))
 

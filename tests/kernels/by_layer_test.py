@@ -4,10 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
-from jaxsae.kernels import encode_by_layer
+from jaxsae.kernels import Request, encode_by_layer
 from jaxsae.kernels.by_layer import narrowed, pre_products, pre_products_gradient, widened
 from jaxsae.kernels.pairs import dots_by_layer
+from jaxsae.kernels.select import select
+from jaxsae.parallel import AXES, make_mesh
 
 B, L, D, N = 24, 3, 5, 36
 
@@ -79,3 +82,27 @@ def test_widened_rows_read_the_same_and_narrow_again(drawn):
     wide = widened(jnp.asarray(w[latents]), jnp.asarray(latents % L), L)
     np.testing.assert_allclose(x @ wide.T, dense(x, w)[:, latents], rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(narrowed(wide, jnp.asarray(latents % L), L), w[latents])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2)])
+@pytest.mark.parametrize("crowded", [False, True])
+def test_a_batchs_best_are_those_of_all_candidates_however_full_a_layer_is(drawn, crowded, shape):
+    x, w, b = drawn
+    k, most = 2, 6  # a layer's first candidates are 2 most / L = 4 of a row
+    if crowded:  # a row of which the batch keeps `most` latents of one layer
+        w[1 : 1 + most * L : L] = 3 * x[5, D : 2 * D] + 0.1 * w[1 : 1 + most * L : L]
+    mesh = make_mesh(shape, jax.devices()[: shape[0] * shape[1]])
+
+    def device(x, w, b):
+        found = select(x, w, b, None, Request(most, batch_total=k * B))
+        latents = jnp.zeros((len(x), len(b))).at[jnp.arange(len(x))[:, None], found.indices].add(found.values)
+        return latents
+
+    specs = (P("data"), P("model"), P("model")), P(*AXES)
+    latents = jax.jit(jax.shard_map(device, mesh=mesh, in_specs=specs[0], out_specs=specs[1], check_vma=False))(x, w, b)
+    pre = dense(x, w, b)
+    candidates = np.where(pre >= -np.sort(-pre, 1)[:, [most - 1]], np.maximum(pre, 0), 0)
+    expected = np.where(candidates >= np.sort(candidates.reshape(-1))[-k * B], candidates, 0)
+    of_layers = (expected > 0).reshape(B, -1, L).sum(1)
+    assert (of_layers.max() > 2 * most / L) == crowded
+    np.testing.assert_allclose(latents, expected, rtol=1e-5, atol=1e-5)

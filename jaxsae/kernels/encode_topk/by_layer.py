@@ -8,21 +8,29 @@ from jaxsae.kernels.encode_topk.api import encode_topk
 
 
 def encode_by_layer(
-    x: jax.Array, w_enc: jax.Array, b_enc: jax.Array, k: int, implementation: str = "auto"
+    x: jax.Array,
+    w_enc: jax.Array,
+    b_enc: jax.Array,
+    k: int,
+    implementation: str = "auto",
+    each: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """As `encode_topk`, of rows x [B, L d], of which latent i of W_enc [n, d] reads part i mod L; with L = 1 it is that.
 
     Args:
-      k: 1 to n. A layer gives its own k best, since the best of all may be of one.
+      k: 1 to n. each: how many a layer gives, at most, of which there must be k; None: its own k best, since the best of all
+        may be of one.
     """
     layers = layers_of(x, w_enc)
     if layers == 1:
         return encode_topk(x, w_enc, b_enc, k, implementation)
-    parts, rows, bias = by_layer(x, layers), by_layer_of_latents(w_enc, layers), b_enc.reshape(-1, layers)
-    own = min(k, len(rows))
-    found = [encode_topk(parts[:, i], rows[:, i], bias[:, i], own, implementation) for i in range(layers)]
-    values = jnp.concatenate([v for v, _ in found], 1)
-    indices = jnp.concatenate([i * layers + layer for layer, (_, i) in enumerate(found)], 1)
+    own = min(k if each is None else each, len(w_enc) // layers)
+    of_layers = by_layer(x, layers), by_layer_of_latents(w_enc, layers), b_enc.reshape(-1, layers)
+    turned = tuple(jnp.moveaxis(array, 1, 0) for array in of_layers)
+    # One after another, so that the encoder is compiled once.
+    values, indices = jax.lax.map(lambda layer: encode_topk(*layer, own, implementation), turned)
+    beside = lambda lists: jnp.moveaxis(lists, 0, 1).reshape(len(x), -1)
+    values, indices = beside(values), beside(indices * layers + jnp.arange(layers)[:, None, None])
     values = jnp.where(jnp.isnan(values).any(1, keepdims=True), jnp.nan, values)
     best, at = jax.lax.top_k(values, min(k + 1, values.shape[1]))
     # Equals come layer by layer, and are to come by index. Where they stand on both sides of the end, any may be left out.
