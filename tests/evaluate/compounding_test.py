@@ -32,9 +32,9 @@ def config(path: Path, **flags) -> EvaluateConfig:
 
 def same(found: dict, expected: dict) -> None:
     """Figures of the same dictionaries at once, from another command."""
+    close = lambda value: value and pytest.approx(value, rel=1e-5, abs=1e-7)  # None stays
     for name in ("ce", "ce_spliced", "ce_zero", "ce_mean", "delta_ce", "kl", "loss_recovered"):
-        assert found[name] == pytest.approx(expected[name], rel=1e-5, abs=1e-7), name
-    close = lambda value: value and pytest.approx(value, rel=1e-5)
+        assert found[name] == close(expected[name]), name
     assert found["faithfulness"] == {base: close(share) for base, share in expected["faithfulness"].items()}
     assert found["delta_ce_interval"] == pytest.approx(expected["delta_ce_interval"], rel=1e-5)
 

@@ -133,7 +133,7 @@ def make_set(make_model, configure, tmp_path):
             reads, writes = one.reads or (one.site,), one.writes or (one.site,)
             about = {"store": store.url, "source": "hf", "site": "->".join(dict.fromkeys((*reads, *writes)))}
             about |= {"reads": list(reads), "writes": list(writes)} if one.reads else {}
-            about |= {"model": store.metadata(reads[0])["model"], "step": one.steps}
+            about |= {"model": store.metadata(reads[0])["model"], "step": one.steps, "holdout_rows": 200}
             threshold = 5.0 if architecture == "batchtopk" else 0.0
             save_dictionary(one.workdir, Dictionary(params, method, about, threshold=threshold))
             write_flag_file(Path(one.workdir) / "config.flags", one, "train")
