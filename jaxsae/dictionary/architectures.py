@@ -43,7 +43,8 @@ def _method(c: MethodConfig, selection, objective: Objective, end: finish.Finish
     if c.transcode:  # rows of a decoder that starts at 0 have no length to keep
         end = finish.Thresholds() if isinstance(end, finish.UnitRowsAndThresholds) else finish.Free()
         more |= {"pre_bias": False, "fits_start": False}
-        rate = dataclasses.replace(rate, decoder=rates.TRANSCODER if c.is_ranking else 1.0)
+        ranked = rates.TRANSCODER if c.layers == 1 else rates.DECODER
+        rate = dataclasses.replace(rate, decoder=ranked if c.is_ranking else 1.0)
     if c.site_widths and isinstance(end, finish.UnitRows):
         made = finish.UnitSitesAndThresholds if isinstance(end, finish.Thresholds) else finish.UnitSites
         end = made(sites=c.site_widths)

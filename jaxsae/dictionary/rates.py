@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 DECODER = 4.0  # rate of the decoder's rows over that of all else (BUILD_NOTES, The start and the rates)
-TRANSCODER = 8.0  # of transcoders that rank, whose decoder starts at 0 (BUILD_NOTES, Transcoders)
+TRANSCODER = 8.0  # of transcoders of one layer that rank, whose decoder starts at 0 (BUILD_NOTES, Transcoders)
 
 
 @dataclasses.dataclass(frozen=True)
