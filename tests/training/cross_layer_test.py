@@ -129,13 +129,15 @@ def reference(name: str, latent: dict, shared: dict, x, target, dead):
 
 
 @pytest.mark.parametrize(
-    ("name", "by"),
+    ("name", "by", "shape"),
     [
-        *(("batchtopk", by) for by in ("pairs", "tiles", "products", "blocks")),
-        *((name, by) for name in ("jumprelu", "relu") for by in ("tiles", "blocks")),
+        *(("batchtopk", by, (1, 1)) for by in ("pairs", "products", "blocks")),
+        *(("batchtopk", by, (2, 4)) for by in ("tiles", "products")),
+        ("jumprelu", "blocks", (1, 1)),
+        ("jumprelu", "tiles", (2, 4)),
+        ("relu", "tiles", (1, 1)),
     ],
 )
-@pytest.mark.parametrize("shape", [(1, 1), (2, 4)])
 def test_loss_and_gradients_are_those_of_the_equations(name, by, shape, monkeypatch):
     monkeypatch.setattr(choose, "widest_by_products", lambda *_: WIDTH if by == "products" else 0)
     monkeypatch.setattr(update, "MADE_NUMBERS", 10 * LAYERS * D_OUT)  # blocks of 10, no multiple of the layers
@@ -156,7 +158,7 @@ def test_loss_and_gradients_are_those_of_the_equations(name, by, shape, monkeypa
             np.testing.assert_allclose(a, expected[n], rtol=1e-4, atol=1e-6, err_msg=n)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ["batchtopk", "jumprelu"])
 def test_a_resumed_run_ends_bit_identical_and_gives_the_same_on_other_meshes(
     name, configured, newest_state, assert_same
 ):
