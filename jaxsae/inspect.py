@@ -1,4 +1,4 @@
-"""`jaxsae inspect PATH`: what is in a store, a run, a sweep or an export, in a screen."""
+"""`jaxsae inspect PATH`: what is in a store, a run, a set of runs, a sweep or an export, in a screen."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from jaxsae.config import from_dict, option
-from jaxsae.dictionary import MethodConfig
+from jaxsae.dictionary import MethodConfig, Normalization, Widths
 from jaxsae.errors import InputError
 from jaxsae.evaluate.context import is_meta_sae
 from jaxsae.exchange import describe_export
@@ -21,14 +21,16 @@ from jaxsae.sweep.claims import Claims
 from jaxsae.sweep.directory import STATUSES, SWEEP, is_sweep, read_results
 from jaxsae.training.checkpoint import read_dictionary, read_metadata
 from jaxsae.training.metrics import read_metrics
-from jaxsae.training.run import CHECKPOINTS, FLAGS, METRICS, load
+from jaxsae.training.run import CHECKPOINTS, FLAGS, METRICS, load, widths_of
+from jaxsae.training.sets import is_set, left_in, runs_in
+from jaxsae.training.state import scale_shape
 
 
 @dataclasses.dataclass(frozen=True)
 class InspectConfig:
     """Flags of `jaxsae inspect`."""
 
-    path: str = option(help="a store, a run, a sweep or an export; `jaxsae inspect PATH` for short")
+    path: str = option(help="a store, a run, a set of runs, a sweep or an export; `jaxsae inspect PATH` for short")
     verify: bool = option(False, "read the whole store, or the run's newest dictionary, against its checksums")
 
 
@@ -49,6 +51,8 @@ def _verify(path: str) -> str:
     """Reads what has checksums; says what was read."""
     if is_sweep(Path(path)):
         raise InputError(f"--verify: {path} is a sweep. Name one of the runs in {path}/members.")
+    if is_set(path):
+        return "\n".join(f"{run.name:<10}{_verify(str(run))}" for run in runs_in(Path(path)))
     if _is_run(Path(path)):
         dictionary = load(path)
         return f"verified  the dictionary of step {dictionary.metadata['step']:,}"
@@ -75,6 +79,8 @@ def _describe(path: str) -> str:
     local = Path(path)
     if is_sweep(local):
         return describe_sweep(local)
+    if is_set(local):
+        return describe_set(local)
     if _is_run(local):
         return describe_run(local)
     if local.is_dir() and (found := describe_export(local)):
@@ -103,6 +109,13 @@ def describe_sweep(sweep: Path) -> str:
     return "\n".join([*lines, "", *table.lines(members)])
 
 
+def describe_set(path: Path) -> str:
+    """A set: what is missing of it, and each of its runs."""
+    left = left_in(path)
+    head = [f"set       {path}", *([f"left      {left}"] if left else [])]
+    return "\n\n".join(["\n".join(head), *map(describe_run, runs_in(path))])
+
+
 def describe_run(run: Path) -> str:
     """A run: its dictionary, how far it is, its last figures and its evaluations."""
     lines = [f"run       {run}"]
@@ -113,7 +126,7 @@ def describe_run(run: Path) -> str:
         config = from_dict(MethodConfig, method)
         kind += f", k {config.told_k:g}" if config.told_k else ""
         if config.has_threshold:
-            kind += f", threshold {_threshold(run / CHECKPOINTS, step):.6g}"
+            kind += f", threshold {_threshold(run / CHECKPOINTS, step, widths_of(metadata)):.6g}"
         lines += [f"is        {kind}", f"step      {step:,}"]
         if is_meta_sae(about):
             control = {"random": "random directions for ", "gaussian": "Gaussian rows for "}
@@ -131,13 +144,16 @@ def describe_run(run: Path) -> str:
     return "\n".join(lines)
 
 
-def _threshold(checkpoints: Path, step: int) -> float:
+def _threshold(checkpoints: Path, step: int, widths: Widths) -> float:
     """The inference threshold in units of the activations, without the weights, which may be large."""
-    number = jax.ShapeDtypeStruct((), "f4", sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    leaf = lambda shape: jax.ShapeDtypeStruct(shape, "f4", sharding=here)
+    wanted = {"threshold": leaf(()), "scale": leaf(scale_shape(widths)), "mean": leaf((widths.numbers,))}
     loading = ocp.options.PyTreeOptions.Loading(partial_load=True)
     with ocp.Context(pytree_options=ocp.options.PyTreeOptions(loading=loading)):
-        part = read_dictionary(checkpoints, step, {"threshold": number, "scale": number})
-    return float(part["threshold"] / part["scale"])
+        part = read_dictionary(checkpoints, step, wanted)
+    read, written = Normalization(part["mean"], part["scale"]).sides(widths)
+    return float(part["threshold"] / (written or read).unit)
 
 
 def _headline(figures: dict) -> str:

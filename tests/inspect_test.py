@@ -10,7 +10,7 @@ from jaxsae.dictionary import Dictionary, MethodConfig, Params
 from jaxsae.errors import InputError
 from jaxsae.harvest import HarvestConfig, harvest
 from jaxsae.inspect import InspectConfig, inspect
-from jaxsae.training import save_dictionary
+from jaxsae.training import TrainConfig, save_dictionary, train
 
 D, WIDTH = 4, 16
 
@@ -73,3 +73,41 @@ def test_verify_reads_everything_and_names_a_damaged_file(tmp_path, make_run):
 def test_a_path_with_nothing_there_is_not_taken_for_a_store():
     with pytest.raises(InputError, match="nothing there"):
         inspect(InspectConfig("no/such/place"))
+
+
+@pytest.mark.parametrize("kind", ["transcoder", "crosscoder"])
+def test_a_threshold_is_in_the_units_of_what_is_written(kind, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(256, 2 * D)).astype(np.float32) * np.repeat([1.0, 20.0], D).astype(np.float32)
+    for site, part in (("a", rows[:, :D]), ("b", rows[:, D:])):
+        np.save(tmp_path / f"{site}.npy", part)
+    files = tuple(f"{site}={tmp_path / site}.npy" for site in "ab")
+    harvest(HarvestConfig(store=str(tmp_path / "store"), source="arrays", input=files, shard_rows=64, chunk_rows=32))
+    writes = ("b",) if kind == "transcoder" else ()
+    method = MethodConfig(width=WIDTH, architecture="batchtopk", k=3, transcode=bool(writes))
+    config = TrainConfig(
+        store=str(tmp_path / "store"),
+        workdir=str(tmp_path / "set" / "run"),
+        reads=("a",) if writes else ("a", "b"),
+        writes=writes,
+        batch_size=32,
+        tokens=128,
+        mesh=(1, 8),
+        method=method,
+    )
+    dictionary = train(config)
+    inspect(InspectConfig(path=config.workdir))
+    told = capsys.readouterr().out
+    assert f"threshold {dictionary.threshold:.6g}" in told
+
+
+def test_a_set_is_told_run_by_run_with_what_is_left(make_run, tmp_path, capsys):
+    make_run("topk")
+    (tmp_path / "each.flags").write_text("# jaxsae train\n")
+    (tmp_path / "run" / "config.flags").write_text(
+        "--store=s\n--workdir=w\n--width=16\n--k=3\n--tokens=8192\n--batch_size=4096\n"
+    )
+    inspect(InspectConfig(path=str(tmp_path)))
+    told = capsys.readouterr().out
+    assert f"set       {tmp_path}" in told and "left      run (step 0 of 2)" in told
+    assert f"run       {tmp_path / 'run'}" in told and "topk, 16 latents" in told

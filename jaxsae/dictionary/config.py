@@ -169,11 +169,9 @@ class MethodConfig:
 
     def __post_init__(self):
         check_positive(self, *_POSITIVE)
-        fix = f"must be a multiple of the {self.layers} layers, whose latents it counts together"
+        enough = -(-self.width // self.layers) * self.layers
+        fix = f"counts the latents of all {self.layers} layers together: take a multiple of that, such as {enough}"
         check(self.width % self.layers == 0, "width", self.width, fix)
-        check(
-            self.layers == 1 or self.transcode, "layers", self.layers, "goes with --cross_layer, from which it follows"
-        )
         # Of relu and gated runs of a time before they aimed at an L0, k says nothing.
         means_k = self.takes("k") and not (self.takes("l1_coefficient") and self.k == type(self).k)
         check(not means_k or self.k <= self.width, "k", self.k, f"must be at most --width={self.width}")

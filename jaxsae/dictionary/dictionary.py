@@ -82,8 +82,14 @@ class Dictionary:
 
     def of_layer(self, layer: int) -> "Dictionary":
         """What of a cross-layer transcoder writes a layer, counted from the first it has: latents of that and those before,
-        of activations [B, (layer + 1) d]; reconstructions [B, d_out of the layer] are those of the whole there."""
+        of activations [B, (layer + 1) d]; reconstructions [B, d_out of the layer] are those of the whole there.
+
+        Raises:
+          InputError: it has no such layer.
+        """
         layers, params = self.config.layers, self.params
+        if layer not in range(layers):
+            raise InputError(f"of_layer({layer!r}): this {self.kind} has layers 0 to {layers - 1}")
         known, n = layer + 1, self.width // layers
         first = lambda array: array.reshape(n, layers, *array.shape[1:])[:, :known].reshape(n * known, *array.shape[1:])
         latent = {name: first(array) for name, array in params.latent.items()}

@@ -13,6 +13,7 @@ from jaxsae.report.config import ReportConfig
 from jaxsae.report.figures import NONE, Card, count, decimal, part, percent
 from jaxsae.report.page import output_file, page_template, style, write_page
 from jaxsae.report.read import RunFiles, SetFiles, read_set
+from jaxsae.training.sets import left_in
 from jaxsae.version import __version__
 
 COMPOUNDING = "compounding"
@@ -33,6 +34,7 @@ def report(config: ReportConfig) -> Path:
     page = page_template("set.html").render(
         name=files.path.resolve().name,
         set=files,
+        left=left_in(files.path),
         version=__version__,
         chips=_chips(files),
         cards=_cards(together),

@@ -49,6 +49,8 @@ def train_each(config: TrainConfig) -> list[Dictionary]:
             processes.from_first("open the set", lambda: _claim(config))
             bar = stack.enter_context(Progress(sum(c.tokens for c in configs), "train", "tok", scale=True))
             steps = _opened(setups, configs, stack, bar)
+            # Now that every run takes them: those that were refused leave the flags of a set as they were.
+            processes.from_first("write the flags", lambda: write_flag_file(_flags_of(config), config, "train"))
             done = _run(steps, preemption)
         except OSError as error:
             reraise_if_disk_full(error, config.workdir)
@@ -92,13 +94,18 @@ def runs_of(config: TrainConfig, store: Store) -> list[TrainConfig]:
 
 
 def _claim(config: TrainConfig) -> None:
-    """Makes the directory of the runs, with the flags that made them."""
+    """Makes the directory of the runs, which a set that is begun is known by its flags in."""
     workdir = Path(config.workdir)
     check_above("--workdir=", workdir)
     if (workdir / FLAGS).exists():
         raise InputError(f"--workdir={workdir}: holds a run. Give a directory of its own for those of several sites.")
     workdir.mkdir(parents=True, exist_ok=True)
-    write_flag_file(workdir / SET_FLAGS, config, "train")
+    if not _flags_of(config).exists():
+        write_flag_file(_flags_of(config), config, "train")
+
+
+def _flags_of(config: TrainConfig) -> Path:
+    return Path(config.workdir) / SET_FLAGS
 
 
 def _opened(setups: list[Setup], configs: list[TrainConfig], stack: ExitStack, bar: Progress) -> dict[LiveRun, Any]:

@@ -32,17 +32,32 @@ def complete_runs(path: Path, store: str = "") -> list[Path]:
     Raises:
       InputError: runs that are missing or not trained to the end; the store cannot be read.
     """
+    runs = _runs_of(path, store)
+    if left := _left(runs):
+        raise InputError(
+            f"--run={path}: not trained to the end: {left}. Go on with `jaxsae train --flagfile={path / SET_FLAGS}`, or give "
+            "one of its runs."
+        )
+    return runs
+
+
+def left_in(path: Path) -> str:
+    """The runs of a set that are missing or not trained to the end, in words; "" where there are none."""
+    try:
+        return _left(_runs_of(path, ""))
+    except InputError:  # the store, which knows the sites, is elsewhere
+        return _left(runs_in(path))
+
+
+def _runs_of(path: Path, store: str) -> list[Path]:
     config = dataclasses.replace(read_flag_file(path / SET_FLAGS, TrainConfig), workdir=str(path))
     with hushed():
         named = [Path(one.workdir) for one in runs_of(config, open_store(store or config.store_url))]
-    runs = sorted({*named, *runs_in(path)}, key=lambda run: reached(run.name))
-    left = [f"{run.name} ({state})" for run in runs if (state := _what_is_left(run))]
-    if left:
-        raise InputError(
-            f"--run={path}: not trained to the end: {', '.join(left)}. Go on with `jaxsae train --flagfile="
-            f"{path / SET_FLAGS}`, or give one of its runs."
-        )
-    return runs
+    return sorted({*named, *runs_in(path)}, key=lambda run: reached(run.name))
+
+
+def _left(runs: list[Path]) -> str:
+    return ", ".join(f"{run.name} ({state})" for run in runs if (state := _what_is_left(run)))
 
 
 def _what_is_left(run: Path) -> str:

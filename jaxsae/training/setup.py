@@ -67,7 +67,8 @@ class Setup:
           InputError: store, site, mesh, initial weights or sizes that do not do. Preempted: `give_up` said so.
         """
         mesh = make_mesh(config.mesh)
-        check_divides(mesh, config.method.width, config.batch_size)  # before a store is waited for
+        if not config.cross_layer:  # of which the layers are not known yet
+            check_divides(mesh, config.method.width, config.batch_size)  # before a store is waited for
         store = store or opened(config, give_up)
         sites, widths = sites_of(store, config)
         config = with_sites(config, widths, mesh)
@@ -165,12 +166,10 @@ class Setup:
 
     def fresh_start(self, tell: Callable[[str], object] = lambda line: None) -> tuple[TrainState, float | None]:
         """The state before the first step, and the FVU that it has; None where that is not known."""
-        fvu = None
-        state = create_state(self.program.init, self.config.seed, self.normalization, self.widths, self.mesh)
-        if self.config.initialize_from:
-            params = initial_params(
-                self.config.initialize_from, self.config, self.normalization, self.widths, self.mesh
-            )
+        fvu, config = None, self.config
+        state = create_state(self.program.init, config.seed, self.normalization, self.widths, self.mesh)
+        if config.initialize_from:
+            params = initial_params(config.initialize_from, config, self.normalization, self.widths, self.mesh)
         else:
             mean = self.off_centre
             start = self.start(state.params, mean)
@@ -196,11 +195,12 @@ class Setup:
         Args:
           mean: [numbers], of the rows as the trainer sees them.
         """
+        if self.config.method.transcode:
+            return Start(self.config.start_scale or 1.0, "as a transcoder's does", of="random rows of length 1")
         if self.config.start_scale is not None:
             return Start(self.config.start_scale)
         if not self.method.fits_start:
-            names = ("tied", "aligned", "transcode")
-            made = next((f"as --{n} has it" for n in names if getattr(self.config.method, n)), None)
+            made = next((f"as --{n} has it" for n in ("tied", "aligned") if getattr(self.config.method, n)), None)
             return Start(1.0, made or f"as {self.method.name} is made")
         return fit_start(params, self.sample(mean), self.method, self.mesh, self.config.batch_size, self.config.seed)
 

@@ -21,6 +21,8 @@ def check_sites(config: Any) -> None:
     check(not (config.site and config.reads), "site", config.site, f"leave it out, or --reads={reads}")
     if config.cross_layer:
         _check_cross_layer(config)
+    layers = config.method.layers
+    check(config.cross_layer or layers == 1, "layers", layers, "goes with --cross_layer, from which it follows")
     if "*" in reads:
         return
     several = "is one site: give --writes too, or two or more sites, or --site for an autoencoder of it"
@@ -28,7 +30,8 @@ def check_sites(config: Any) -> None:
     check(len(set(config.reads)) == len(config.reads), "reads", reads, "names a site twice")
     for name in ("reads", "writes") if config.writes and not config.cross_layer else ():
         sites = getattr(config, name)
-        fix = "a transcoder reads one site and writes one. Give --cross_layer for one dictionary of several layers"
+        fix = "a transcoder reads one site and writes one. Give patterns, as 'mlp_in.*' and 'mlp_out.*', for one of "
+        fix += "each layer, or --cross_layer for one dictionary of several"
         check(len(sites) <= 1, name, ",".join(sites), fix)
     crosscodes = len(config.reads) > 1 and not config.cross_layer
     architecture = config.method.architecture

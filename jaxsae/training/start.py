@@ -42,16 +42,17 @@ class Start:
 
     Attributes:
       scale: of the encoder's rows, over the decoder's. by: how it was found.
-      fvu: of the rows that it was fitted to; None where it was not fitted to rows.
+      fvu: of the rows that it was fitted to; None where it was not fitted to rows. of: what is scaled.
     """
 
     scale: float
     by: str = "as --start_scale says"
     fvu: float | None = None
+    of: str = "its decoder's transpose"
 
     def __str__(self) -> str:
         known = "" if self.fvu is None else f", whose FVU is {self.fvu:.3f} before the first step"
-        return f"the encoder starts as its decoder's transpose times {self.scale:.4g}, {self.by}{known}"
+        return f"the encoder starts as {self.of} times {self.scale:.4g}, {self.by}{known}"
 
 
 def sample(read: Callable[[list[tuple[int, int]]], np.ndarray], ranges: list[tuple[int, int]]) -> np.ndarray:

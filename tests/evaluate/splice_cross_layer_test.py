@@ -40,6 +40,8 @@ def test_of_a_layer_it_is_what_writes_that_layer(prepared):
         given = whole.of_layer(layer).reconstruct(x[:, : (layer + 1) * D])
         expected = np.split(np.asarray(whole.reconstruct(x)), LAYERS, 1)[layer]
         np.testing.assert_allclose(given, expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(InputError, match=r"of_layer\(2\): this cross-layer transcoder has layers 0 to 1"):
+        whole.of_layer(LAYERS)
 
 
 def test_in_place_of_all_mlps_it_costs_what_its_files_cost_a_plain_model(prepared, transformers, tmp_path):

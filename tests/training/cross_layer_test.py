@@ -28,6 +28,7 @@ METHODS = {
     "relu": {"architecture": "relu", "target_l0": 0.0, "l1_coefficient": 0.3, "l1_warmup": 0.0},
 }
 OWN = np.arange(WIDTH) % LAYERS
+ONE = {"cross_layer": False, "reads": ("mlp_in.9",), "writes": ("mlp_out.9",)}  # a transcoder of a layer
 
 
 def method_config(name: str, layers: int = LAYERS) -> MethodConfig:
@@ -229,9 +230,10 @@ def test_where_latents_are_chosen_one_by_one_each_layer_starts_as_its_own_linear
         ({"reads": ("*.9",), "writes": ("mlp_out.9", "mlp_out.10", "mlp_out.11")}, "--reads=.*: --cross_layer wants"),
         ({"reads": ("attn.*",)}, r"--reads=attn.\*: .* has mlp_in"),
         ({"writes": ("mlp_in.*",)}, "--writes=.*: some of these are read"),
-        ({"mesh": (1, 1), "method": MethodConfig(width=70, architecture="relu", transcode=True)}, "--width=70: must be"),
+        ({"mesh": (1, 1), "method": MethodConfig(width=70, transcode=True, **METHODS["relu"])}, "--width=70: .*, such as 72"),
         ({"method": MethodConfig(width=72, architecture="topk", k=4, transcode=True)}, "--architecture=topk: .*batchtopk"),
         ({"method": MethodConfig(width=72, architecture="batchtopk", skip=True, transcode=True)}, "--skip=true: nothing"),
+        ({**ONE, "method": method_config("batchtopk", 2)}, "--layers=2: goes with --cross_layer"),
         ({"method": MethodConfig(width=72, architecture="batchtopk", layers=2, transcode=True)}, "--layers=2: .* are of 3"),
         ({"mesh": (1, 8), "method": MethodConfig(width=36, architecture="batchtopk", k=4, transcode=True)}, "--width=36"),
     ],

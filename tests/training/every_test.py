@@ -126,3 +126,12 @@ def test_a_set_and_a_run_do_not_take_each_other_s_place(flags):
     train(flags("run", site="resid_post.0", steps=2))
     with pytest.raises(InputError, match="holds a run. Give a directory of its own"):
         train(flags("run", sites=("resid_post.0",), steps=2))
+
+
+def test_flags_that_are_refused_leave_those_of_a_set_as_they_were(flags):
+    begun = flags("set", sites=("resid_post.0",), steps=4)
+    train(begun)
+    other = dataclasses.replace(begun, method=dataclasses.replace(begun.method, k=5))
+    with pytest.raises(InputError, match="another configuration"):
+        train(other)
+    assert read_flag_file(Path(begun.workdir) / "each.flags", TrainConfig) == begun
