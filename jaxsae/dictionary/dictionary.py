@@ -58,10 +58,10 @@ class Dictionary:
         d_out, sites, layers = self.params.W_dec.shape[1], self.config.site_widths, self.config.layers
         if sites:
             return Widths(sites, len(sites))
-        if layers > 1:
-            each = (self.d_model // layers,) * layers + (d_out // layers,) * layers
-            return Widths(each, layers, tuple(range(layers, 2 * layers)), layers)
-        return Widths((self.d_model, d_out), 1, (1,)) if self.config.transcode else Widths.of(self.d_model)
+        if not self.config.transcode:
+            return Widths.of(self.d_model)
+        each = (self.d_model // layers,) * layers + (d_out // layers,) * layers
+        return Widths(each, layers, tuple(range(layers, 2 * layers)), layers)
 
     @property
     def kind(self) -> str:

@@ -157,6 +157,25 @@ def assert_same():
 
 
 @pytest.fixture
+def resumed(newest_state, assert_same):
+    """resumed(make) -> (TrainConfig, last state) of a run of 12 steps, `make(run, mesh=(1, 1))`, that went on from step 8:
+    the bits are those of one that was not cut."""
+
+    def run(make):
+        whole, cut = (make(name, mesh=(1, 1)) for name in ("whole", "cut"))
+        train(whole)
+        shutil.copytree(whole.workdir, cut.workdir)
+        shutil.rmtree(Path(cut.workdir, "checkpoints", "12"))
+        train(cut)
+        (step, state), (_, expected) = newest_state(cut), newest_state(whole)
+        assert step == 12
+        assert_same(state, expected)
+        return cut, state
+
+    return run
+
+
+@pytest.fixture
 def short(configure):
     """`configure` of the conftest, of runs on one device."""
     return lambda name="run", **flags: configure(name, **{"mesh": (1, 1), **flags})

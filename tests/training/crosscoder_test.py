@@ -1,6 +1,6 @@
 """Crosscoders: several sites are read and written as one, by latents whose rows have a part at each."""
 
-import shutil
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -61,14 +61,8 @@ def crosscoder(configure, store):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_resumed_run_ends_bit_identical_and_encodes_as_on_other_meshes(name, crosscoder, newest_state, assert_same):
-    whole, cut = (crosscoder(name, run, mesh=(1, 1)) for run in ("whole", "cut"))
-    train(whole)
-    shutil.copytree(whole.workdir, cut.workdir)
-    shutil.rmtree(Path(cut.workdir, "checkpoints", "12"))
-    train(cut)
-    state = newest_state(cut)[1]
-    assert_same(state, newest_state(whole)[1])
+def test_a_resumed_run_ends_bit_identical_and_encodes_as_on_other_meshes(name, crosscoder, resumed):
+    cut, _ = resumed(functools.partial(crosscoder, name))
     x = np.random.default_rng(0).normal(size=(9, sum(WIDTHS))).astype(np.float32)
     one, spread = (np.asarray(load(cut.workdir, mesh).reconstruct(x)) for mesh in (None, make_mesh((1, 8))))
     np.testing.assert_allclose(one, spread, rtol=1e-5, atol=1e-4)

@@ -1,7 +1,6 @@
 """Transcoders: what is written is another site than what is read, by latents and, with --skip, past them."""
 
-import shutil
-from pathlib import Path
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -58,13 +57,8 @@ def transcoder(configure, store):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_resumed_run_ends_bit_identical_and_encodes_as_on_other_meshes(name, transcoder, newest_state, assert_same):
-    whole, cut = (transcoder(name, run, mesh=(1, 1)) for run in ("whole", "cut"))
-    train(whole)
-    shutil.copytree(whole.workdir, cut.workdir)
-    shutil.rmtree(Path(cut.workdir, "checkpoints", "12"))
-    train(cut)
-    assert_same(newest_state(cut)[1], newest_state(whole)[1])
+def test_a_resumed_run_ends_bit_identical_and_encodes_as_on_other_meshes(name, transcoder, resumed):
+    cut, _ = resumed(functools.partial(transcoder, name))
     x = np.random.default_rng(0).normal(size=(9, D_IN)).astype(np.float32)
     one, spread = (np.asarray(load(cut.workdir, mesh).reconstruct(x)) for mesh in (None, make_mesh((1, 8))))
     np.testing.assert_allclose(one, spread, rtol=1e-5, atol=1e-5)
