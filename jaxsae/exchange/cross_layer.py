@@ -87,7 +87,7 @@ def read(input: Path, settings: Mapping[str, Any], k: int | None = None) -> Dict
 
 def _of_layer(input: Path, layer: int, layers: int) -> dict[str, np.ndarray]:
     """The arrays of a layer by name, the decoder's rows with zeros at the layers before it: W_dec [n, layers d]."""
-    tensors, found = {}, {}
+    tensors: dict[str, np.ndarray] = {}
     for side in ("W_enc", "W_dec"):
         path = input / f"{side}_{layer}.safetensors"
         found = read_safetensors(path)
