@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from jaxsae.lm import libraries
+import numpy as np
+
+from jaxsae.lm.tensors import Tensor, tensors_of
 from jaxsae.progress import Progress
 
 # Of config.json: where it was saved, by what, and how it is to be loaded; nothing of what the model computes.
@@ -24,28 +26,20 @@ def of_checkpoint(files: Iterable[Path], config: Path) -> str:
     Args:
       files: `.safetensors`, those that are loaded.
     """
-    torch = libraries.import_torch()
-    from safetensors import safe_open
-
     sums: dict[str, str] = {}
-    files = list(files)
+    tensors = tensors_of(files, str(config.parent))
+    total = sum(tensor.bytes for tensor in tensors.values())
     with (
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-        Progress(sum(file.stat().st_size for file in files), "fingerprint of the weights", "B", scale=True) as bar,
+        Progress(total, "fingerprint of the weights", "B", scale=True) as bar,
     ):
 
-        def add(path: Path, name: str) -> None:
-            with safe_open(path, framework="pt") as file:  # maps the file: each tensor is read as it is summed
-                x = file.get_tensor(name)
-            data = x.contiguous().reshape(-1).view(torch.uint8).numpy()
-            sums[name] = f"{x.dtype} {list(x.shape)} {hashlib.sha256(data).hexdigest()}"
+        def add(name: str, tensor: Tensor) -> None:
+            data = tensor.mapped().reshape(-1).view(np.uint8)  # mapped: each is read as it is summed
+            sums[name] = f"torch.{tensor.dtype} {list(tensor.shape)} {hashlib.sha256(data).hexdigest()}"
             bar.advance(data.nbytes)
 
-        work = []
-        for path in files:
-            with safe_open(path, framework="pt") as file:
-                work += [pool.submit(add, path, name) for name in file.keys()]
-        for done in work:
+        for done in [pool.submit(add, name, tensor) for name, tensor in tensors.items()]:
             done.result()
     text = json.dumps([sorted(sums.items()), _settings(json.loads(config.read_text(encoding="utf-8")))], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

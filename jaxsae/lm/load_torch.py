@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxsae.errors import InputError
 from jaxsae.lm import fingerprint, libraries
+from jaxsae.lm.tensors import Tensor, tensors_of
 from jaxsae.paths import absolute
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
@@ -52,17 +53,26 @@ class Checkpoint:
         """Tells weights and settings from any others; see `fingerprint.of_checkpoint`.
 
         Raises:
-          InputError: the files are not where the library looks for them.
+          InputError: the files are not where the library looks for them, or damaged.
         """
+        return fingerprint.of_checkpoint(self.files, self._file("config.json"))
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of its files, by their names; raises `InputError` where a file is damaged."""
+        return tensors_of(self.files, self.name)
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """The files that its weights are in; raises `InputError` where the library finds none."""
         whole = self._file(getattr(self.config, "transformers_weights", None) or _WHOLE) or self._file(_PARTS)
         if whole is None:
             raise InputError(f"--model={self.name}: neither {_WHOLE} nor {_PARTS} is there.")
-        files = [whole]
-        if whole.suffix == ".json":
-            hub = libraries.import_transformers().utils.hub
-            parts, _ = hub.get_checkpoint_shard_files(self.name, str(whole), **_revision(self.options))
-            files = [Path(part) for part in parts]
-        return fingerprint.of_checkpoint(files, self._file("config.json"))
+        if whole.suffix != ".json":
+            return [whole]
+        hub = libraries.import_transformers().utils.hub
+        parts, _ = hub.get_checkpoint_shard_files(self.name, str(whole), **_revision(self.options))
+        return [Path(part) for part in parts]
 
     def _file(self, name: str) -> Path | None:
         cached_file = libraries.import_transformers().utils.cached_file
