@@ -26,6 +26,8 @@ class Batch:
       key: random, of this step and the same on every device; None: no step is under way.
       excess: float32 [n_local], what a penalty on frequent latents weighs each by, per row and unit of the latent; None.
       control: log of what a penalty's weight is multiplied by, to bring L0 to where it is asked for.
+      slope: float32 [B_local, d_out], the gradient by the reconstruction of what else hangs on it, such as a model that it
+        stands in; None. own: weight of the objective beside that.
     """
 
     x: jax.Array
@@ -37,6 +39,8 @@ class Batch:
     key: jax.Array | None = None
     excess: jax.Array | None = None
     control: jax.Array | float = 0.0
+    slope: jax.Array | None = None
+    own: float = flax.struct.field(pytree_node=False, default=1.0)
 
     @classmethod
     def of(cls, y: jax.Array, widths: Widths, **more: Any) -> "Batch":

@@ -7,7 +7,7 @@ attention layers, which is what XLA's CPU backend runs fastest.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,9 @@ from flax import nnx
 
 from jaxsae.config import check_positive, option
 from jaxsae.errors import InputError
+from jaxsae.lm.taps import Replace, Taps
 
 BLOCK_SITES = ("resid_pre", "attn_out", "mlp_in", "mlp_out", "resid_post")
-Replace = Mapping[str, Callable[[jax.Array], jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,20 +46,6 @@ def check_sites(config: GPTConfig, sites: Collection[str], flag: str = "sites") 
     for site in sites:
         if site not in config.sites():
             raise InputError(f"--{flag}={site}: no such site. This model has: {', '.join(config.sites())}")
-
-
-class _Taps:
-    """One forward pass's replacements and readings; a replacement is read as replaced."""
-
-    def __init__(self, shape: tuple[int, int, int], read: Collection[str], replace: Replace):
-        self.shape, self.wanted, self.replace, self.read = shape, read, replace, {}
-
-    def __call__(self, site: str, x_NxD: jax.Array) -> jax.Array:
-        if site in self.replace:
-            x_NxD = self.replace[site](x_NxD.reshape(self.shape)).astype(x_NxD.dtype).reshape(x_NxD.shape)
-        if site in self.wanted:
-            self.read[site] = x_NxD.reshape(self.shape)
-        return x_NxD
 
 
 def _rms_norm(x: jax.Array) -> jax.Array:
@@ -125,16 +111,21 @@ class GPT(nnx.Module):
         Raises:
           InputError: a site that this model does not have.
         """
-        replace = dict(replace or {})
-        check_sites(self.config, [*read, *replace])
-        batch, length = tokens_BxT.shape
-        tap = _Taps((batch, length, self.config.d_model), read, replace)
+        check_sites(self.config, [*read, *(replace or {})])
+        taps = Taps(read, replace)
+        return self.passed(tokens_BxT, taps), taps.seen
+
+    def passed(self, tokens_BxT: jax.Array, taps: Taps) -> jax.Array:
+        """logits [B, T, vocabulary] of a pass with `taps`."""
+        (batch, length), d = tokens_BxT.shape, self.config.d_model
+        whole = lambda x: x.reshape(batch, length, d)
+        tap = lambda site, x_NxD: taps(site, whole(x_NxD)).reshape(batch * length, d)
         x_NxD = (self.embedding[...][tokens_BxT] + self.position[...][:length]).reshape(batch * length, -1)
         x_NxD = tap("embed", x_NxD)
         for layer, block in enumerate(self.blocks):
             x_NxD = block(x_NxD, batch, tap, layer)
         logits = _rms_norm(x_NxD) @ self.unembedding[...]
-        return logits.reshape(batch, length, -1), tap.read
+        return logits.reshape(batch, length, -1)
 
 
 def init(config: GPTConfig, seed: int) -> GPT:

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from jaxsae.training.step import AUX_SCOPE, FULL_SCOPE, PLAIN_SCOPE
+from jaxsae.training.ways import AUX_SCOPE, FULL_SCOPE, PLAIN_SCOPE
 
 KINDS = (
     "all-reduce",

@@ -13,7 +13,7 @@ from jaxsae.plan.config import PlanConfig
 from jaxsae.plan.roofline import DEAD_SHARE, FLOAT, Sizes, affordable, auxiliary, parts
 from jaxsae.plan.show import lines
 from jaxsae.plan.topology import Topology
-from jaxsae.training.step import AUX_SCOPE, FULL_SCOPE, PLAIN_SCOPE
+from jaxsae.training.ways import AUX_SCOPE, FULL_SCOPE, PLAIN_SCOPE
 
 FUSED = ("pallas_tpu", "mosaic_gpu", "approximate")  # encoders whose pre-activations never reach the device's memory
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from jaxsae.config import to_dict
 from jaxsae.errors import InputError
 from jaxsae.hosts import processes
+from jaxsae.training.about import metadata_of
 from jaxsae.training.checkpoint import read_metadata
 from jaxsae.training.run import CHECKPOINTS
 from jaxsae.training.setup import Setup
@@ -20,7 +21,7 @@ def check_agreement(setup: Setup) -> None:
 
 def check_same_store(setup: Setup, workdir: Path, done: int) -> None:
     """Refuses to go on on other data than a run was begun on, or on more or fewer rows: its batches would be others."""
-    began, goes_on = read_metadata(workdir / CHECKPOINTS, done)[1], setup.metadata()
+    began, goes_on = read_metadata(workdir / CHECKPOINTS, done)[1], metadata_of(setup)
     before, now = began["dictionary"], goes_on["dictionary"]
     again = "Give the store as it was, or another --workdir with --initialize_from for the weights."
     if before.get("fingerprint", now["fingerprint"]) != now["fingerprint"]:

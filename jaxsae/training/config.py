@@ -7,8 +7,9 @@ from typing import Literal
 from jaxsae.config import check, check_positive, group, option
 from jaxsae.dictionary import MethodConfig
 from jaxsae.store.schema import SOURCE_STORE
+from jaxsae.training.end_to_end.config import EndToEndConfig
 from jaxsae.training.optimizer_config import OptimizerConfig
-from jaxsae.training.site_flags import check_sites
+from jaxsae.training.site_flags import check_end_to_end, check_sites
 
 # What a resumed run may change: where and how often, never what is computed. --tokens may change too (`more_tokens.py`).
 FREE_ON_RESUME = ("mesh", "checkpoint_every", "keep_checkpoints", "log_every", "prefetch", "on_nan", "keep_bytes")
@@ -107,6 +108,7 @@ class TrainConfig:
     keep_bytes: int | None = option(
         None, "follow: remove the store's oldest shards, once trained on and saved, beyond so many bytes of activations"
     )
+    end_to_end: EndToEndConfig = group(EndToEndConfig)
     method: MethodConfig = group(MethodConfig)
     optimization: OptimizerConfig = group(OptimizerConfig)
 
@@ -138,6 +140,8 @@ class TrainConfig:
             check(not self.store, "source_run", self.source_run, f"leave --store={self.store} out, or this flag")
             check(not self.follow, "follow", "true", "the rows of --source_run are all there")
         check_sites(self)
+        if self.end_to_end.runs_model:
+            check_end_to_end(self)
         check(self.follow or self.keep_bytes is None, "keep_bytes", self.keep_bytes, "needs --follow")
         check(bool(self.workdir), "workdir", "", "name a directory")
         check(

@@ -1,20 +1,17 @@
 """A run under way: its state, its log and its checkpoints. Whoever brings the batches may train several on each."""
 
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-
-import jax
-import numpy as np
 
 from jaxsae.errors import InputError
 from jaxsae.hosts import processes
 from jaxsae.progress import Progress, is_first_process, say
+from jaxsae.training.about import metadata_of
 from jaxsae.training.averaged import threshold_of_average
 from jaxsae.training.checkpoint import Checkpoints
-from jaxsae.training.held_out import HeldOut, missed_l0, words
-from jaxsae.training.metrics import MetricsLog, Speed
+from jaxsae.training.held_out import HeldOut
+from jaxsae.training.metrics import MetricsLog
 from jaxsae.training.more_tokens import begin, restore, step_before_fall, where_to_go_on
 from jaxsae.training.rates import check_same_defaults
 from jaxsae.training.run import AVERAGE_THRESHOLD, START_FVU
@@ -22,6 +19,7 @@ from jaxsae.training.setup import Setup
 from jaxsae.training.state import TrainState
 from jaxsae.training.step import StepMetrics
 from jaxsae.training.summary import write_summary
+from jaxsae.training.watch import Watch
 
 
 class LiveRun:
@@ -58,7 +56,7 @@ class LiveRun:
 
     def __enter__(self) -> "LiveRun":
         self._open = ExitStack()
-        self._watch = _Watch(self.setup, self._begin, self._bar, self.done, skipped=int(self.state.skipped))
+        self._watch = Watch(self.setup, self._begin, self._bar, self.done, skipped=int(self.state.skipped))
         return self
 
     def _begin(self) -> MetricsLog:
@@ -102,7 +100,7 @@ class LiveRun:
         if self._checkpoints.latest != self.taken:
             threshold = threshold_of_average(self.setup, self.state, self.taken)
             more = {AVERAGE_THRESHOLD: threshold, START_FVU: self._start_fvu}
-            metadata = self.setup.metadata() | {name: value for name, value in more.items() if value is not None}
+            metadata = metadata_of(self.setup) | {name: value for name, value in more.items() if value is not None}
             self._checkpoints.save(self.taken, self.state, metadata)
         if wait:
             self._checkpoints.wait()
@@ -150,94 +148,3 @@ class LiveRun:
         row = setup.batches.order.lowest_row_from(max(0, oldest))
         if gone := setup.shards.remove_below(row, setup.config.keep_bytes):
             say(f"{setup.store.url}: removed {len(gone)} shards, up to shard {gone[-1]}, that were trained on")
-
-
-class _Watch:
-    """Looks at the metrics of finished steps: logs them, moves the bar, stops on what is not finite."""
-
-    def __init__(self, setup: Setup, open_log: Callable[[], MetricsLog], bar: Progress, done: int, skipped: int):
-        """`open_log` is called once, when the first step is known to be one that does not stop the run."""
-        self._setup, self._open_log, self._bar = setup, open_log, bar
-        self._log: MetricsLog | None = None
-        self._speed, self._first, self._skipped = Speed(), done, skipped
-        self._last: dict[str, float] = {}
-        self._held_out: dict[str, float | int] = {}
-        # A step's FVU is over the squares of what it was given, whose mean need not be 0.
-        self._norm_to_variance = setup.norm_to_variance
-
-    def __call__(
-        self, step: int, metrics: StepMetrics, judged: Callable[[], dict[str, float | int]] | None = None
-    ) -> None:
-        """Takes the metrics of the `step`-th step, counted from 1; `judged` gives those of its weights."""
-        config = self._setup.config
-        metrics = jax.device_get(metrics)
-        processes.beat(f"step {step}")
-        if not metrics.finite:
-            self._not_finite(step)
-        self._log = self._log or self._open_log()
-        if step % config.log_every and step != config.steps and not judged:
-            return self._bar.advance(config.batch_size)
-        tokens = step * config.batch_size
-        figures = {
-            "step": step,
-            "tokens": tokens,
-            "loss": float(metrics.loss),
-            "fvu": float(metrics.fvu) * self._norm_to_variance,
-            "l0": float(metrics.l0),
-            # Not known before its window has passed: none could count as dead.
-            "dead_fraction": float(metrics.dead) / config.method.width if tokens > config.dead_window else float("nan"),
-            "dead_window": config.dead_window,
-            "aux_loss": float(metrics.aux),
-            "learning_rate": float(metrics.learning_rate),
-            **({} if metrics.explained is None else {"adversary_explained": float(metrics.explained)}),
-            "skipped_batches": self._skipped,
-            "tokens_per_second": self._speed(tokens - self._first * config.batch_size),
-        }
-        found = judged() if judged else {}
-        self._held_out, figures = found or self._held_out, figures | found
-        self._log.write(figures)
-        self._last = figures
-        shown = {name: f"{figures[name]:.4g}" for name in ("loss", "fvu", "l0")}
-        self._bar.advance(config.batch_size, **shown, **self._dead())
-
-    def closing(self, start_fvu: float | None) -> str:
-        """The last figures that were logged, in words; warnings where the start had a lower FVU, or L0 is not as asked."""
-        if not self._last:
-            return ""
-        names = [name for name in ("loss", "fvu", "l0", "adversary_explained") if name in self._last]
-        shown = ", ".join(f"{name} {self._last[name]:.4g}" for name in names)
-        judged = words(self._held_out)
-        # By 5%: the start's is of other rows.
-        if start_fvu is not None and self._held_out.get("held_out_fvu", 0.0) > 1.05 * start_fvu:
-            judged += f". WARNING: that is worse than the start, which had {start_fvu:.4g}; try a lower --learning_rate"
-        judged += missed_l0(self._setup.config.method, self._held_out)
-        shown = ", ".join([shown, *(f"{name} {share}" for name, share in self._dead().items())])
-        return f", {self._last['tokens']:,} tokens: {shown}{'; ' if judged else ''}{judged}"
-
-    def _dead(self) -> dict[str, str]:
-        """`dead`: latents that did not fire, and in how many rows; empty of a method that has no say in which fire."""
-        if not self._setup.config.method.takes("k"):
-            return {}
-        share, window = self._last["dead_fraction"], self._last["dead_window"]
-        known = f"{share:.1%} in {window:,} rows" if np.isfinite(share) else f"not known before {window:,} rows"
-        return {"dead": known}
-
-    def _not_finite(self, step: int) -> None:
-        self._skipped += 1
-        where = describe_bad_batch(self._setup, step - 1)
-        if self._setup.config.on_nan == "skip":
-            return say(f"step {step} left out: {where}")
-        raise InputError(
-            f"step {step}: {where} The weights are those of step {step - 1}. "
-            "Mend the store, or add --on_nan=skip to leave such batches out and count them."
-        )
-
-
-def describe_bad_batch(setup: Setup, index: int) -> str:
-    """Which rows of the batch of a step (from 0) hold NaN or Inf."""
-    bad = ~np.isfinite(setup.batches[index].astype(np.float32)).all(1)
-    if not bad.any():
-        return "the loss is not finite though the batch is; a lower --learning_rate may help."
-    rows = np.sort(setup.batches.rows_of(index)[bad])
-    listed = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
-    return f"{len(rows)} of {len(bad)} rows hold NaN or Inf (rows {listed} of {setup.store.url}, site {setup.site})."

@@ -9,10 +9,11 @@ from jaxsae.dictionary import Dictionary
 from jaxsae.errors import Preempted, reraise_if_disk_full
 from jaxsae.hosts import processes
 from jaxsae.hosts.preemption import AGAIN, StopAtStep
-from jaxsae.progress import Progress, say
+from jaxsae.progress import Progress, prefetched, say
 from jaxsae.store import iterate
 from jaxsae.training.agreement import check_agreement, check_same_store
 from jaxsae.training.config import TrainConfig
+from jaxsae.training.end_to_end.texts import Text
 from jaxsae.training.every import train_each
 from jaxsae.training.live_run import LiveRun
 from jaxsae.training.more_tokens import as_begun, begin, open_checkpoints, where_to_go_on
@@ -40,6 +41,8 @@ def train(config: TrainConfig) -> Dictionary | list[Dictionary]:
         config = as_begun(config)
         setup = Setup.of(config, give_up=lambda: preemption.asked_alone)
         check_agreement(setup)
+        with processes.busy("opening the model"):
+            setup.through  # noqa: B018  before anything is written: it may be refused
         if not setup.store.complete and not setup.shards:
             say(
                 "A run on a part of a store does not go on once there is more: complete the harvest, or train with --follow."
@@ -90,8 +93,9 @@ def _moments_line(chosen: str) -> str:
 def _run(live: LiveRun, step, preemption: StopAtStep) -> None:
     """Steps to the last, or to the one at which all are asked to stop."""
     pace = live.setup.program.pace
+    model = (live.setup.through.weights,) if live.setup.through else ()
     for x in _batches(live.setup, live.done, preemption):
-        live.take(*step(live.state, x, pace))
+        live.take(*step(live.state, x, pace, *model))
         stop = preemption.reached(live.taken)
         if live.is_due or live.is_before_fall or (stop and not live.is_complete):
             live.save()
@@ -106,8 +110,12 @@ def _run(live: LiveRun, step, preemption: StopAtStep) -> None:
     )
 
 
-def _batches(setup: Setup, done: int, preemption: StopAtStep) -> Iterator[jax.Array]:
+def _batches(setup: Setup, done: int, preemption: StopAtStep) -> Iterator[jax.Array | Text]:
     """Batches from that of step `done` to the last one, or to where all are asked to stop while waiting for shards."""
+    if setup.through:
+        made = (setup.through.batches.batch(index) for index in range(done, setup.config.steps))
+        yield from (text.put(setup.mesh) for text in prefetched(made, setup.config.prefetch))
+        return
     ahead = iterate(setup.batches, done, setup.row_sharding, prefetch=setup.config.prefetch)
     try:
         for index in range(done, setup.config.steps):

@@ -15,6 +15,8 @@ from jaxsae.kernels.encode_topk.choose import explained
 from jaxsae.parallel import DATA, MODEL, batch_sharding
 from jaxsae.platform import compiling_for
 from jaxsae.training.config import TrainConfig
+from jaxsae.training.end_to_end.opened import ThroughModel
+from jaxsae.training.end_to_end.texts import Text
 from jaxsae.training.memory import MemoryPlan, plan_memory
 from jaxsae.training.optimizer import Schedule, decoder_rate, make_optimizer, peak_rate, schedule, skip_rate
 from jaxsae.training.routes import forms_gradient, requests_of
@@ -27,12 +29,14 @@ class Program:
     """What `jaxsae train` runs and `jaxsae plan` compiles, from flags and the activations' widths and type alone.
 
     Rows come to the device as the store has them and become float32 there: half the bytes on the way, for bfloat16.
+    `through`: the model that steps run, where they do.
     """
 
     config: TrainConfig
     widths: Widths
     mesh: Mesh
     batch_dtype: np.dtype | type = np.float32
+    through: ThroughModel | None = None
 
     @cached_property
     def method(self) -> Method:
@@ -119,7 +123,8 @@ class Program:
         seed = self.config.seed if self.config.optimization.optimizer == "adam_bf16" else None  # rounds by it
         optimization = dataclasses.replace(self.config.optimization, **free)
         dtype = np.dtype(self.batch_dtype).name
-        return self.config.method, optimization, self.step_config, dtype, self.mesh, seed
+        effect = self.through and (self.through.effect, self.through.batches.shape)
+        return self.config.method, optimization, self.step_config, dtype, self.mesh, seed, effect
 
     @property
     def forms_gradient(self) -> bool:
@@ -151,6 +156,10 @@ class Program:
         return plan_memory(self.abstract, batches, self.forms_gradient)
 
     def lower(self) -> jax.stages.Lowered:
-        """The step (state, batch, pace) -> (state, metrics), ready to be compiled."""
-        step = make_step(self.method, self.optimizer, self.step_config, self.abstract, self.mesh)
-        return step.lower(self.abstract, self.batch, self.abstract_pace)
+        """The step (state, batch, pace) -> (state, metrics), ready to be compiled; with a model, (.., pace, its weights)."""
+        made = self.method, self.optimizer, self.step_config, self.abstract, self.mesh
+        if not self.through:
+            return make_step(*made).lower(self.abstract, self.batch, self.abstract_pace)
+        step = make_step(*made, self.through.effect, self.through.specs)
+        text = Text.abstract(self.through.batches.shape, self.config.batch_size, self.mesh)
+        return step.lower(self.abstract, text, self.abstract_pace, self.through.abstract)

@@ -11,18 +11,16 @@ from jax.sharding import Mesh
 
 from jaxsae.dictionary import Method, Normalization, Params, Widths, make_method
 from jaxsae.parallel import batch_sharding, check_divides, make_mesh
-from jaxsae.paths import absolute
 from jaxsae.store import Batches, Shards, Statistics, Store, select
 from jaxsae.training.config import TrainConfig
+from jaxsae.training.end_to_end.opened import Rows, ThroughModel, open_model
 from jaxsae.training.initial import check_initial, initial_params
 from jaxsae.training.memory import MemoryPlan, available_bytes, check_fits, with_workspace
 from jaxsae.training.program import Program
 from jaxsae.training.rates import described_rates
-from jaxsae.training.run import checkpoint_metadata
 from jaxsae.training.start import Start, by_linear_map, fit_start, sample, started
 from jaxsae.training.state import TrainState, create_state
 from jaxsae.training.taken import (
-    beside_of,
     check_can_remove,
     check_enough,
     held_out,
@@ -31,9 +29,6 @@ from jaxsae.training.taken import (
     sites_of,
     with_sites,
 )
-
-# Of a store's, those a dictionary keeps.
-KEPT_SETTINGS = ("source", "directions", "first_position", "last_position", "prepend_bos")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +127,15 @@ class Setup:
     @cached_property
     def program(self) -> Program:
         """The step, before it is compiled."""
-        return Program(self.config, self.widths, self.mesh, self.store.dtype(self.sites[0]))
+        return Program(self.config, self.widths, self.mesh, self.store.dtype(self.sites[0]), self.through)
+
+    @cached_property
+    def through(self) -> ThroughModel | None:
+        """The model that steps run, and the text that it reads; None: they take rows of the store."""
+        if not self.config.end_to_end.runs_model:
+            return None
+        rows = Rows(self.config.batch_size, self.config.order_seed, self.rows - self.holdout)
+        return open_model(self.config.end_to_end, self.store, self.sites, self.writes[0], self.mesh, rows)
 
     @property
     def off_centre(self) -> np.ndarray:
@@ -222,29 +225,3 @@ class Setup:
         plan = with_workspace(plan, compiled)
         check_fits(plan, free)
         return compiled, plan, free
-
-    def metadata(self) -> dict[str, Any]:
-        """What checkpoints say of where the dictionary comes from."""
-        attributes = self.store.metadata(self.sites[0])
-        settings = attributes.get("settings", {})
-        about = {
-            "store": absolute(self.config.store_url, new=True),
-            "site": self.site,
-            "fingerprint": attributes.get("fingerprint", ""),
-            "store_rows": self.rows,
-            "holdout_rows": self.holdout,
-            "model": attributes.get("model", ""),
-            "tokenizer": attributes.get("tokenizer", ""),
-            "context": attributes.get("context", 0),
-            "normalize": self.config.normalize,
-            "seed": self.config.seed,
-            "tokens": self.config.steps * self.config.batch_size,
-        }
-        if self.config.source_run:
-            about |= {"source_run": absolute(self.config.source_run), "source_step": settings.get("step")}
-        if self.config.first_tokens is not None:
-            about["first_tokens"] = self.config.first_tokens
-        about |= self.program.defaults | {name: settings[name] for name in KEPT_SETTINGS if name in settings}
-        if len(self.sites) > 1:
-            about |= {"reads": list(self.reads), "writes": list(self.writes)} | beside_of(self.store)
-        return checkpoint_metadata(self.config.method, self.widths, self.config.ema_decay, about)

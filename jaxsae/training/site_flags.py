@@ -55,6 +55,17 @@ def check_sites(config: Any) -> None:
     check(architecture not in why, "architecture", architecture, why.get(architecture, ""))
 
 
+def check_end_to_end(config: Any) -> None:
+    """Raises `InputError` where a dictionary does not stand at one site of one model that a step can run."""
+    reads = ",".join(config.reads)
+    alone = len(config.reads) < 2 and not config.cross_layer
+    fix = "end to end, one site is replaced by what is made of one: give --site, or --reads=SITE --writes=SITE"
+    check(alone, "reads", reads, fix)
+    for name in ("source_run", "follow"):
+        value = getattr(config, name)
+        check(not value, name, str(value).lower(), "steps that run the model (--kl, --later) read text. Leave it out")
+
+
 def _check_cross_layer(config: Any) -> None:
     """Of what a cross-layer transcoder reads and writes."""
     method, reads, writes = config.method, ",".join(config.reads), ",".join(config.writes)

@@ -1,8 +1,8 @@
 """One training step: the program of one device, and that program over the mesh."""
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.struct
 import jax
@@ -13,17 +13,18 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsae.dictionary import Batch, Method, Report, Widths
 from jaxsae.dictionary.penalty.frequency import averaged
-from jaxsae.parallel import AXES, DATA, MODEL, shardings, sum_over_data
+from jaxsae.parallel import DATA, MODEL, shardings, sum_over_data
+from jaxsae.training.end_to_end.effect import Effect, Terms, with_slope
+from jaxsae.training.end_to_end.texts import Text
 from jaxsae.training.opponent import opponent_step
 from jaxsae.training.optimizer import Schedule
-from jaxsae.training.routes import capacity_for_dead, loss_and_gradient, needs_pairs_for_dead
+from jaxsae.training.routes import loss_and_gradient
 from jaxsae.training.row_gradients import drawn_rows, row_gradients
 from jaxsae.training.state import TrainState, state_specs
 from jaxsae.training.update import UpdateRule, Weights
+from jaxsae.training.ways import one_of, ways_of
 
 SINCE_LIMIT = 2**30
-PLAIN_SCOPE, AUX_SCOPE = "plain_step", "aux_step"  # names in the compiled program; of these one runs
-FULL_SCOPE = "overfull_step"  # where more latents are dead than there is room for
 
 
 @flax.struct.dataclass
@@ -35,6 +36,7 @@ class StepMetrics:
       aux: auxiliary or penalty term. dead: latents without firing in `dead_tokens` rows.
       learning_rate: of this step. finite: False where the batch or the loss held NaN or Inf and was left out.
       explained: the share of the decoder rows' variance that an opponent explains; None where there is no opponent.
+      terms: of the model that the dictionary stands in; None where no step runs one.
     """
 
     loss: jax.Array
@@ -45,6 +47,7 @@ class StepMetrics:
     learning_rate: jax.Array
     finite: jax.Array
     explained: jax.Array | None = None
+    terms: Terms | None = None
 
 
 @flax.struct.dataclass
@@ -94,19 +97,24 @@ def make_step(
     config: StepConfig,
     abstract: TrainState,
     mesh: Mesh,
+    effect: Effect | None = None,
+    model_specs: Any = None,
 ):
     """The jitted step (state, x [batch_size, numbers], Pace) -> (state, StepMetrics); the state is donated.
 
-    `x` holds activations as the store has them; rows lie over `data`.
+    `x` holds activations as the store has them; rows lie over `data`. With an `effect` it is the step (state, Text, Pace,
+    weights of the model); `model_specs`: PartitionSpecs of these.
     """
     specs = state_specs(abstract)
     update = make_update(method, optimizer, config)
     device = partial(_device_step, method=method, update=update, config=config)
-    sharded = jax.shard_map(
-        device, mesh=mesh, in_specs=(specs, P(DATA, None), P()), out_specs=(specs, P()), check_vma=False
-    )
-    places, rows, whole = shardings(mesh, specs), shardings(mesh, P(DATA, None)), shardings(mesh, P())
-    return jax.jit(sharded, in_shardings=(places, rows, whole), out_shardings=(places, whole), donate_argnums=0)
+    inputs = (P(DATA, None), P())
+    if effect:
+        device = partial(device, effect=effect)
+        inputs = (Text.specs(), P(), model_specs)
+    sharded = jax.shard_map(device, mesh=mesh, in_specs=(specs, *inputs), out_specs=(specs, P()), check_vma=False)
+    places = shardings(mesh, (specs, *inputs))
+    return jax.jit(sharded, in_shardings=places, out_shardings=(places[0], shardings(mesh, P())), donate_argnums=0)
 
 
 def in_trainer_units(x: jax.Array, mean: jax.Array, scale: jax.Array, dtype: str) -> jax.Array:
@@ -114,13 +122,29 @@ def in_trainer_units(x: jax.Array, mean: jax.Array, scale: jax.Array, dtype: str
     return ((x.astype(jnp.float32) - mean) * scale).astype(dtype)
 
 
-def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update: UpdateRule, config: StepConfig):
+def _device_step(
+    state: TrainState,
+    x: jax.Array | Text,
+    pace: Pace,
+    weights_of_model: Any = None,
+    *,
+    method: Method,
+    update: UpdateRule,
+    config: StepConfig,
+    effect: Effect | None = None,
+):
+    terms = None
+    if effect:
+        text, clean = x, effect.clean(weights_of_model, x)
+        x = effect.rows(clean, text)
     y = in_trainer_units(x, state.mean, state.scale, config.compute_dtype)
     dead = state.since_fired > pace.dead_tokens
     dead_count = jax.lax.psum(dead.sum(), MODEL)
     fraction = pace.schedule.progress(state.step)
     key = jax.random.fold_in(jax.random.key(pace.seed), state.step)
     batch = Batch.of(y, config.widths, dead=dead, rows=config.batch_size, step_fraction=fraction, key=key)
+    if effect:
+        batch, terms = with_slope(batch, effect, weights_of_model, text, clean, method, state, config.widths)
     if method.frequency:
         batch = batch.replace(excess=method.frequency.excess(state.frequency, state.params.W_dec))
     if method.steer:
@@ -145,7 +169,7 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
         return Outcome(loss, report, finite), update(weights, gradient, learning_rate, finite, more)
 
     weights = Weights(state.params, state.moments, state.average)
-    outcome, weights = _one_of(_ways(method, config, dead, fraction), attempt, weights)
+    outcome, weights = one_of(ways_of(method, config.aux, dead, fraction), attempt, weights)
     report, finite = outcome.report, outcome.finite
     since_fired = jnp.minimum(jnp.where(report.firings > 0, 0, state.since_fired + config.batch_size), SINCE_LIMIT)
     new = state.replace(
@@ -167,7 +191,7 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
         frequency = averaged(state.frequency, report.firings, config.batch_size)
         new = new.replace(frequency=jnp.where(finite, frequency, state.frequency))
     metrics = StepMetrics(
-        loss=outcome.loss,
+        loss=outcome.loss if terms is None else outcome.loss + effect.weighed(terms),
         fvu=report.squared_error / report.squared_norm,
         l0=report.active / config.batch_size,
         aux=report.aux,
@@ -175,55 +199,9 @@ def _device_step(state: TrainState, x: jax.Array, pace: Pace, *, method, update:
         learning_rate=learning_rate,
         finite=finite,
         explained=explained,
+        terms=terms,
     )
     return new, metrics
-
-
-def _ways(method: Method, config: StepConfig, dead: jax.Array, fraction: jax.Array) -> list[tuple]:
-    """The ways a step may go: (name, method, route of dead latents, whether it is this one), of which one is.
-
-    While more latents are active than in the end, a step of its own pays for them.
-    """
-    if not method.anneals:
-        return [(name, method, *rest) for name, *rest in _ways_of_dead(method, config, dead)]
-    ways, early = _ways_of_dead(method, config, dead), fraction < method.selection.anneal.share
-    late = method.without_anneal()
-    first = [(f"early_{name}", method, route, taken & early) for name, route, taken in ways]
-    return first + [(name, late, route, taken & ~early) for name, route, taken in ways]
-
-
-def _ways_of_dead(
-    method: Method, config: StepConfig, dead: jax.Array
-) -> list[tuple[str, str | None, jax.Array | bool]]:
-    """(name, route of dead latents, whether it is this one).
-
-    The auxiliary loss is computed, and paid for, only while latents are dead; by pairs where more of them are dead than
-    there is room for on some device.
-    """
-    if not (config.aux and method.has_aux):
-        return [(PLAIN_SCOPE, None, True)]
-    some = jax.lax.psum(dead.sum(), MODEL) > 0
-    if not needs_pairs_for_dead(method, len(dead)):
-        return [(PLAIN_SCOPE, None, ~some), (AUX_SCOPE, "tiles", some)]
-    fits = jax.lax.pmax(dead.sum(), AXES) <= capacity_for_dead(len(dead))
-    return [(PLAIN_SCOPE, None, ~some), (AUX_SCOPE, "tiles", some & fits), (FULL_SCOPE, "pairs", ~fits)]
-
-
-def _one_of(ways: list, attempt: Callable, weights: Weights) -> tuple[Outcome, Weights]:
-    """`attempt(method, route of dead latents, weights)` by the way that is taken, which is known on the device alone.
-
-    Loops, of which one makes a turn and the others none: a conditional would copy the weights that it hands through,
-    a loop changes them in place.
-    """
-    if len(ways) == 1:
-        return attempt(*ways[0][1:3], weights)
-    shapes = jax.eval_shape(partial(attempt, ways[0][1], None), weights)[0]
-    carry = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes), weights
-    for scope, method, route, taken in ways:
-        with jax.named_scope(scope):
-            once = lambda _, c, way=(method, route): attempt(*way, c[1])
-            carry = jax.lax.fori_loop(0, taken.astype(jnp.int32), once, carry)
-    return carry
 
 
 def _threshold(state: TrainState, smallest: jax.Array, method: Method, pace: Pace) -> jax.Array:

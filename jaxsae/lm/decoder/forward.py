@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxsae.lm.decoder import rope
 from jaxsae.lm.decoder.shape import Decoder, Layer
+from jaxsae.lm.taps import Taps
 from jaxsae.parallel import MODEL, copy_to_model, sum_over_model
 from jaxsae.platform import full_precision
 
@@ -34,19 +35,32 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def stream(weights: Weights, shape: Decoder, tokens: jax.Array, tap: Tap) -> jax.Array:
+def stream(weights: Weights, shape: Decoder, tokens: jax.Array, tap: Tap, remember: bool = True) -> jax.Array:
     """What leaves the last block that there are weights of, [B, T, d_model].
 
     Args:
       weights: this device's, as `layout` has them. tokens: int32 [B, T].
       tap: called with each site and what stands there, [B, T, d_model]; what it gives goes on in its place.
+      remember: whether a gradient's backward pass keeps what is within blocks; else it makes each block again, and `tap`
+        has to be `Taps`.
     """
     x = tap("embed", _embedded(weights, shape, tokens))
     length = tokens.shape[1]
     turns = {layer.rope: rope.tables(layer.rope, length) for layer in shape.layers if layer.rope}
     for number, block in enumerate(weights["blocks"]):
         layer = shape.layers[number]
-        x = _block(block, shape, layer, turns.get(layer.rope), x, lambda site, y, n=number: tap(f"{site}.{n}", y))
+        run = partial(_block, shape=shape, layer=layer, turns=turns.get(layer.rope), number=number)
+        x = run(block, x, tap=tap) if remember else _forgotten(run, block, x, tap)
+    return x
+
+
+def _forgotten(run: Callable, block: Weights, x: jax.Array, taps: Taps) -> jax.Array:
+    def apart(block: Weights, x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        own = taps.apart()
+        return run(block, x, tap=own), own.seen
+
+    x, seen = jax.checkpoint(apart)(block, x)
+    taps.seen |= seen
     return x
 
 
@@ -59,8 +73,12 @@ def logits(weights: Weights, shape: Decoder, x: jax.Array) -> jax.Array:
         out = out + weights["unembed_bias"].astype(jnp.float32)
     if shape.logit_cap is not None:
         out = _capped(out, shape.logit_cap)
-    first = jax.lax.axis_index(MODEL) * table.shape[0]
-    return jnp.where(first + jnp.arange(table.shape[0]) < shape.vocabulary, out, -jnp.inf)
+    return jnp.where(tokens_there(shape, table.shape[0]), out, -jnp.inf)
+
+
+def tokens_there(shape: Decoder, count: int) -> jax.Array:
+    """bool [count]: which of this shard's part of the vocabulary are tokens, and not what fills it up."""
+    return jax.lax.axis_index(MODEL) * count + jnp.arange(count) < shape.vocabulary
 
 
 def _embedded(weights: Weights, shape: Decoder, tokens: jax.Array) -> jax.Array:
@@ -72,18 +90,20 @@ def _embedded(weights: Weights, shape: Decoder, tokens: jax.Array) -> jax.Array:
     return x + weights["positions"][: tokens.shape[1]] if shape.learned_positions else x
 
 
-def _block(weights: Weights, shape: Decoder, layer: Layer, turns: Any, x: jax.Array, tap: Tap) -> jax.Array:
-    x = tap("resid_pre", x)
+def _block(
+    weights: Weights, x: jax.Array, *, shape: Decoder, layer: Layer, turns: Any, number: int, tap: Tap
+) -> jax.Array:
+    site = lambda name, y: tap(f"{name}.{number}", y)
+    x = site("resid_pre", x)
     added = _attention(weights, shape, layer, turns, _norm(x, weights["attention_norm"], shape))
     if shape.post_norms:
         added = _norm(added, weights["post_attention_norm"], shape)
-    added = tap("attn_out", added)
-    middle = x + added
-    y = tap("mlp_in", _norm(x if shape.parallel else middle, weights["mlp_norm"], shape))
+    middle = x + site("attn_out", added)
+    y = site("mlp_in", _norm(x if shape.parallel else middle, weights["mlp_norm"], shape))
     y = _mlp(weights, shape, y)
     if shape.post_norms:
         y = _norm(y, weights["post_mlp_norm"], shape)
-    return tap("resid_post", middle + tap("mlp_out", y))
+    return site("resid_post", middle + site("mlp_out", y))
 
 
 def _attention(weights: Weights, shape: Decoder, layer: Layer, turns: Any, x: jax.Array) -> jax.Array:

@@ -49,7 +49,7 @@ def loss(method: Method, params: Params, batch: Batch, size: int) -> tuple[jax.A
         base = method.base(shared, batch.x)
         errors = [p.error(batch.wanted, base, y) for p, y in zip(second, parts[1:], strict=True)]
         extra = sum(errors, jnp.zeros(())) / batch.rows
-        return error_of(method, batch.rows, batch.wanted, base, parts[:1]) + extra, extra
+        return error_of(method, batch, batch.wanted, base, parts[:1], batch.slope) + extra, extra
 
     def weighed(means: jax.Array) -> jax.Array:
         terms = zip(method.penalties, means[: len(method.penalties)], strict=True)

@@ -58,7 +58,7 @@ def loss(
     selected = select(method, params, batch, aux, taps)
     y, *y_aux = tap_rows(decode(selected, params.W_dec), taps)
     base = method.base(jax.tree.map(copy_to_data, params.shared), batch.x)
-    value = error_of(method, batch.rows, batch.wanted, base, y)
+    value = error_of(method, batch, batch.wanted, base, y, batch.slope)
     chosen = _of_the_dictionary(method, selected[0])
     best, residual = jax.lax.stop_gradient((jnp.abs(chosen.values), batch.wanted - base - method.objective.whole(y)))
     term = extra = jnp.zeros(())

@@ -27,12 +27,12 @@ def formed(method: Method, params: Params, batch: Batch) -> tuple[jax.Array, Rep
     )
     x, rows = method.centred(params.shared, batch.x), batch.rows
     past = batch.x if SKIP in params.shared else None
-    objective = lambda y, shared, own: error_of(method, rows, own[0], method.base(shared, own[1]), y)
+    objective = lambda y, shared, own: error_of(method, batch, own[0], method.base(shared, own[1]), y, own[2])
     selection = method.selection
     found = ranked_pass(
         tables,
         x,
-        (batch.wanted, past),
+        (batch.wanted, past, batch.slope),
         params.shared,
         selection.cut(rows, batch.step_fraction),
         objective,

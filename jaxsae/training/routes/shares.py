@@ -7,10 +7,22 @@ from jaxsae.dictionary import Batch, Method, Report
 from jaxsae.parallel import AXES, MODEL, sum_over_data
 
 
-def error_of(method: Method, rows: int, target: jax.Array, base: jax.Array, y: jax.Array) -> jax.Array:
-    """This device's rows' part of the objective of a batch of `rows` rows: target [B, d_out], what is written without any
-    latent, [d_out] or [B, d_out], y [parts, B, d_out] -> []."""
-    return method.objective(target, base, y) / (rows * (target.shape[1] if method.objective.per_number else 1))
+def error_of(
+    method: Method, batch: Batch, target: jax.Array, base: jax.Array, y: jax.Array, slope: jax.Array | None
+) -> jax.Array:
+    """These rows' part of the objective of a batch: target [B, d_out], what is written without any latent, [d_out] or
+    [B, d_out], y [parts, B, d_out] -> [].
+
+    Args:
+      slope: [B, d_out], as `Batch.slope` has it: its gradient is added, and nothing to the value.
+    """
+    numbers = target.shape[1] if method.objective.per_number else 1
+    value = method.objective(target, base, y) / (batch.rows * numbers)
+    value = value if batch.own == 1 else batch.own * value
+    if slope is None:
+        return value
+    more = (slope * (base + method.objective.whole(y))).sum()
+    return value + more - jax.lax.stop_gradient(more)
 
 
 def parts_of(method: Method, width: int, key: jax.Array | None, indices: jax.Array | None = None) -> jax.Array | None:
