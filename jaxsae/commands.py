@@ -53,7 +53,12 @@ COMMANDS = {
         "TrainConfig",
         "train",
         True,
-        {"source_run": "source_flags", "initialize_from": "initial_flags", "writes": "writes_flags"},
+        {
+            "source_run": "source_flags",
+            "initialize_from": "initial_flags",
+            "writes": "writes_flags",
+            "finetune": "finetune_flags",
+        },
     ),
     "evaluate": Command(
         "judge a dictionary: JSON files under RUN/eval", "jaxsae.evaluate", "EvaluateConfig", "evaluate"

@@ -1,6 +1,7 @@
 """The trainer: state, optimiser, step, loop and checkpoints of a run."""
 
 from jaxsae.training.config import OptimizerConfig, TrainConfig
+from jaxsae.training.end_to_end.finetune import finetune_flags
 from jaxsae.training.initial import initial_flags
 from jaxsae.training.loop import train
 from jaxsae.training.run import load, save_dictionary
@@ -10,6 +11,7 @@ from jaxsae.training.taken import writes_flags
 __all__ = [
     "OptimizerConfig",
     "TrainConfig",
+    "finetune_flags",
     "initial_flags",
     "load",
     "save_dictionary",
