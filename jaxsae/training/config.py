@@ -75,8 +75,8 @@ class TrainConfig:
     initialize_from: str = option("", "a run whose weights are the initial ones; default: random")
     finetune: str = option(
         "",
-        "a run or an imported dictionary that is trained on by what the model makes of it: for a twentieth of its tokens, 300 "
-        "steps at least, at a thirtieth of its rate, with --kl=4; all else is as it is",
+        "a run or an imported dictionary to train on by what the model makes of it, for a twentieth of its tokens (300 "
+        "steps at least) at a thirtieth of its rate, with --kl=4; all else is as it is",
     )
     start_scale: float | None = option(
         None,
