@@ -28,6 +28,7 @@ class Batch:
       control: log of what a penalty's weight is multiplied by, to bring L0 to where it is asked for.
       slope: float32 [B_local, d_out], the gradient by the reconstruction of what else hangs on it, such as a model that it
         stands in; None. own: weight of the objective beside that.
+      pull: float32 [B_local, d_out]: a latent of value f costs |f W_dec,i . pull| beside the objective; None.
     """
 
     x: jax.Array
@@ -41,6 +42,7 @@ class Batch:
     control: jax.Array | float = 0.0
     slope: jax.Array | None = None
     own: float = flax.struct.field(pytree_node=False, default=1.0)
+    pull: jax.Array | None = None
 
     @classmethod
     def of(cls, y: jax.Array, widths: Widths, **more: Any) -> "Batch":

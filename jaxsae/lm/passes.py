@@ -32,6 +32,9 @@ class Passes(Protocol):
     def divergence(self, weights: Any, p: jax.Array, q: jax.Array) -> jax.Array:
         """float32 [N]: KL(p || q) in nats of the distributions made of p and q [N, c], of which q has a gradient."""
 
+    def cross_entropy(self, weights: Any, p: jax.Array, targets: jax.Array) -> jax.Array:
+        """float32 [N]: -log of what distributions made of p [N, c] give the tokens `targets` [N]."""
+
 
 @dataclasses.dataclass(frozen=True)
 class DecoderPasses:
@@ -48,6 +51,18 @@ class DecoderPasses:
             return sum_over_model(jnp.where(there, jnp.exp(log_p) * (log_p - log_q), 0).sum(-1))
 
         return _in_pieces(part, p, q)
+
+    def cross_entropy(self, weights: Any, p: jax.Array, targets: jax.Array) -> jax.Array:
+        def part(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
+            logits = forward.logits(weights, self.shape, pair[0])
+            count = logits.shape[-1]
+            logs = _log_shares(logits, forward.tokens_there(self.shape, count))
+            mine = pair[1] - jax.lax.axis_index(MODEL) * count
+            here = (mine >= 0) & (mine < count)
+            found = jnp.take_along_axis(logs, jnp.where(here, mine, 0)[:, None], 1)[:, 0]
+            return -sum_over_model(jnp.where(here, found, 0))
+
+        return _in_pieces(part, p, targets)
 
     def _logs(self, weights: Any, p: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Which tokens of this shard there are, [v], and both distributions' log-probabilities of these, [N, v]."""
@@ -81,6 +96,10 @@ class GPTPasses:
     def divergence(self, weights: Any, p: jax.Array, q: jax.Array) -> jax.Array:
         log_p, log_q = (jax.nn.log_softmax(x.astype(jnp.float32)) for x in (p, q))
         return (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
+
+    def cross_entropy(self, weights: Any, p: jax.Array, targets: jax.Array) -> jax.Array:
+        logs = jax.nn.log_softmax(p.astype(jnp.float32))
+        return -jnp.take_along_axis(logs, targets[:, None], 1)[:, 0]
 
 
 def _in_pieces(function: Any, p: jax.Array, q: jax.Array) -> jax.Array:

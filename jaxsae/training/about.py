@@ -33,7 +33,7 @@ def metadata_of(setup: Setup) -> dict[str, Any]:
     if setup.through:
         effect = setup.through.effect
         about["end_to_end"] = {"kl": effect.kl, "own_weight": effect.own, "later_weight": effect.later_weight}
-        about["end_to_end"] |= {"later": list(effect.later)}
+        about["end_to_end"] |= {"later": list(effect.later), "attribution": effect.attribution}
     if setup.config.first_tokens is not None:
         about["first_tokens"] = setup.config.first_tokens
     about |= setup.program.defaults | {name: settings[name] for name in KEPT_SETTINGS if name in settings}

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxsae.dictionary import Params
 from jaxsae.kernels import Grouped
 from jaxsae.kernels.blocks import cut, over_blocks, paste
-from jaxsae.kernels.tiles import Given, TileFunction, latent_gradient
+from jaxsae.kernels.tiles import Given, Rows, TileFunction, latent_gradient
 from jaxsae.parallel import AXES, DATA
 
 CHUNK = 64  # rows of compact gradients that are added at once
@@ -96,13 +96,14 @@ class TileGradient:
     """Of latents that are each a function of their own pre-activation, made again block by block.
 
     Attributes:
-      x: [B_local, d_in]. slopes: of the loss, by what the latents gave. shared: the part of the shared parameters'
-        gradient that does not pass through latents, of this device's rows; parameters: their values.
+      x: [B_local, d_in], or a tuple that begins with it, as the function takes it.
+      slopes: of the loss, by what the latents gave. shared: the part of the shared parameters' gradient that does not pass
+        through latents, of this device's rows; parameters: their values.
       fixed: arrays by latent that the function takes beside the parameters, and that have no gradient.
       function: see `kernels.tiles`. size: latents of a block.
     """
 
-    x: jax.Array
+    x: Rows
     slopes: Given
     shared: Shared
     parameters: Shared

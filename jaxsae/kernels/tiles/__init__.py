@@ -6,7 +6,15 @@ keeps the largest pre-activations of a row among some latents (AuxK's dead ones,
 """
 
 from jaxsae.kernels.tiles.cut import Cut, batch_cut, row_cut
-from jaxsae.kernels.tiles.elementwise import Counts, Given, TileFunction, forward, latent_gradient, latents_of_a_tile
+from jaxsae.kernels.tiles.elementwise import (
+    Counts,
+    Given,
+    Rows,
+    TileFunction,
+    forward,
+    latent_gradient,
+    latents_of_a_tile,
+)
 from jaxsae.kernels.tiles.linear import decoded, pre_activations
 from jaxsae.kernels.tiles.ranked import Ranked, ranked_pass
 from jaxsae.kernels.tiles.tables import Tables, all_latents, gathered
@@ -16,6 +24,7 @@ __all__ = [
     "Cut",
     "Given",
     "Ranked",
+    "Rows",
     "Tables",
     "TileFunction",
     "all_latents",

@@ -39,8 +39,10 @@ class Counts:
     active: jax.Array
 
 
-# (arrays by latent of a tile, shared arrays, x [C, d_in]) -> (Given, Counts); differentiable in the first two.
-TileFunction = Callable[[dict[str, jax.Array], dict[str, jax.Array], jax.Array], tuple[Given, Counts]]
+# (arrays by latent of a tile, shared arrays, rows) -> (Given, Counts); differentiable in the first two. Rows are x [C, d_in],
+# or a tuple that begins with it.
+Rows = jax.Array | tuple[jax.Array, ...]
+TileFunction = Callable[[dict[str, jax.Array], dict[str, jax.Array], Rows], tuple[Given, Counts]]
 
 
 def _most() -> tuple[int, int]:
@@ -57,14 +59,19 @@ def latents_of_a_tile(layers: int = 1) -> int:
     return _most()[1] // layers * layers
 
 
+def _in_chunks(rows: Rows) -> Rows:
+    """[chunks, C, ...] of each [B, ...]."""
+    return jax.tree.map(lambda a: a.reshape(-1, rows_of_a_chunk(len(a)), *a.shape[1:]), rows)
+
+
 def forward(
-    function: TileFunction, latent: dict[str, jax.Array], shared: dict[str, jax.Array], x: jax.Array
+    function: TileFunction, latent: dict[str, jax.Array], shared: dict[str, jax.Array], rows: Rows
 ) -> tuple[Given, Counts]:
-    """What all latents of this shard give for rows x [B, d_in]; parts are [parts, B, d_out]."""
-    n, chunk = len(latent["b_enc"]), rows_of_a_chunk(len(x))
+    """What all latents of this shard give for rows of x [B, d_in]; parts are [parts, B, d_out]."""
+    n, x = len(latent["b_enc"]), jax.tree.leaves(rows)[0]
     tile = min(n, latents_of_a_tile(layers_of(x, latent["W_enc"])))
 
-    def of_rows(counts: Counts, xc: jax.Array):
+    def of_rows(counts: Counts, xc: Rows):
         def add(state, number, size):
             (given, counts), start = state, number * tile
             more, found = function(cut(latent, start, size), shared, xc)
@@ -76,9 +83,8 @@ def forward(
         given, counts = over_blocks(n, tile, add, state)
         return counts, given
 
-    counts, given = jax.lax.scan(
-        of_rows, Counts(jnp.zeros(n, jnp.int32), jnp.zeros((), jnp.int32)), x.reshape(-1, chunk, x.shape[1])
-    )
+    none = Counts(jnp.zeros(n, jnp.int32), jnp.zeros((), jnp.int32))
+    counts, given = jax.lax.scan(of_rows, none, _in_chunks(rows))
     parts = given.parts.transpose(1, 0, 2, 3)
     return Given(parts.reshape(parts.shape[0], len(x), -1), given.sums.sum(0)), counts
 
@@ -87,21 +93,21 @@ def latent_gradient(
     function: TileFunction,
     latent: dict[str, jax.Array],
     shared: dict[str, jax.Array],
-    x: jax.Array,
+    rows: Rows,
     slopes: Given,
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """Gradients of a block of latents, and its share of those of shared arrays, over rows x [B, d_in].
+    """Gradients of a block of latents, and its share of those of shared arrays, over rows of x [B, d_in].
 
     Args:
       slopes: of the loss, by each part [parts, B, d_out] and each sum.
     """
-    chunk = rows_of_a_chunk(len(x))
+    chunk = rows_of_a_chunk(len(jax.tree.leaves(rows)[0]))
     parts = slopes.parts.reshape(slopes.parts.shape[0], -1, chunk, slopes.parts.shape[2]).transpose(1, 0, 2, 3)
 
-    def of_rows(total: Any, rows):
-        xc, dparts = rows
+    def of_rows(total: Any, here):
+        xc, dparts = here
         _, pull = jax.vjp(lambda a, b: function(a, b, xc)[0], latent, shared)
         return jax.tree.map(jnp.add, total, pull(Given(dparts, slopes.sums))), None
 
     zero = jax.tree.map(jnp.zeros_like, (latent, shared))
-    return jax.lax.scan(of_rows, zero, (x.reshape(-1, chunk, x.shape[1]), parts))[0]
+    return jax.lax.scan(of_rows, zero, (_in_chunks(rows), parts))[0]

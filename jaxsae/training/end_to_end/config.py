@@ -20,6 +20,11 @@ class EndToEndConfig:
     )
     later_weight: float = option(1.0, "later: weight of their mean squared error, each in units of its variance")
     own_weight: float = option(1.0, "end to end: weight of the squared error at the dictionary's own site")
+    attribution: float = option(
+        0.0,
+        "end to end: weight of sum_i |f_i W_dec,i . grad_x CE|, in nats a row: what latents do to the cross-entropy of the "
+        "text, to first order (attribution dictionary learning, Anthropic 2024)",
+    )
     lm: str = option("", "end to end: the language model; default: the one that the store was harvested from")
     lm_text: tuple[str, ...] = option(
         (), "end to end: what it reads, as for harvest; default: the text that was harvested, but for the held-out rows"
@@ -28,7 +33,7 @@ class EndToEndConfig:
     lm_dtype: str = option("auto", "end to end: dtype that the model computes in; auto: as it was harvested")
 
     def __post_init__(self):
-        for name in ("kl", "later_weight", "own_weight"):
+        for name in ("kl", "later_weight", "own_weight", "attribution"):
             value = getattr(self, name)
             check(0 <= value < float("inf"), name, value, "must be 0 or more")
         parse_documents(self.lm_documents)
@@ -36,10 +41,10 @@ class EndToEndConfig:
             for name in ("lm", "lm_text", "lm_documents"):
                 value = getattr(self, name)
                 shown = ",".join(value) if isinstance(value, tuple) else value
-                check(not value, name, shown, "is for end-to-end training: give --kl or --later, too")
-            check(self.own_weight == 1, "own_weight", self.own_weight, "needs --kl or --later")
+                check(not value, name, shown, "is for end-to-end training: give --kl, --later or --attribution, too")
+            check(self.own_weight == 1, "own_weight", self.own_weight, "needs --kl, --later or --attribution")
 
     @property
     def runs_model(self) -> bool:
         """Whether steps run the model."""
-        return self.kl > 0 or bool(self.later)
+        return self.kl > 0 or bool(self.later) or self.attribution > 0

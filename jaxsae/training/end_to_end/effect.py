@@ -2,9 +2,13 @@
 
     L = w_own ||t - x_hat||^2 / d + w_kl KL(p(x) || p(x_hat)) + w_later mean_s ||s(x) - s(x_hat)||^2 / var s
 
+      + w_attribution sum_i |f_i W_dec,i . grad_x CE|
+
 x_hat stands at the rows of a batch; KL is of the next-token distributions there, s are later sites (Braun et al.,
 2405.12241). The gradient by x_hat, one number for each number of a row, is all that a dictionary's own routes need to know of
-the model (`Batch.slope`): a step is exact by any of them.
+the model (`Batch.slope`): a step is exact by any of them. The last term is attribution dictionary learning's (Anthropic,
+Circuits Updates, 2024): what a latent does to the cross-entropy of the text, to first order; grad_x CE comes with the pass of
+the text as it is (`Batch.pull`), and it and the decoder rows count as constants.
 """
 
 import dataclasses
@@ -34,34 +38,51 @@ class Terms:
 
 @flax.struct.dataclass
 class Clean:
-    """What the model does with nothing replaced: {site: [S, T, d]} and what its distributions are made of at rows [B, c]."""
+    """What the model does with nothing replaced: {site: [S, T, d]}, what its distributions are made of at rows [B, c], and
+    the gradient of the sum of cross-entropies by what stands at the rows, [B, d_out]; None where nothing hangs on it."""
 
     seen: Mapping[str, jax.Array]
     final: jax.Array
+    pull: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Effect:
-    """Of a dictionary that reads `reads` and writes `writes`, which are of one model; `sites` stand side by side in a row.
+    """Of a dictionary that writes `d_out` numbers at `writes`; the `sites` that it reads and writes are those of a row.
 
     Attributes:
-      later: sites whose change counts. kl, later_weight, own: weights. remember: see `Passes.run`.
+      later: sites whose change counts. kl, later_weight, own, attribution: weights. remember: see `Passes.run`.
     """
 
     passes: Passes
     sites: tuple[str, ...]
     writes: str
+    d_out: int
     later: tuple[str, ...]
     kl: float
     later_weight: float
     own: float
+    attribution: float = 0.0
     remember: bool = False
 
     def clean(self, weights: Any, text: Text) -> Clean:
         """The pass of this device's sequences as they are."""
-        taps = Taps({*self.sites, *self.later})
-        final = self.passes.run(weights, text.tokens, taps)
-        return Clean(taps.seen, _rows(final, text.rows))
+        if not self.attribution:
+            taps = Taps({*self.sites, *self.later})
+            final = self.passes.run(weights, text.tokens, taps)
+            return Clean(taps.seen, _rows(final, text.rows))
+
+        def loss(added: jax.Array) -> tuple[jax.Array, Clean]:
+            more = lambda x: _put(x, text.rows, _rows(x, text.rows) + added)
+            taps = Taps({*self.sites, *self.later}, {self.writes: more})
+            final = self.passes.run(weights, text.tokens, taps, self.remember)
+            targets = text.tokens[:, 1:].reshape(-1)
+            made = final[:, :-1].reshape(len(targets), -1)
+            losses = self.passes.cross_entropy(weights, made, jnp.maximum(targets, 0))
+            return jnp.where(targets >= 0, losses, 0).sum(), Clean(taps.seen, _rows(final, text.rows))
+
+        pull, clean = jax.grad(loss, has_aux=True)(jnp.zeros((len(text.rows), self.d_out)))
+        return clean.replace(pull=pull)
 
     def rows(self, clean: Clean, text: Text) -> jax.Array:
         """[B_local, numbers]: the rows of the batch, sites side by side."""
@@ -108,7 +129,8 @@ def with_slope(
     y = method.base(state.params.shared, batch.x) + reconstruction(method, state.params, batch)
     scale = widths.written(state.scale) if state.scale.ndim else state.scale
     slope, terms = effect.slope(weights, text, clean, y / scale + widths.written(state.mean), batch.rows)
-    return batch.replace(slope=slope / scale, own=effect.own), terms
+    pull = None if clean.pull is None else effect.attribution * clean.pull / scale
+    return batch.replace(slope=slope / scale, own=effect.own, pull=pull), terms
 
 
 def _rows(x: jax.Array, rows: jax.Array) -> jax.Array:

@@ -96,7 +96,7 @@ def _othello(
     weights = jax.tree.map(lambda x: jax.device_put(x, NamedSharding(mesh, P())), state)
     ends = settings["first_position"], settings["last_position"]
     batches = GameBatches(rows.batch_size, rows.seed, mesh.shape[DATA], *ends)
-    effect = _effect(config, GPTPasses(graph), model.config.sites(), sites, writes)
+    effect = _effect(config, GPTPasses(graph), model.config.sites(), sites, writes, model.config.d_model)
     return ThroughModel(effect, weights, batches)
 
 
@@ -122,7 +122,8 @@ def _decoder(
     batches = TextBatches(sequences, rows.batch_size, rows.seed, mesh.shape[DATA], end)
     lm = DecoderLM(checkpoint, mesh)
     check_sites(lm.shape, sites, "site")
-    return ThroughModel(_effect(config, DecoderPasses(lm.shape), lm.shape.sites, sites, writes), lm.weights, batches)
+    effect = _effect(config, DecoderPasses(lm.shape), lm.shape.sites, sites, writes, lm.shape.d_model)
+    return ThroughModel(effect, lm.weights, batches)
 
 
 def _sequences(config: EndToEndConfig, store: Store, attributes: dict[str, Any], checkpoint: Checkpoint) -> Sequences:
@@ -145,7 +146,7 @@ def _sequences(config: EndToEndConfig, store: Store, attributes: dict[str, Any],
 
 
 def _effect(
-    config: EndToEndConfig, passes: Passes, there: Sequence[str], sites: tuple[str, ...], writes: str
+    config: EndToEndConfig, passes: Passes, there: Sequence[str], sites: tuple[str, ...], writes: str, d_out: int
 ) -> Effect:
     """The terms of the flags, of a model with the sites `there`, in the order of its pass."""
     behind = there[there.index(writes) + 1 :]
@@ -153,4 +154,4 @@ def _effect(
     fix = f"names no site behind {writes}. There are {', '.join(behind) or 'none'}"
     check(bool(later) or not config.later, "later", ",".join(config.later), fix)
     weight = config.later_weight if later else 0.0
-    return Effect(passes, sites, writes, tuple(later), config.kl, weight, config.own_weight)
+    return Effect(passes, sites, writes, d_out, tuple(later), config.kl, weight, config.own_weight, config.attribution)

@@ -29,7 +29,8 @@ class Text:
     """A batch.
 
     Attributes:
-      tokens: int32 [S, T]. rows: int32 [B], places in the S T positions of a data shard's own sequences.
+      tokens: int32 [S, T], -1 where there is none.
+      rows: int32 [B], places in the S T positions of a data shard's own sequences.
     """
 
     tokens: jax.Array
@@ -94,7 +95,7 @@ class TextBatches:
         order, firsts = self._order(epoch)
         each, (count, length) = self._batch // self._shards, self.shape
         room = count // self._shards
-        tokens, rows = np.zeros(self.shape, np.int32), np.empty((self._shards, each), np.int32)
+        tokens, rows = np.full(self.shape, -1, np.int32), np.empty((self._shards, each), np.int32)
         for shard in range(self._shards):
             low = within * self._batch + shard * each
             first, last = np.searchsorted(firsts, [low, low + each - 1], side="right") - 1

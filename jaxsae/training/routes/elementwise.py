@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxsae.dictionary import Batch, Method, Params, Report
 from jaxsae.dictionary.penalty import Moment
 from jaxsae.kernels.by_layer import layers_of
+from jaxsae.kernels.products import product
 from jaxsae.kernels.tiles import Counts, Given, TileFunction, decoded, forward, latents_of_a_tile, pre_activations
 from jaxsae.parallel import AXES, DATA, MODEL, sum_over_data
 from jaxsae.training.gradients import TileGradient
@@ -17,7 +18,8 @@ EXCESS = "excess"  # beside arrays of parameters by latent: what a unit of a lat
 def tile_function(method: Method, firing: float) -> TileFunction:
     """What a tile of latents gives: the method's equations, of the latents and rows that are there."""
 
-    def function(latent, shared, x) -> tuple[Given, Counts]:
+    def function(latent, shared, rows) -> tuple[Given, Counts]:
+        x, *pulls = rows if isinstance(rows, tuple) else (rows,)
         pre = pre_activations(x, method.input_bias(shared), latent["W_enc"], latent["b_enc"])
         codes = method.selection.codes(latent, pre)
         second = [p.code(codes, latent) for p in method.penalties if p.has_code]
@@ -25,6 +27,9 @@ def tile_function(method: Method, firing: float) -> TileFunction:
         sums = [p.amount(codes, latent) for p in method.penalties]
         if EXCESS in latent:
             sums.append((codes.z.sum(0) * latent[EXCESS]).sum())
+        for pull in pulls:
+            costs = product(pull, jax.lax.stop_gradient(latent["W_dec"]).astype(pull.dtype), 1, 1)
+            sums.append((codes.z * jnp.abs(costs)).sum())
         z = jax.lax.stop_gradient(codes.z)
         counts = Counts((z > firing).sum(0, dtype=jnp.int32), (z > 0).sum(dtype=jnp.int32))
         return Given(jnp.stack(parts), jnp.stack(sums) if sums else jnp.zeros(0)), counts
@@ -37,7 +42,8 @@ def loss(method: Method, params: Params, batch: Batch, size: int) -> tuple[jax.A
     latents, and at most a tile: a block's pre-activations of a chunk of rows are to fit a core's cache."""
     function = tile_function(method, batch.firing)
     fixed = {} if batch.excess is None else {EXCESS: batch.excess}
-    given, counts = forward(function, params.latent | fixed, params.shared, batch.x)
+    rows = batch.x if batch.pull is None else (batch.x, batch.pull)
+    given, counts = forward(function, params.latent | fixed, params.shared, rows)
     parts = given.parts if jax.lax.psum(1, MODEL) == 1 else jax.lax.psum(given.parts, MODEL)
     means = jax.lax.psum(given.sums, AXES) / batch.rows
     l0 = jax.lax.psum(counts.active, AXES) / batch.rows
@@ -63,5 +69,5 @@ def loss(method: Method, params: Params, batch: Batch, size: int) -> tuple[jax.A
     slopes = Given(dparts, dmeans / batch.rows)
     layers = layers_of(batch.x, params.W_enc)
     size = max(min(size, latents_of_a_tile(layers)) // layers, 1) * layers
-    gradient = TileGradient(batch.x, slopes, dshared, params.shared, fixed, function, size)
+    gradient = TileGradient(rows, slopes, dshared, params.shared, fixed, function, size)
     return value + penalty, said, residual, gradient

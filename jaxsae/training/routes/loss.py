@@ -22,6 +22,8 @@ def loss_and_gradient(
     width, d_out = params.W_dec.shape
     shards, size = jax.lax.psum(1, DATA), update.block_of(width, d_out, True)
     route = route_of(method, batch.rows, width, d_out, shards)
+    if route == "ranked" and batch.pull is not None:  # which latents of a row cost what is known of lists alone
+        route = "pairs"
     if route == "elementwise":
         value, said, residual, gradient = elementwise.loss(method, params, batch, size)
         return value, said, gradient if update.takes_blocks else gradient.formed(params)

@@ -24,6 +24,7 @@ from jaxsae.kernels import (
     zero_taps,
 )
 from jaxsae.kernels.by_layer import layers_of
+from jaxsae.kernels.pairs import all_dots
 from jaxsae.parallel import DATA, copy_to_data
 from jaxsae.training.gradients import PairGradient
 from jaxsae.training.routes.shares import error_of, frequent, parts_of, report
@@ -62,10 +63,9 @@ def loss(
     chosen = _of_the_dictionary(method, selected[0])
     best, residual = jax.lax.stop_gradient((jnp.abs(chosen.values), batch.wanted - base - method.objective.whole(y)))
     term = extra = jnp.zeros(())
-    if batch.excess is not None:
-        costs = batch.excess[chosen.indices]
-        local, extra = frequent(costs, jnp.abs(chosen.values), batch.rows)
-        value = value + local + jax.lax.stop_gradient(extra - local)
+    for costs in _costs(batch, chosen, params):
+        local, more = frequent(costs, jnp.abs(chosen.values), batch.rows)
+        value, extra = value + local + jax.lax.stop_gradient(more - local), extra + more
     if aux:
         squared_error = jax.lax.psum(jnp.square(residual).sum(), DATA)
         term = method.aux.loss(residual, y_aux[0][0], squared_error)
@@ -73,6 +73,14 @@ def loss(
     smallest = jnp.where(best > 0, best, jnp.inf).min()
     said = report(batch, residual, (best > 0).sum(), term + extra, fired, smallest)
     return value + term, (said, residual, jax.lax.stop_gradient(selected))
+
+
+def _costs(batch: Batch, chosen: Selected, params: Params) -> list[jax.Array]:
+    """What a unit of each chosen latent costs beside the objective, [B, k] each; constants."""
+    costs = [] if batch.excess is None else [batch.excess[chosen.indices]]
+    if batch.pull is not None:
+        costs.append(jnp.abs(all_dots(batch.pull, chosen.indices, params.W_dec)))
+    return jax.lax.stop_gradient(costs)
 
 
 def _of_the_dictionary(method: Method, selected: Selected) -> Selected:

@@ -59,7 +59,7 @@ def rows_of(setup, text):
     for flat in text.rows:
         line, place = divmod(int(flat), length)
         line = text.tokens[line]
-        ids = next(i for i in lengths if line[: lengths[i]].tobytes() == i and not line[lengths[i] :].any())
+        ids = next(i for i in lengths if line[: lengths[i]].tobytes() == i and (line[lengths[i] :] == -1).all())
         rows.append(at[ids, place])
     return np.stack([store.read("resid_post.1", row, row + 1)[0] for row in rows])
 
@@ -92,7 +92,9 @@ def test_rows_come_once_an_epoch_and_those_held_out_never(shards, end_to_end):
     }
     seen = {tokens for tokens, _ in places}
     longest = text.tokens.shape[1]
-    padded = {np.pad(np.asarray(ids, np.int32), (0, longest - len(ids))).tobytes() for ids in allowed}
+    padded = {
+        np.pad(np.asarray(ids, np.int32), (0, longest - len(ids)), constant_values=-1).tobytes() for ids in allowed
+    }
     assert seen <= padded and len(seen) > len(padded) / 2
     again = setups.Setup.of(end_to_end(mesh=(shards, 1), holdout_rows=200)).through.batches
     np.testing.assert_array_equal(again.batch(7).tokens, batches.batch(7).tokens)
@@ -133,13 +135,16 @@ def test_steps_bring_the_divergence_down(end_to_end, metrics):
 def test_what_a_checkpoint_says_of_it(end_to_end):
     config = end_to_end(later=("resid_post.*",), own_weight=0.5, tokens=4 * BATCH)
     trained = train(config)
-    told = {"kl": 1.0, "own_weight": 0.5, "later_weight": 1.0, "later": ["resid_post.2"]}
+    told = {"kl": 1.0, "own_weight": 0.5, "later_weight": 1.0, "later": ["resid_post.2"], "attribution": 0.0}
     assert trained.metadata["end_to_end"] == told
 
 
 REFUSED = [
     (["--kl=-1"], "--kl=-1.0: must be 0 or more"),
-    (["--kl=0", "--lm_text=a.txt"], "--lm_text=a.txt: is for end-to-end training: give --kl or --later, too"),
+    (
+        ["--kl=0", "--lm_text=a.txt"],
+        "--lm_text=a.txt: is for end-to-end training: give --kl, --later or --attribution, too",
+    ),
     (["--later=resid_post.0"], "--later=resid_post.0: names no site behind resid_post.1. There are resid_pre.2"),
     (["--lm=/none"], "--model=/none: no such directory"),
     (["--reads=mlp_in.1,mlp_out.1", "--site="], "--reads=mlp_in.1,mlp_out.1: end to end, one site is replaced"),
