@@ -1,17 +1,13 @@
 """A dictionary of each of several sites, trained side by side: rows of all sites are read once, each run takes its own part.
 
 Each is a run of its own in WORKDIR/SITE, with the bits of `jaxsae train` with its flag file; runs of one shape share one
-compiled step. The same command again goes on with all of them.
+compiled step. The same command again goes on with all of them. --initialize_from names a directory of such runs.
 """
 
 import dataclasses
-from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-import jax
 
 from jaxsae.config import check, write_flag_file
 from jaxsae.dictionary import Dictionary
@@ -20,7 +16,7 @@ from jaxsae.hosts import processes
 from jaxsae.hosts.preemption import AGAIN, StopAtStep
 from jaxsae.paths import check_above
 from jaxsae.progress import Progress, say
-from jaxsae.store import Batches, Store, iterate, open_store
+from jaxsae.store import Store, open_store
 from jaxsae.training.agreement import check_agreement, check_same_store
 from jaxsae.training.compiled import CompiledSteps
 from jaxsae.training.config import TrainConfig
@@ -29,6 +25,7 @@ from jaxsae.training.memory import check_fits
 from jaxsae.training.more_tokens import as_begun, open_checkpoints
 from jaxsae.training.run import FLAGS, SET_FLAGS, load, open_run
 from jaxsae.training.setup import Setup
+from jaxsae.training.streams import streams_of
 from jaxsae.training.taken import matched
 
 
@@ -42,9 +39,12 @@ def train_each(config: TrainConfig) -> list[Dictionary]:
     with StopAtStep() as preemption, ExitStack() as stack:
         store = open_store(config.store_url)
         configs = [as_begun(one) for one in runs_of(config, store)]
-        setups = [Setup.of(one, store) for one in configs]  # all, before anything is written
+        models: dict = {}
+        setups = [Setup.of(one, store, models=models) for one in configs]  # all, before anything is written
         for setup in setups:
             check_agreement(setup)
+            with processes.busy("opening the model"):
+                setup.through  # noqa: B018  it may be refused
         try:
             processes.from_first("open the set", lambda: _claim(config))
             bar = stack.enter_context(Progress(sum(c.tokens for c in configs), "train", "tok", scale=True))
@@ -69,7 +69,12 @@ def runs_of(config: TrainConfig, store: Store) -> list[TrainConfig]:
     Raises:
       InputError: a pattern that no site of the store matches, a site that is matched twice.
     """
-    one = partial(dataclasses.replace, config, sites=())
+
+    def one(name: str, **changes) -> TrainConfig:
+        start = config.initialize_from and str(Path(config.initialize_from) / name)
+        workdir = str(Path(config.workdir) / name)
+        return dataclasses.replace(config, sites=(), workdir=workdir, initialize_from=start, **changes)
+
     if not config.sites:
         before, after = config.reads[0].split("*")
         found = matched(store, "reads", config.reads[0])
@@ -84,13 +89,11 @@ def runs_of(config: TrainConfig, store: Store) -> list[TrainConfig]:
             say(
                 f"--writes={config.writes[0]}: nothing of {store.url} goes with {', '.join(missing)}, which are left out"
             )
-        return [
-            one(reads=(reads,), writes=(writes,), workdir=str(Path(config.workdir) / writes)) for reads, writes in there
-        ]
+        return [one(writes, reads=(reads,), writes=(writes,)) for reads, writes in there]
     sites = [site for pattern in config.sites for site in matched(store, "sites", pattern)]
     twice = next((site for site in sites if sites.count(site) > 1), None)
     check(twice is None, "sites", ",".join(config.sites), f"{twice} is named twice")
-    return [one(site=site, workdir=str(Path(config.workdir) / site)) for site in sites]
+    return [one(site, site=site) for site in sites]
 
 
 def _claim(config: TrainConfig) -> None:
@@ -136,12 +139,14 @@ def _run(steps: dict[LiveRun, Any], preemption: StopAtStep) -> bool:
     left = [live for live in steps if not live.is_complete]
     if not left:
         return True
-    streams = _streams(left)
+    streams = streams_of(left)
     last = max(live.setup.config.steps for live in left)
     for index in range(min(stream.first for stream in streams), last):
         for stream in streams:
-            for live, x in stream.take(index):
-                live.take(*steps[live](live.state, x, live.setup.program.pace))
+            for live, batch in stream.take(index):
+                through = live.setup.through
+                model = (through.weights,) if through else ()
+                live.take(*steps[live](live.state, batch, live.setup.program.pace, *model))
         stop = preemption.reached(index + 1)
         for live in left:
             if live.taken == index + 1 and not live.is_complete and (live.is_due or live.is_before_fall or stop):
@@ -154,50 +159,3 @@ def _run(steps: dict[LiveRun, Any], preemption: StopAtStep) -> bool:
                 live.finish()
             return all(live.is_complete for live in left)
     return True
-
-
-def _streams(lives: list[LiveRun]) -> "list[_Stream]":
-    """Of runs whose rows come in one order: it goes by how wide sites are, as in a run that is alone."""
-    found: dict[int, list[LiveRun]] = {}
-    for live in lives:
-        store, sites = live.setup.store, live.setup.sites
-        found.setdefault(max(store.d_model(site) * store.dtype(site).itemsize for site in sites), []).append(live)
-    return [_Stream(group) for group in found.values()]
-
-
-class _Stream:
-    """Rows of the sites of runs that see the same ones, step for step."""
-
-    def __init__(self, lives: list[LiveRun]):
-        first = lives[0].setup
-        self.first = min(live.taken for live in lives)
-        self._lives = lives
-        sites = tuple(dict.fromkeys(site for live in lives for site in live.setup.sites))
-        widths = [first.store.d_model(site) for site in sites]
-        self._starts = {site: sum(widths[:i]) for i, site in enumerate(sites)}
-        one = first.batches
-        rows = (0, first.rows - first.holdout)
-        batches = Batches(first.store, sites, one.batch_size, one.seed, rows=rows, dtype=one.dtype)
-        self._ahead = iterate(batches, self.first, first.row_sharding, prefetch=first.config.prefetch)
-        self._whole = len(sites) == 1
-
-    def take(self, index: int) -> Iterator[tuple[LiveRun, jax.Array]]:
-        """The runs that step `index` is the next of, each with its batch."""
-        if index < self.first or all(live.is_complete for live in self._lives):
-            return
-        x = next(self._ahead)[1]
-        for live in self._lives:
-            if live.taken == index and not live.is_complete:
-                yield live, x if self._whole else self._part(live, x)
-
-    def _part(self, live: LiveRun, x: jax.Array) -> jax.Array:
-        parts = [(self._starts[site], live.setup.store.d_model(site)) for site in live.setup.sites]
-        return _columns(x, tuple(parts), live.setup.row_sharding)
-
-
-@partial(jax.jit, static_argnums=(1, 2))
-def _columns(x: jax.Array, parts: tuple[tuple[int, int], ...], sharding: jax.sharding.Sharding) -> jax.Array:
-    """[B, numbers] of some sites, side by side, of those of all."""
-    picked = [x[:, start : start + width] for start, width in parts]
-    found = picked[0] if len(picked) == 1 else jax.numpy.concatenate(picked, 1)
-    return jax.lax.with_sharding_constraint(found, sharding)

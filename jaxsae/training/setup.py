@@ -48,15 +48,21 @@ class Setup:
     normalization: Normalization
     holdout: int
     shards: Shards | None = None
+    models: dict[Any, Any] = dataclasses.field(default_factory=dict, compare=False)
 
     @classmethod
     def of(
-        cls, config: TrainConfig, store: Store | None = None, give_up: Callable[[], object] = lambda: False
+        cls,
+        config: TrainConfig,
+        store: Store | None = None,
+        give_up: Callable[[], object] = lambda: False,
+        models: dict[Any, Any] | None = None,
     ) -> "Setup":
         """Opens and checks everything that a bad flag could spoil.
 
         Args:
           store: that of the flags, where it is open. give_up: whether to wait no longer for a harvest.
+          models: language models that are read once for several runs.
 
         Raises:
           InputError: store, site, mesh, initial weights or sizes that do not do. Preempted: `give_up` said so.
@@ -79,7 +85,8 @@ class Setup:
         figures = tuple(map(known, sites))
         parts = [normalization_of(store, *of, config.normalize) for of in zip(sites, figures, strict=True)]
         method, normalization = make_method(config.method), Normalization.beside(parts)
-        return cls(config, store, sites, widths, mesh, method, figures, normalization, holdout, shards)
+        made = config, store, sites, widths, mesh, method, figures, normalization, holdout, shards
+        return cls(*made, {} if models is None else models)
 
     @property
     def rows(self) -> int:
@@ -135,7 +142,8 @@ class Setup:
         if not self.config.end_to_end.runs_model:
             return None
         rows = Rows(self.config.batch_size, self.config.order_seed, self.rows - self.holdout)
-        return open_model(self.config.end_to_end, self.store, self.sites, self.writes[0], self.mesh, rows)
+        model = self.config.end_to_end, self.store, self.sites, self.writes[0], self.mesh, rows, self.models
+        return open_model(*model)
 
     @property
     def off_centre(self) -> np.ndarray:

@@ -89,6 +89,6 @@ def _check_several(config: Any) -> None:
     paired = config.sites or all(len(s) == 1 and s[0].count("*") == 1 for s in (config.reads, config.writes))
     fix = "a pattern goes with one of --writes: one * in each, for the layer, such as 'mlp_in.*' and 'mlp_out.*'"
     check(paired, "reads", reads, fix)
-    for name in ("source_run", "initialize_from", "follow"):
+    for name in ("source_run", "finetune", "follow"):
         value = getattr(config, name)
         check(not value, name, str(value).lower(), "is for a run of one site: name that with --site or --reads")

@@ -108,7 +108,7 @@ def test_a_stop_saves_all_of_them(flags, store, newest_state, assert_same, monke
             {"reads": ("mlp_in.*",), "writes": ("attn_out.*",)},
             r"--writes=attn_out.\*: .*none of which goes with mlp_in.0",
         ),
-        ({"sites": ("resid_post.*",), "initialize_from": "a"}, "--initialize_from=a: is for a run of one site"),
+        ({"sites": ("resid_post.*",), "initialize_from": "a"}, "--initialize_from=a/resid_post.0: .*no run here"),
     ],
 )
 def test_sites_that_do_not_do_are_refused_before_anything_is_written(given, message, flags):

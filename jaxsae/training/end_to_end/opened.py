@@ -62,12 +62,19 @@ class Rows:
 
 
 def open_model(
-    config: EndToEndConfig, store: Store, sites: Sequence[str], writes: str, mesh: Mesh, rows: Rows
+    config: EndToEndConfig,
+    store: Store,
+    sites: Sequence[str],
+    writes: str,
+    mesh: Mesh,
+    rows: Rows,
+    shared: dict[Any, Any],
 ) -> ThroughModel:
     """The model of a store, and the text that it is to read.
 
     Args:
       sites: what is read and what is written, each once, as they stand side by side in a row.
+      shared: what was opened for other runs on the same model and text.
 
     Raises:
       InputError: a store whose model does not run here, or is not the one that was harvested; text that has changed; a
@@ -82,7 +89,13 @@ def open_model(
             f"--kl={config.kl}: {store.url} holds rows of source {source}, whose model no step runs: give a store of "
             "--source=hf or othello."
         )
-    return _decoder(config, store, attributes, tuple(sites), writes, mesh, rows)
+    key = store.url, config.lm, config.lm_text, config.lm_documents, config.lm_dtype, mesh, rows
+    if key not in shared:
+        shared[key] = _decoder(config, store, attributes, mesh, rows)
+    lm, batches = shared[key]
+    check_sites(lm.shape, sites, "site")
+    effect = _effect(config, DecoderPasses(lm.shape), lm.shape.sites, tuple(sites), writes, lm.shape.d_model)
+    return ThroughModel(effect, lm.weights, batches)
 
 
 def _othello(
@@ -101,14 +114,8 @@ def _othello(
 
 
 def _decoder(
-    config: EndToEndConfig,
-    store: Store,
-    attributes: dict[str, Any],
-    sites: tuple[str, ...],
-    writes: str,
-    mesh: Mesh,
-    rows: Rows,
-) -> ThroughModel:
+    config: EndToEndConfig, store: Store, attributes: dict[str, Any], mesh: Mesh, rows: Rows
+) -> tuple[DecoderLM, TextBatches]:
     settings = attributes["settings"]
     dtype = settings["model_dtype"] if config.lm_dtype == "auto" else config.lm_dtype
     checkpoint = load_torch.find(config.lm or attributes["model"], TorchConfig(model_dtype=dtype))
@@ -120,10 +127,7 @@ def _decoder(
     sequences = _sequences(config, store, attributes, checkpoint)
     end = None if config.lm_text else rows.rows
     batches = TextBatches(sequences, rows.batch_size, rows.seed, mesh.shape[DATA], end)
-    lm = DecoderLM(checkpoint, mesh)
-    check_sites(lm.shape, sites, "site")
-    effect = _effect(config, DecoderPasses(lm.shape), lm.shape.sites, sites, writes, lm.shape.d_model)
-    return ThroughModel(effect, lm.weights, batches)
+    return DecoderLM(checkpoint, mesh), batches
 
 
 def _sequences(config: EndToEndConfig, store: Store, attributes: dict[str, Any], checkpoint: Checkpoint) -> Sequences:

@@ -196,3 +196,16 @@ def test_finetuning_takes_everything_from_the_run(end_to_end, capsys, monkeypatc
     assert cli.run([*command, "--kl=0"]) == 2
     assert cli.run(["train", f"--finetune={start.workdir}", f"--workdir={workdir}-other"]) == 2
     assert f"--finetune={start.workdir}: " in capsys.readouterr().err
+
+
+def test_several_sites_train_through_one_model(end_to_end, newest_state, assert_same):
+    start = end_to_end("start", site="", sites=("resid_post.*",), kl=0.0, tokens=2 * BATCH)
+    train(start)
+    flags = {"initialize_from": start.workdir, "tokens": 4 * BATCH}
+    train(end_to_end("set", site="", sites=("resid_post.*",), **flags))
+    for site in ("resid_post.0", "resid_post.1"):
+        own = flags | {"initialize_from": f"{start.workdir}/{site}"}
+        alone = end_to_end(f"alone_{site}", site=site, **own)
+        train(alone)
+        in_set = dataclasses.replace(alone, workdir=str(Path(alone.workdir).parent / "set" / site))
+        assert_same(newest_state(in_set)[1], newest_state(alone)[1])
