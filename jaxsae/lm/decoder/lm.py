@@ -14,7 +14,7 @@ from jaxsae.config import check
 from jaxsae.errors import InputError
 from jaxsae.lm.decoder import forward
 from jaxsae.lm.decoder.families import shape_of
-from jaxsae.lm.decoder.load import check_whole, load
+from jaxsae.lm.decoder.load import as_tied, check_whole, load
 from jaxsae.lm.decoder.shape import Decoder
 from jaxsae.lm.tensors import Tensor
 from jaxsae.parallel import DATA
@@ -51,6 +51,8 @@ class DecoderLM:
         tensors = checkpoint.tensors
         check_whole(self.shape, tensors, self.name)
         self.dtype = chosen_dtype(checkpoint.options.model_dtype, tensors, self.shape)
+        if sites is None:
+            self.shape = as_tied(self.shape, tensors)
         blocks = None if sites is None else self.shape.blocks_for(tuple(sites))
         self.weights = load(self.shape, tensors, mesh, self.dtype, blocks)
 
