@@ -15,8 +15,7 @@ from jaxsae.harvest.sequences import Sequences
 from jaxsae.harvest.text import Documents
 from jaxsae.harvest.text_config import TextConfig
 from jaxsae.harvest.tokenizer import Tokenizer
-from jaxsae.lm import load_torch
-from jaxsae.lm.load_torch import Checkpoint
+from jaxsae.lm.checkpoint import Checkpoint, find
 from jaxsae.lm.torch_lm import TorchLM
 from jaxsae.paths import absolute
 from jaxsae.progress import say
@@ -110,7 +109,7 @@ def _opened(context: Context) -> TextModel:
     options = config.torch
     if options.model_dtype == "auto":
         options = dataclasses.replace(options, model_dtype=settings["model_dtype"])
-    checkpoint = load_torch.find(config.model or attributes["model"], options)
+    checkpoint = find(config.model or attributes["model"], options)
     corpus, held_out = _corpus(context, attributes, checkpoint)
     if checkpoint.kind == "masked" and corpus.tokenizer.mask is None:
         raise InputError(f"--model={checkpoint.name}: predicts masked tokens, and its tokenizer has no mask token.")

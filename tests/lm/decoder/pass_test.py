@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from jaxsae.lm.decoder import forward
-from jaxsae.lm.decoder.lm import over_mesh
+from jaxsae.lm.decoder.program import over_mesh
 from jaxsae.parallel import DATA, MODEL
 
 SITE = "resid_post.0"
@@ -76,7 +76,7 @@ def _gradient(lm, tokens):
 
     place = P(DATA, None, None)
     put = np.random.default_rng(1).normal(size=(*tokens.shape, lm.shape.d_model)).astype(np.float32)
-    return put, np.asarray(over_mesh(device, lm.shape, lm.mesh, (P(DATA, None), place), place)(lm.weights, tokens, put))
+    return put, np.asarray(over_mesh(device, lm.mesh, (P(DATA, None), place), place)(lm.weights, tokens, put))
 
 
 def test_gradients_are_those_of_torch_on_any_mesh(config_of, make, tokens, tools):
