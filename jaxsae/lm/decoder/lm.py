@@ -99,13 +99,18 @@ class DecoderLM:
     def compiled_length(self, length: int, longest: int | None = None) -> int:
         """The length that a sequence is filled up to, so that few are compiled: the next power of two, or what the
         `longest` there is comes to where that is less."""
-        if any(layer.rope and layer.rope.kind in ("longrope", "dynamic") for layer in self.shape.layers):
-            return length  # the frequencies hang on it
-        most = self.context
-        if longest:
-            step = _FEWEST_TOKENS if longest <= forward.QUERIES_AT_ONCE else forward.QUERIES_AT_ONCE
-            most = min(most, -(-longest // step) * step)
-        return max(length, min(most, max(_FEWEST_TOKENS, 1 << (length - 1).bit_length())))
+        return compiled_length(self.shape, length, longest)
+
+
+def compiled_length(shape: Decoder, length: int, longest: int | None = None) -> int:
+    """As `DecoderLM.compiled_length`."""
+    if any(layer.rope and layer.rope.kind in ("longrope", "dynamic") for layer in shape.layers):
+        return length  # the frequencies hang on it
+    most = shape.context
+    if longest:
+        step = _FEWEST_TOKENS if longest <= forward.QUERIES_AT_ONCE else forward.QUERIES_AT_ONCE
+        most = min(most, -(-longest // step) * step)
+    return max(length, min(most, max(_FEWEST_TOKENS, 1 << (length - 1).bit_length())))
 
 
 def check_sites(shape: Decoder, names: Collection[str], flag: str = "sites") -> None:

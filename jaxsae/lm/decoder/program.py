@@ -8,14 +8,22 @@ import jax
 from jax.sharding import Mesh
 
 
-def over_mesh(device: Callable, mesh: Mesh, in_specs: tuple, out_specs: Any) -> Callable:
+class OverMesh:
     """A device program of (weights, ...) over the mesh; `in_specs` are those of what follows the weights."""
 
-    def run(weights: Any, *rest: Any) -> Any:
-        specs = jax.tree.map(lambda x: x.sharding.spec, weights)
-        return _compiled(device, mesh, _Static(specs), in_specs, out_specs)(weights, *rest)
+    def __init__(self, device: Callable, mesh: Mesh, in_specs: tuple, out_specs: Any):
+        self._device, self._mesh, self._in, self._out = device, mesh, in_specs, out_specs
 
-    return run
+    def __call__(self, weights: Any, *rest: Any) -> Any:
+        return self._of(weights)(weights, *rest)
+
+    def lower(self, weights: Any, *rest: Any) -> jax.stages.Lowered:
+        """For the compiler; weights and the rest may be shapes with shardings, over devices that are not there."""
+        return self._of(weights).lower(weights, *rest)
+
+    def _of(self, weights: Any) -> Callable:
+        specs = jax.tree.map(lambda x: x.sharding.spec, weights)
+        return _compiled(self._device, self._mesh, _Static(specs), self._in, self._out)
 
 
 class _Static:

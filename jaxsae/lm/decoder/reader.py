@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsae.errors import InputError
 from jaxsae.lm.decoder import forward
-from jaxsae.lm.decoder.program import over_mesh
+from jaxsae.lm.decoder.program import OverMesh
 from jaxsae.lm.decoder.shape import Decoder
 from jaxsae.parallel import DATA
 
@@ -38,7 +38,7 @@ class Reader:
         whole: bool = False,
     ):
         self._lm, self._dtype, self._fill = lm, dtype, (rows, longest)
-        self._program = _program(lm.shape, lm.mesh, names, dtype, whole)
+        self._program = reading(lm.shape, lm.mesh, names, dtype, whole)
 
     def run(self, tokens: np.ndarray) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         """{site: [B, T, d_model] with what fills it up} and {site: whether they are finite}, on the devices."""
@@ -83,7 +83,7 @@ class Reader:
 
 
 @lru_cache(16)
-def _program(shape: Decoder, mesh: Mesh, names: tuple[str, ...], dtype: str, whole: bool) -> Callable:
+def reading(shape: Decoder, mesh: Mesh, names: tuple[str, ...], dtype: str, whole: bool) -> OverMesh:
     """The compiled (weights, tokens) -> {site: activations [B, T, d_model]}, {site: whether they are finite}."""
 
     def device(weights: Any, tokens: jax.Array) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
@@ -100,4 +100,4 @@ def _program(shape: Decoder, mesh: Mesh, names: tuple[str, ...], dtype: str, who
             seen = {name: jax.lax.all_gather(x, DATA, axis=0, tiled=True) for name, x in seen.items()}
         return {name: seen[name] for name in names}, finite
 
-    return over_mesh(device, mesh, (P(DATA, None),), (P() if whole else P(DATA, None, None), P()))
+    return OverMesh(device, mesh, (P(DATA, None),), (P() if whole else P(DATA, None, None), P()))

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsae.lm.decoder import forward
 from jaxsae.lm.decoder.lm import DecoderLM
-from jaxsae.lm.decoder.program import over_mesh
+from jaxsae.lm.decoder.program import OverMesh
 from jaxsae.lm.tensors import tensors_of
 from jaxsae.parallel import DATA, MODEL, make_mesh
 
@@ -63,7 +63,7 @@ def whole_pass(lm: DecoderLM, tokens: np.ndarray) -> dict[str, np.ndarray]:
         return [seen[site] for site in sites], forward.logits(weights, lm.shape, x)
 
     out = (P(DATA, None, None), P(DATA, None, MODEL))
-    seen, logits = over_mesh(device, lm.mesh, (P(DATA, None),), out)(lm.weights, lm.put(tokens))
+    seen, logits = OverMesh(device, lm.mesh, (P(DATA, None),), out)(lm.weights, lm.put(tokens))
     rows, length = tokens.shape
     found = {site: np.asarray(x)[:rows, :length] for site, x in zip(sites, seen, strict=True)}
     return found | {"logits": np.asarray(logits)[:rows, :length, : lm.vocabulary]}

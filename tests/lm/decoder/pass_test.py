@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from jaxsae.lm.decoder import forward
-from jaxsae.lm.decoder.program import over_mesh
+from jaxsae.lm.decoder.program import OverMesh
 from jaxsae.parallel import DATA, MODEL
 
 SITE = "resid_post.0"
@@ -30,11 +30,12 @@ def test_pieces_of_queries_are_one_whole(family, config_of, make, tokens, tools,
     made = make(config_of(family, **({"sliding_window": 5} if family == "mistral" else {})))
     whole = tools.whole_pass(tools.decoder(made), tokens)  # of 64 positions
     monkeypatch.setattr(forward, "QUERIES_AT_ONCE", 8)
-    shapes = []
+    seen = []
     attended = forward._attended
-    monkeypatch.setattr(forward, "_attended", lambda q, *rest: shapes.append(q.shape[1]) or attended(q, *rest))
+    monkeypatch.setattr(forward, "_attended", lambda *given: seen.append(given[3]) or attended(*given))
     assert tools.furthest(tools.whole_pass(tools.decoder(made), tokens), whole) < 1e-5
-    assert shapes == [8] * 16
+    begins = [0, *(8 * i - 4 for i in range(1, 8))] if family == "mistral" else [0] * 8
+    assert seen == 2 * [(begin, 8 * i, 8 * i + 8) for i, begin in enumerate(begins)]
 
 
 def test_what_fills_up_a_sequence_changes_nothing_before_it(config_of, make, tokens, tools):
@@ -76,7 +77,7 @@ def _gradient(lm, tokens):
 
     place = P(DATA, None, None)
     put = np.random.default_rng(1).normal(size=(*tokens.shape, lm.shape.d_model)).astype(np.float32)
-    return put, np.asarray(over_mesh(device, lm.mesh, (P(DATA, None), place), place)(lm.weights, tokens, put))
+    return put, np.asarray(OverMesh(device, lm.mesh, (P(DATA, None), place), place)(lm.weights, tokens, put))
 
 
 def test_gradients_are_those_of_torch_on_any_mesh(config_of, make, tokens, tools):
