@@ -159,7 +159,7 @@ def _gpt2(fields: Fields) -> Decoder:
         epsilon=fields.take("layer_norm_epsilon"),
         gated=False,
         learned_positions=True,
-        tied=fields.take("tie_word_embeddings", True),
+        tied=fields.take("tie_word_embeddings", False),
         qkv_bias=True,
         out_bias=True,
         mlp_bias=True,

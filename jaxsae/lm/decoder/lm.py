@@ -9,6 +9,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxsae.config import check
+from jaxsae.errors import InputError
 from jaxsae.lm.decoder import forward
 from jaxsae.lm.decoder.families import shape_of
 from jaxsae.lm.decoder.load import as_tied, check_whole, load
@@ -88,7 +89,14 @@ class DecoderLM:
         Args:
           rows, longest: of the largest batch there is; a smaller one is filled up to so many sequences, and to no more
             than so many tokens.
+
+        Raises:
+          InputError: a token that the model has no embedding of, which would pass for zeros.
         """
+        if tokens.max(initial=0) >= self.vocabulary:
+            raise InputError(
+                f"--model={self.name}: token {tokens.max()} is beyond its vocabulary of {self.vocabulary:,}."
+            )
         data = self.mesh.shape[DATA]
         count, length = -(-max(len(tokens), rows or 0) // data) * data, self.compiled_length(tokens.shape[1], longest)
         whole = np.zeros((count, length), np.int32)

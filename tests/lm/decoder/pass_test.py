@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from jaxsae.errors import InputError
 from jaxsae.lm.decoder import forward
 from jaxsae.lm.decoder.program import OverMesh
 from jaxsae.parallel import DATA, MODEL
@@ -61,6 +62,13 @@ def test_only_the_blocks_that_sites_need_are_read(config_of, make, tokens, tools
     for site in names:
         np.testing.assert_allclose(one[site], seen[site][kept], atol=1e-5)
         np.testing.assert_array_equal(one[site], other[site])
+
+
+def test_a_token_beyond_the_vocabulary_is_refused(config_of, make, tokens, tools):
+    """Split over shards its embedding would be zeros, without a word."""
+    lm = tools.decoder(make(config_of("llama")), (1, 2))
+    with pytest.raises(InputError, match="token 97 is beyond its vocabulary of 97"):
+        lm.read(np.where(tokens == tokens[1, 3], 97, tokens), np.ones((2, 40), bool), ("embed",), "float32")
 
 
 def _gradient(lm, tokens):
