@@ -1,6 +1,7 @@
 """Small decoders of transformers whose norms and biases are random too, and their weights on a mesh of simulated devices."""
 
 import dataclasses
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -48,9 +49,9 @@ def decoder(made: Made, mesh=(1, 1), dtype="float32", sites=None) -> DecoderLM:
     return DecoderLM(made.checkpoint(dtype), make_mesh(mesh, jax.devices()[: mesh[0] * mesh[1]]), sites)
 
 
-def whole_pass(lm: DecoderLM, tokens: np.ndarray) -> dict[str, np.ndarray]:
-    """{site: what stands there} and `logits`, of one compiled pass."""
-    sites = lm.shape.sites
+@lru_cache(None)
+def _program(shape, mesh, pieces: int) -> OverMesh:
+    """Compiled once for all tests of a shape; `pieces` tells those apart that go through queries in other pieces."""
 
     def device(weights, tokens):
         seen = {}
@@ -59,13 +60,18 @@ def whole_pass(lm: DecoderLM, tokens: np.ndarray) -> dict[str, np.ndarray]:
             seen[site] = x
             return x
 
-        x = forward.stream(weights, lm.shape, tokens, tap)
-        return [seen[site] for site in sites], forward.logits(weights, lm.shape, x)
+        x = forward.stream(weights, shape, tokens, tap)
+        return seen, forward.logits(weights, shape, x)
 
-    out = (P(DATA, None, None), P(DATA, None, MODEL))
-    seen, logits = OverMesh(device, lm.mesh, (P(DATA, None),), out)(lm.weights, lm.put(tokens))
+    return OverMesh(device, mesh, (P(DATA, None),), (P(DATA, None, None), P(DATA, None, MODEL)))
+
+
+def whole_pass(lm: DecoderLM, tokens: np.ndarray) -> dict[str, np.ndarray]:
+    """{site: what stands there} and `logits`, of one compiled pass."""
+    seen, logits = _program(lm.shape, lm.mesh, forward.QUERIES_AT_ONCE)(lm.weights, lm.put(tokens))
+    assert seen.keys() == set(lm.shape.sites)
     rows, length = tokens.shape
-    found = {site: np.asarray(x)[:rows, :length] for site, x in zip(sites, seen, strict=True)}
+    found = {site: np.asarray(x)[:rows, :length] for site, x in seen.items()}
     return found | {"logits": np.asarray(logits)[:rows, :length, : lm.vocabulary]}
 
 
