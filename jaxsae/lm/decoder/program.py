@@ -12,13 +12,17 @@ def over_mesh(device: Callable, mesh: Mesh, in_specs: tuple, out_specs: Any) -> 
     """A device program of (weights, ...) over the mesh; `in_specs` are those of what follows the weights."""
 
     def run(weights: Any, *rest: Any) -> Any:
-        specs = jax.tree.map(lambda x: x.sharding.spec, weights)
-        return _compiled(device, mesh, _Static(specs), in_specs, out_specs)(weights, *rest)
+        return _compiled(device, mesh, Static(specs_of(weights)), in_specs, out_specs)(weights, *rest)
 
     return run
 
 
-class _Static:
+def specs_of(weights: Any) -> Any:
+    """The tree of their PartitionSpecs."""
+    return jax.tree.map(lambda x: x.sharding.spec, weights)
+
+
+class Static:
     """A tree that counts as one value among the arguments of a cached function."""
 
     def __init__(self, tree: Any):
@@ -29,10 +33,10 @@ class _Static:
         return hash(self._key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Static) and self._key == other._key
+        return isinstance(other, Static) and self._key == other._key
 
 
 @lru_cache(32)
-def _compiled(device: Callable, mesh: Mesh, specs: _Static, in_specs: tuple, out_specs: Any) -> Callable:
+def _compiled(device: Callable, mesh: Mesh, specs: Static, in_specs: tuple, out_specs: Any) -> Callable:
     sharded = jax.shard_map(device, mesh=mesh, in_specs=(specs.tree, *in_specs), out_specs=out_specs, check_vma=False)
     return jax.jit(sharded)
