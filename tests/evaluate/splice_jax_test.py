@@ -1,13 +1,18 @@
 """Splices by --backend=jax, one compiled program over a mesh, give the figures of torch."""
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxsae.dictionary import Dictionary, MethodConfig, Params
+from jaxsae.errors import InputError
 from jaxsae.evaluate import EvaluateConfig, evaluate
 from jaxsae.harvest import harvest
 from jaxsae.lm.torch_lm import TorchConfig
+from jaxsae.parallel import make_mesh
 from jaxsae.training import load, save_dictionary
 
 D, WIDTH, K = 16, 48, 6
@@ -30,11 +35,9 @@ def dictionary(store, reads, writes, architecture="topk", seed=0, skip=False, **
     d_in, d_out = D * len(reads) // config.layers, D * len(writes)
     latent = {"W_enc": draw(WIDTH, d_in), "b_enc": draw(WIDTH) / 3, "W_dec": draw(WIDTH, d_out) / 10}
     latent |= {
-        "jumprelu": {"threshold": abs(draw(WIDTH))},
-        "gated": {"r_mag": draw(WIDTH) / 5, "b_mag": draw(WIDTH) / 3},
-    }.get(architecture, {})
-    if architecture == "gated":
-        latent["b_gate"] = draw(WIDTH)
+        "jumprelu": lambda: {"threshold": abs(draw(WIDTH))},
+        "gated": lambda: {"r_mag": draw(WIDTH) / 5, "b_mag": draw(WIDTH) / 3},
+    }.get(architecture, dict)()
     shared = {"b_dec": draw(d_out) / 10} | ({"W_skip": draw(d_out, D * len(reads)) / D} if skip else {})
     join = "+".join if several else "->".join
     about = {"store": store.url, "source": "hf", "model": store.metadata(writes[0])["model"]}
@@ -47,9 +50,6 @@ def dictionary(store, reads, writes, architecture="topk", seed=0, skip=False, **
 @pytest.fixture
 def both(tmp_path):
     """both(dictionary, mesh, ...): what splice finds by torch, and by JAX on a mesh."""
-    import jax
-
-    from jaxsae.parallel import make_mesh
 
     def run(made: Dictionary, mesh: tuple[int, int], **flags) -> list[dict]:
         save_dictionary(tmp_path / "saved", made)
@@ -87,3 +87,48 @@ def test_figures_are_those_of_torch(kind, mesh, store, both):
     assert ("ce_skip" in found) == (kind == "transcoder") and wanted["kl"] > 1e-3
     assert found["error_nodes"]["share"] == pytest.approx(wanted["error_nodes"]["share"], rel=1e-4)
     assert abs(found["error_nodes"]["kl"]) < 1e-6
+
+
+@pytest.mark.parametrize("architecture", ["batchtopk", "jumprelu", "gated", "abstopk"])
+def test_however_latents_are_chosen(architecture, store, both):
+    wanted, found = both(dictionary(store, ("resid_post.1",), ("resid_post.1",), architecture), (1, 2))
+    same_figures(found, wanted)
+    assert abs(found["error_nodes"]["kl"]) < 1e-6 < wanted["kl"]
+
+
+def test_a_crosscoder_at_all_its_sites_and_at_each(store, both):
+    sites = ("mlp_out.1", "resid_post.2")
+    wanted, found = both(dictionary(store, sites, sites), (1, 2))
+    same_figures(found, wanted)
+    for site in sites:
+        same_figures(found["each"][site], wanted["each"][site])
+    assert found["error_nodes"]["share"] == pytest.approx(wanted["error_nodes"]["share"], rel=1e-4)
+    assert abs(found["error_nodes"]["kl"]) < 1e-6
+
+
+def test_two_dictionaries_at_once(store, both, tmp_path):
+    save_dictionary(tmp_path / "other", dictionary(store, ("resid_post.2",), ("resid_post.2",), seed=1))
+    made = dictionary(store, ("mlp_in.1",), ("mlp_out.1",))
+    # The second run is on the mesh of --mesh, which is that of the test's eight devices.
+    wanted, found = both(made, (2, 4), splice_with=(str(tmp_path / "other"),), mesh=(2, 4))
+    same_figures(found, wanted)
+    for site in ("mlp_out.1", "resid_post.2"):
+        same_figures(found["each"][site], wanted["each"][site])
+    assert abs(found["error_nodes"]["kl"]) < 1e-6
+
+
+def test_refusals(store, both, tmp_path):
+    made = dictionary(store, ("resid_post.1",), ("resid_post.1",))
+    run = lambda made, **options: evaluate(
+        EvaluateConfig(run=str(tmp_path / "r"), suite=("splice",), torch=TorchConfig(backend="jax", **options)),
+        made,
+        quiet=True,
+    )
+    with pytest.raises(InputError, match="--device=cpu: is for --backend=torch"):
+        run(made, device="cpu")
+    moved = dataclasses.replace(made, metadata=made.metadata | {"site": "model.layers.1"})
+    with pytest.raises(InputError, match="model.layers.1"):
+        run(moved)
+    later = dictionary(store, ("resid_post.2",), ("mlp_out.1",))
+    with pytest.raises(InputError, match="site resid_post.2 comes after mlp_out.1, which is to be made of it"):
+        run(later)
