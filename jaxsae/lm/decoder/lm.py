@@ -84,11 +84,7 @@ class DecoderLM:
         return Reader(self, names, dtype).start(tokens, kept)()
 
     def put(self, tokens: np.ndarray, rows: int | None = None, longest: int | None = None) -> jax.Array:
-        """Tokens [B, T], -1 where there is none, on the mesh, filled up to a shape that passes are compiled for.
-
-        Args:
-          rows, longest: of the largest batch there is; a smaller one is filled up to so many sequences, and to no more
-            than so many tokens.
+        """Tokens [B, T], -1 where there is none, on the mesh; as `filled`.
 
         Raises:
           InputError: a token that the model has no embedding of, which would pass for zeros.
@@ -97,10 +93,19 @@ class DecoderLM:
             raise InputError(
                 f"--model={self.name}: token {tokens.max()} is beyond its vocabulary of {self.vocabulary:,}."
             )
+        return self.filled(np.maximum(tokens, 0), rows, longest)
+
+    def filled(self, array: np.ndarray, rows: int | None = None, longest: int | None = None) -> jax.Array:
+        """[B, T], the same in every process, on the mesh, filled up with zeros to a shape that passes are compiled for.
+
+        Args:
+          rows, longest: of the largest batch there is; a smaller one is filled up to so many sequences, and to no more
+            than so many tokens.
+        """
         data = self.mesh.shape[DATA]
-        count, length = -(-max(len(tokens), rows or 0) // data) * data, self.compiled_length(tokens.shape[1], longest)
-        whole = np.zeros((count, length), np.int32)
-        whole[: tokens.shape[0], : tokens.shape[1]] = np.maximum(tokens, 0)
+        count, length = -(-max(len(array), rows or 0) // data) * data, self.compiled_length(array.shape[1], longest)
+        whole = np.zeros((count, length), array.dtype)
+        whole[: array.shape[0], : array.shape[1]] = array
         place = NamedSharding(self.mesh, P(DATA, None))
         return jax.make_array_from_callback(whole.shape, place, lambda index: whole[index])
 

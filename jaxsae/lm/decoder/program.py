@@ -22,11 +22,15 @@ class OverMesh:
         return self._of(weights).lower(weights, *rest)
 
     def _of(self, weights: Any) -> Callable:
-        specs = jax.tree.map(lambda x: x.sharding.spec, weights)
-        return _compiled(self._device, self._mesh, _Static(specs), self._in, self._out)
+        return _compiled(self._device, self._mesh, Static(specs_of(weights)), self._in, self._out)
 
 
-class _Static:
+def specs_of(weights: Any) -> Any:
+    """The tree of their PartitionSpecs."""
+    return jax.tree.map(lambda x: x.sharding.spec, weights)
+
+
+class Static:
     """A tree that counts as one value among the arguments of a cached function."""
 
     def __init__(self, tree: Any):
@@ -37,10 +41,10 @@ class _Static:
         return hash(self._key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Static) and self._key == other._key
+        return isinstance(other, Static) and self._key == other._key
 
 
 @lru_cache(32)
-def _compiled(device: Callable, mesh: Mesh, specs: _Static, in_specs: tuple, out_specs: Any) -> Callable:
+def _compiled(device: Callable, mesh: Mesh, specs: Static, in_specs: tuple, out_specs: Any) -> Callable:
     sharded = jax.shard_map(device, mesh=mesh, in_specs=(specs.tree, *in_specs), out_specs=out_specs, check_vma=False)
     return jax.jit(sharded)
