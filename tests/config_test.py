@@ -34,6 +34,7 @@ NEEDED = {
     "harvest": {"tokens": 100},
     "export": {"format": "saelens"},
     "import": {"format": "saelens"},
+    "plan": {"d_model": 64},
 }
 
 

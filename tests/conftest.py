@@ -75,11 +75,15 @@ def model_config(transformers, family: str):
     """The configuration of a three-block model of a family."""
     gpt2 = dict(n_embd=D, n_layer=LAYERS, n_head=2, vocab_size=40, n_positions=64, bos_token_id=0, eos_token_id=0)
     positions = dict(max_position_embeddings=64)
+    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
     return {
         "gpt2": lambda: transformers.GPT2Config(**gpt2),
         "llama": lambda: transformers.LlamaConfig(**SHAPE, **positions, num_key_value_heads=1),
         "neox": lambda: transformers.GPTNeoXConfig(**SHAPE, **positions),
         "gemma2": lambda: transformers.Gemma2Config(**SHAPE, **positions, **GROUPED, sliding_window=8),
+        "gemma3": lambda: transformers.Gemma3TextConfig(
+            **SHAPE, **positions, **GROUPED, sliding_window=8, layer_types=kinds
+        ),
         "qwen3": lambda: transformers.Qwen3Config(**SHAPE, **positions, **GROUPED),
         "bert": lambda: transformers.BertConfig(**SHAPE, **positions),
     }[family]()
@@ -95,13 +99,13 @@ def save_tokenizer(transformers, directory, family: str) -> None:
         "llama": dict(bos_token="<s>", eos_token="</s>", unk_token="<unk>"),
         "none": dict(unk_token="<unk>"),
     }
-    roles["gemma2"] = roles["llama"] | {"pad_token": "<pad>"}
+    roles["gemma2"] = roles["gemma3"] = roles["llama"] | {"pad_token": "<pad>"}
     names = roles.get(family, dict(bos_token="<|end|>", eos_token="<|end|>", unk_token="<|end|>"))
     special = list(dict.fromkeys(names.values()))
     vocabulary = {token: i for i, token in enumerate([*special, *LETTERS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=names["unk_token"]))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Expression(r"[\s\S]"), "isolated")
-    around = {"bert": "[CLS] $A [SEP]", "llama": "<s> $A", "gemma2": "<s> $A"}.get(family)
+    around = {"bert": "[CLS] $A [SEP]", "llama": "<s> $A", "gemma2": "<s> $A", "gemma3": "<s> $A"}.get(family)
     if around:
         ids = [(token, vocabulary[token]) for token in special]
         tokenizer.post_processor = processors.TemplateProcessing(single=around, special_tokens=ids)

@@ -61,7 +61,7 @@ class BenchmarkConfig:
         "step: share of the latents that are dead, in all packages that are timed; default: first none, then 0.1, or none "
         "alone where the loss has no term of dead latents",
     )
-    mesh: tuple[int, ...] = option((), "devices as DATA,MODEL; default: all on MODEL")
+    mesh: tuple[int, ...] = option((), "devices as DATA,MODEL; default: all on MODEL; harvest --backend=jax: on DATA")
     compare: tuple[str, ...] = option(
         (), f"time the same work in other packages, in turn: {', '.join(PEERS)}; known_dictionary: saelens"
     )

@@ -9,17 +9,18 @@ import numpy as np
 
 from jaxsae.benchmark.clock import time_in_turn
 from jaxsae.benchmark.config import BenchmarkConfig
+from jaxsae.benchmark.harvest_jax import benchmark_jax, harvested
 from jaxsae.config import to_dict
 from jaxsae.files import write_json
 from jaxsae.harvest.corpus import Corpus, check_context, open_corpus
-from jaxsae.harvest.pipeline import write_shards
 from jaxsae.harvest.sequences import Sequences
 from jaxsae.harvest.text_config import TextConfig
-from jaxsae.harvest.text_source import TextSource
-from jaxsae.lm import load_torch
+from jaxsae.harvest.text_source import when_asked
+from jaxsae.lm import backend
+from jaxsae.lm.checkpoint import find
+from jaxsae.lm.decoder.families import shape_of
 from jaxsae.lm.torch_lm import TorchLM
 from jaxsae.progress import say
-from jaxsae.store import Plan, StoreWriter
 
 WHOLE, TO_SITE, HARVEST = "bare forward pass", "the same up to the last site", "harvest"
 
@@ -28,19 +29,25 @@ def benchmark_harvest(config: BenchmarkConfig) -> dict[str, Any]:
     """Times a model's forward pass whole, up to the last site, and with everything that a harvest does; prints it.
 
     The harvest runs from token ids to a finished store on disk: shards of the usual size, statistics, checksums.
+    By --backend=jax see `harvest_jax.py`.
     With several sites, a harvest of the first alone stands beside it. Tokenising, where `--text` is given, is timed apart.
 
     Raises:
       InputError: no such model, site or text.
     """
-    checkpoint = load_torch.find(config.model, config.torch)
+    checkpoint = find(config.model, config.torch)
+    chosen = backend.choose(checkpoint, config.sites)
     check_context(config.context, checkpoint.context)
     reading = TextConfig(text=config.text, context=config.context)
     corpus = open_corpus(reading, checkpoint.name, config.torch).within(checkpoint.context) if config.text else None
+    if chosen == backend.JAX:
+        shape = shape_of(checkpoint.config, checkpoint.name)
+        sites = config.sites or (f"resid_post.{len(shape.layers) // 2}",)
+        return benchmark_jax(config, checkpoint, sites, _sequences(config, shape.vocabulary, corpus)[0])
     lm = TorchLM(checkpoint)
     sites = config.sites or (f"resid_post.{lm.layers // 2}",)
     widths = lm.widths(sites)
-    sequences, seconds = _sequences(config, lm, corpus)
+    sequences, seconds = _sequences(config, lm.vocabulary, corpus)
     tokens = sum(sequences.batch(number)[0].size for number in range(sequences.batches))
     with tempfile.TemporaryDirectory(prefix="jaxsae-benchmark-") as directory:
         harvests = {HARVEST: sites} | ({f"{HARVEST}, {sites[0]} alone": sites[:1]} if len(sites) > 1 else {})
@@ -75,16 +82,16 @@ def benchmark_harvest(config: BenchmarkConfig) -> dict[str, Any]:
     return figures
 
 
-def _sequences(config: BenchmarkConfig, lm: TorchLM, corpus: Corpus | None) -> tuple[Sequences, float]:
+def _sequences(config: BenchmarkConfig, vocabulary: int, corpus: Corpus | None) -> tuple[Sequences, float]:
     """The text of `--text`, or random token ids; and the seconds that tokenising took."""
     if corpus:
         began = time.perf_counter()
-        made = corpus.sequences(lm.vocabulary, config.rows_of_a_batch, config.tokens, fewer=True)
+        made = corpus.sequences(vocabulary, config.rows_of_a_batch, config.tokens, fewer=True)
         return made, time.perf_counter() - began
-    made = Sequences(config.context, config.rows_of_a_batch, np.zeros(lm.vocabulary, bool), 0)
+    made = Sequences(config.context, config.rows_of_a_batch, np.zeros(vocabulary, bool), 0)
     rng = np.random.default_rng(config.seed)
     for number in range(-(-config.tokens // config.context)):
-        made.add(rng.integers(0, lm.vocabulary, config.context, np.int32), number)
+        made.add(rng.integers(0, vocabulary, config.context, np.int32), number)
     return made.close(), 0.0
 
 
@@ -101,12 +108,8 @@ def _bare(lm: TorchLM, sequences: Sequences, sites: tuple[str, ...] = ()) -> Non
 
 
 def _harvest(lm: TorchLM, sequences: Sequences, widths: dict[str, int], directory: str) -> None:
-    plan = Plan(rows=sequences.rows, sites=widths, context=sequences.context, settings={"source": "benchmark"})
-    sites = tuple(widths)
-    source = TextSource(plan, sequences, lambda tokens, kept: lm.read(tokens, kept, sites, "float32"))
-    writer = StoreWriter(directory, plan)
-    write_shards(directory, source, writer, list(range(plan.shards)), quiet=True)
-    writer.finish()
+    start = when_asked(lambda tokens, kept: lm.read(tokens, kept, tuple(widths), "float32"))
+    harvested(start, sequences, widths, directory)
 
 
 def _show(figures: dict[str, Any]) -> None:

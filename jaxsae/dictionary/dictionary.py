@@ -9,18 +9,15 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from jaxsae.dictionary import device
 from jaxsae.dictionary.architectures import make_method
 from jaxsae.dictionary.config import MethodConfig
 from jaxsae.dictionary.method import Method
 from jaxsae.dictionary.parameters import SKIP, SPECS, Latents, Params
 from jaxsae.dictionary.widths import Widths
 from jaxsae.errors import InputError
-from jaxsae.kernels import encode_by_layer, encode_by_size
-from jaxsae.kernels.blocks import largest_divisor
-from jaxsae.kernels.by_layer import layers_of, pre_products
-from jaxsae.kernels.pairs import dots_by_layer, gather_sum
 from jaxsae.kernels.products import product
-from jaxsae.parallel import MODEL, make_mesh, shardings
+from jaxsae.parallel import make_mesh, shardings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,15 +166,15 @@ class Dictionary:
         return jnp.asarray(x, jnp.float32)
 
     def _encoder(self, k: int):
-        return _on_mesh(self.mesh, _encode, 1, (P(), P()), k=k, method=self.method)
+        return _on_mesh(self.mesh, device.encode, 1, (P(), P()), k=k, method=self.method)
 
     @property
     def _count(self):
-        return _on_mesh(self.mesh, _count_active, 2, P(), method=self.method)
+        return _on_mesh(self.mesh, device.count_active, 2, P(), method=self.method)
 
     @property
     def _decoder(self):
-        return _on_mesh(self.mesh, _decode, 2, P())
+        return _on_mesh(self.mesh, device.decode, 2, P())
 
 
 @lru_cache(64)
@@ -193,58 +190,7 @@ def _on_mesh(mesh: Mesh, function, extra_inputs: int, out_specs, **settings):
     return jax.jit(sharded, in_shardings=(shardings(mesh, SPECS), *[None] * extra_inputs))
 
 
-def _gate_bias(params: Params, method: Method) -> jax.Array:
-    """[n_local]: with it pre-activations are above 0, or above the one threshold, where a latent is active."""
-    return params.b_enc if method.ranks else method.selection.gate_bias(params.latent)
-
-
-def _encode(params: Params, x: jax.Array, k: int, method: Method) -> tuple[jax.Array, jax.Array]:
-    """This shard's best, then the best of all shards; shards hold ascending latents, so ties fall to the lowest."""
-    local, x = params.W_enc.shape[0], method.centred(params.shared, x)
-    bias = _gate_bias(params, method)
-    if method.ranks and method.selection.signed:
-        values, negative, indices = encode_by_size(x, params.W_enc, bias, None, min(k, local))
-        sizes = jnp.where(negative, -values, values)
-    else:
-        values, indices = encode_by_layer(x, params.W_enc, bias, min(k, local))
-        sizes = values if method.ranks else _sizes(params, x, values, indices, method)
-    indices = indices + jax.lax.axis_index(MODEL) * local
-    whole = lambda a: jax.lax.all_gather(a, MODEL, axis=1, tiled=True)
-    values, sizes, indices = map(whole, (values, sizes, indices))
-    _, at = jax.lax.top_k(values, k)
-    best = jnp.take_along_axis(sizes, at, 1)
-    best = jnp.where(jnp.isnan(values).any(1, keepdims=True), jnp.nan, best)
-    return jnp.where(jnp.take_along_axis(values, at, 1) < 0, 0, best), jnp.take_along_axis(indices, at, 1)
-
-
-def _sizes(params: Params, x: jax.Array, gates: jax.Array, indices: jax.Array, method: Method) -> jax.Array:
-    """[B, k]: the sizes of the latents that were found by their gates; 0 where one is closed, NaN stays."""
-    latent = {name: array[indices] for name, array in params.latent.items() if array.ndim == 1}
-    # Not from the gate, which another bias may have rounded.
-    pre = dots_by_layer(x, indices, params.W_enc) + latent["b_enc"]
-    return jnp.where(gates <= 0, 0, jnp.where(jnp.isnan(gates), gates, method.selection.value(latent, pre)))
-
-
 def _descending(values: jax.Array, indices: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Lists by size: gates need not have its order."""
     order = jnp.argsort(-values, axis=1, stable=True)
     return jnp.take_along_axis(values, order, 1), jnp.take_along_axis(indices, order, 1)
-
-
-def _count_active(params: Params, x: jax.Array, floor: jax.Array, method: Method) -> jax.Array:
-    """int32 [B]: latents of each row that are active, tile by tile."""
-    x, (n, d) = method.centred(params.shared, x), params.W_enc.shape
-    layers = layers_of(x, params.W_enc)
-    tile = layers * largest_divisor(n // layers, max(1, 4096 // layers))
-    count = lambda part: ((pre_products(x, part[0]) + part[1]) > floor).sum(1)
-    bias = _gate_bias(params, method)
-    counts = jax.lax.map(count, (params.W_enc.reshape(-1, tile, d), bias.reshape(-1, tile)))
-    return jax.lax.psum(counts.sum(0), MODEL)
-
-
-def _decode(params: Params, values: jax.Array, indices: jax.Array) -> jax.Array:
-    local = params.W_dec.shape[0]
-    indices = indices - jax.lax.axis_index(MODEL) * local
-    mine = (indices >= 0) & (indices < local)
-    y = gather_sum(jnp.where(mine, values, 0), jnp.clip(indices, 0, local - 1), params.W_dec)
-    return jax.lax.psum(y, MODEL) + params.b_dec

@@ -76,7 +76,9 @@ class EvaluateConfig:
         0,
         "of the games; of the tokens that a masked language model has to guess; of decomposability's random dictionary",
     )
-    mesh: tuple[int, ...] = option((), "devices as DATA,MODEL; default: one device")
+    mesh: tuple[int, ...] = option(
+        (), "devices as DATA,MODEL, which a language model of --backend=jax is split over, too; default: one device"
+    )
     torch: TorchConfig = group(TorchConfig)
 
     def __post_init__(self):

@@ -8,11 +8,12 @@ import numpy as np
 
 from jaxsae.errors import InputError
 from jaxsae.evaluate.splice_figures import interval, recovered
-from jaxsae.evaluate.splice_stand_ins import ERROR_NODES, Run, StandIns, Variants
-from jaxsae.evaluate.text_model import Batch, TextModel
+from jaxsae.evaluate.splice_mesh import MeshSplice
+from jaxsae.evaluate.splice_stand_ins import ERROR_NODES, Run, TorchSplice
+from jaxsae.evaluate.text_model import TextModel
+from jaxsae.lm.decoder.lm import DecoderLM
 from jaxsae.progress import Progress
 
-_POSITIONS_AT_ONCE = 256  # of which logits stand in float64
 _BASES = ("zero", "mean", "skip")
 
 
@@ -65,13 +66,13 @@ def measure(text: TextModel, runs: Mapping[str, Run], named: Mapping[str, Sequen
       InputError: a site that the model has not, or that is of another width than the dictionary writes.
     """
     check_widths(text, runs)
-    stand_ins, sums = StandIns(text, runs), {}
+    splice, sums = (MeshSplice if isinstance(text.lm, DecoderLM) else TorchSplice)(text, runs), {}
     with Progress(len(text.sequences), what, "sequence") as bar:
         for batch in text.batches():
-            for key, values in _sums(text, batch, stand_ins.of(batch, named)).items():
+            for key, values in splice.sums(batch, named).items():
                 sums.setdefault(key, []).append(values)
             bar.advance(len(batch.tokens))
-    return Measured({key: np.concatenate(parts) for key, parts in sums.items()}, stand_ins.shares())
+    return Measured({key: np.concatenate(parts) for key, parts in sums.items()}, splice.shares())
 
 
 def check_widths(text: TextModel, runs: Mapping[str, Run]) -> None:
@@ -94,30 +95,3 @@ def about(text: TextModel, measured: Measured) -> dict[str, Any]:
         "documents": f"{text.sequences.documents[0]}:{text.sequences.documents[1]}",
         "held_out": text.held_out,
     }
-
-
-def _sums(text: TextModel, batch: Batch, variants: Variants) -> dict[Any, np.ndarray]:
-    """Sums [B] over each sequence's predictions: count, cross-entropy, KL and agreement."""
-    original = text.lm.logits(batch.tokens, batch.kept)
-    found = {"count": batch.asked.sum(1), ("ce", "original"): _against(original, original, batch)[0]}
-    for name, stand_ins in variants.items():
-        for stand_in, replace in stand_ins.items():
-            logits = text.lm.logits(batch.tokens, batch.kept, replace)
-            ce, kl, same = _against(original, logits, batch)
-            found |= {("ce", name, stand_in): ce, ("kl", name, stand_in): kl, ("same", name, stand_in): same}
-    return found
-
-
-def _against(original: Any, logits: Any, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sums [B] of cross-entropy, of KL(original || logits), and of equal likeliest tokens, in float64."""
-    out = np.zeros((3, len(batch.tokens)))
-    for i, asked in enumerate(batch.asked):
-        where = np.flatnonzero(asked)
-        for start in range(0, len(where), _POSITIONS_AT_ONCE):
-            part = where[start : start + _POSITIONS_AT_ONCE]
-            p, q = (x[i, part].double().log_softmax(-1) for x in (original, logits))
-            target = q[range(len(part)), batch.targets[i, part]]
-            out[0, i] -= float(target.sum())
-            out[1, i] += float((p.exp() * (p - q)).sum())
-            out[2, i] += float((p.argmax(-1) == q.argmax(-1)).sum())
-    return tuple(out)

@@ -14,12 +14,12 @@ import numpy as np
 
 from jaxsae.dictionary import SKIP, Dictionary
 from jaxsae.evaluate.text_model import Batch, TextModel
+from jaxsae.lm import compare_torch
 from jaxsae.lm.stand_in import StandIn
 from jaxsae.store.statistics import Moments
 
 ERROR_NODES = "error_nodes"  # the name under which they are spliced
 Replace = Mapping[str, StandIn]
-Variants = Mapping[str, Mapping[str, Replace]]  # {name: {stand-in: {site: what stands there}}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +35,22 @@ class Run:
     mean: np.ndarray
 
 
-class StandIns:
-    """Those of some runs, {site that is written: run}; counts how large the errors of reconstructions are."""
+def named_stand_ins(
+    named: Mapping[str, Sequence[str]], sites: Sequence[str], skips: bool
+) -> list[tuple[str, str, Sequence[str]]]:
+    """(name, stand-in, the sites where it stands) of all passes: each stand-in at the sites of each of `named`, and error
+    nodes at all `sites`.
+
+    Args:
+      skips: whether a map past the latents is one.
+    """
+    kinds = ("spliced", "zero", "mean", "skip") if skips else ("spliced", "zero", "mean")
+    passes = [(name, kind, those) for name, those in named.items() for kind in kinds]
+    return [*passes, (ERROR_NODES, "spliced", sites)]
+
+
+class TorchSplice:
+    """Stand-ins of some runs, {site that is written: run}, in a `TorchLM`; counts how large errors are."""
 
     def __init__(self, text: TextModel, runs: Mapping[str, Run]):
         self._text, self._runs = text, runs
@@ -46,8 +60,24 @@ class StandIns:
         self._squares = dict.fromkeys(runs, 0.0)
         self._written: dict[str, list[Moments]] = {site: [] for site in runs}
 
-    def of(self, batch: Batch, named: Mapping[str, Sequence[str]]) -> Variants:
-        """Those at the sites of each of `named`, {name: sites}, and error nodes at all sites."""
+    def sums(self, batch: Batch, named: Mapping[str, Sequence[str]]) -> dict[Any, np.ndarray]:
+        """Sums [B] over each sequence's predictions, {"count", ("ce", "original"), ("ce" | "kl" | "same", name, stand-in)}.
+
+        Args:
+          named: {name: the sites where stand-ins stand}; error nodes stand at all.
+        """
+        lm, made, nodes = self._text.lm, *self._made(batch)
+        original, found = lm.logits(batch.tokens, batch.kept), {"count": batch.asked.sum(1)}
+        for name, stand_in, sites in named_stand_ins(named, list(self._runs), self._skips):
+            replace = nodes if name == ERROR_NODES else self._at(made, stand_in, sites)
+            logits = lm.logits(batch.tokens, batch.kept, replace)
+            columns = compare_torch.sums(original, logits, batch.asked, batch.targets)
+            found["ce", "original"] = columns.pop("ce_original")
+            found |= {(what, name, stand_in): column for what, column in columns.items()}
+        return found
+
+    def _made(self, batch: Batch) -> tuple[Replace, Replace]:
+        """Reconstructions and error nodes at all sites."""
         seen = self._text.lm.read(batch.tokens, batch.kept, self._seen, "float32")
         made, nodes = self._reconstructions(seen), {}
         for site, stand_in in made.items():
@@ -55,7 +85,7 @@ class StandIns:
             self._squares[site] += float(np.square(error, dtype=np.float64).sum())
             self._written[site].append(Moments.of(seen[site]))
             nodes[site] = StandIn(partial(_with_error, stand_in.function, error), stand_in.reads)
-        return {name: self._at(made, sites) for name, sites in named.items()} | {ERROR_NODES: {"spliced": nodes}}
+        return made, nodes
 
     def shares(self) -> dict[str, float | None]:
         """{site: sum of squared errors over that of what is written about its mean}, of the batches seen."""
@@ -72,16 +102,14 @@ class StandIns:
         parts = np.split(y, np.cumsum(first.config.site_widths)[:-1], 1)
         return {site: StandIn(lambda x, y=y: y) for site, y in zip(self._runs, parts, strict=True)}
 
-    def _at(self, made: Replace, sites: Sequence[str]) -> dict[str, Replace]:
+    def _at(self, made: Replace, stand_in: str, sites: Sequence[str]) -> Replace:
         runs = {site: self._runs[site] for site in sites}
-        found: dict[str, Any] = {
-            "spliced": {site: made[site] for site in sites},
-            "zero": dict.fromkeys(sites, StandIn(np.zeros_like)),
-            "mean": {site: StandIn(partial(_mean, run.mean)) for site, run in runs.items()},
-        }
-        if self._skips:
-            found["skip"] = {site: StandIn(partial(_past, run.dictionary), run.reads) for site, run in runs.items()}
-        return found
+        return {
+            "spliced": lambda: {site: made[site] for site in sites},
+            "zero": lambda: dict.fromkeys(sites, StandIn(np.zeros_like)),
+            "mean": lambda: {site: StandIn(partial(_mean, run.mean)) for site, run in runs.items()},
+            "skip": lambda: {site: StandIn(partial(_past, run.dictionary), run.reads) for site, run in runs.items()},
+        }[stand_in]()
 
 
 def _reconstructed(dictionary: Dictionary, rows: int, x: np.ndarray) -> np.ndarray:

@@ -15,8 +15,9 @@ from jaxsae.harvest.sequences import Sequences
 from jaxsae.harvest.text import Documents
 from jaxsae.harvest.text_config import TextConfig
 from jaxsae.harvest.tokenizer import Tokenizer
-from jaxsae.lm import load_torch
-from jaxsae.lm.load_torch import Checkpoint
+from jaxsae.lm import backend
+from jaxsae.lm.checkpoint import Checkpoint, find
+from jaxsae.lm.decoder.lm import DecoderLM
 from jaxsae.lm.torch_lm import TorchLM
 from jaxsae.paths import absolute
 from jaxsae.progress import say
@@ -47,7 +48,7 @@ class Batch:
 class TextModel:
     """What `open_text` finds."""
 
-    lm: TorchLM
+    lm: TorchLM | DecoderLM
     sequences: Sequences
     tokenizer: Tokenizer
     reading: TextConfig
@@ -110,7 +111,8 @@ def _opened(context: Context) -> TextModel:
     options = config.torch
     if options.model_dtype == "auto":
         options = dataclasses.replace(options, model_dtype=settings["model_dtype"])
-    checkpoint = load_torch.find(config.model or attributes["model"], options)
+    checkpoint = find(config.model or attributes["model"], options)
+    chosen = backend.choose(checkpoint, tuple(dict.fromkeys((*context.reads, *context.writes))), "site")
     corpus, held_out = _corpus(context, attributes, checkpoint)
     if checkpoint.kind == "masked" and corpus.tokenizer.mask is None:
         raise InputError(f"--model={checkpoint.name}: predicts masked tokens, and its tokenizer has no mask token.")
@@ -123,7 +125,8 @@ def _opened(context: Context) -> TextModel:
                 "the model that was harvested."
             )
         say(f"splice: --model={checkpoint.name} is not the model that was harvested.")
-    lm = TorchLM(checkpoint)
+    # Dictionaries are split over the same devices as the model where both are one program.
+    lm = DecoderLM(checkpoint, context.dictionary.mesh) if chosen == backend.JAX else TorchLM(checkpoint)
     sequences = corpus.sequences(lm.vocabulary, config.sequences_per_batch, config.text_tokens, fewer=True)
     return TextModel(lm, sequences, corpus.tokenizer, corpus.reading, held_out, config.seed)
 

@@ -12,13 +12,14 @@ from jaxsae.config import check
 from jaxsae.errors import InputError
 from jaxsae.harvest.array_files import open_array
 from jaxsae.harvest.config import HarvestConfig
+from jaxsae.harvest.source import Shard, Source
 from jaxsae.store import Plan, schema
 from jaxsae.store.writer import cast_finite
 
 DEFAULT_SITE = "activations"
 
 
-class ArraysSource:
+class ArraysSource(Source):
     """Rows of `.npy` and `.safetensors` files; several files of a site are read end to end.
 
     There is no text behind such rows: `tokens` is -1, `sequence` the number of the file among its
@@ -54,7 +55,7 @@ class ArraysSource:
             chunk_rows=config.chunk_rows,
         )
 
-    def shard(self, shard: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def shard(self, shard: int) -> Shard:
         """Activations {site: [n, d_model]} and columns {name: int32 [n]} of one shard.
 
         Raises:

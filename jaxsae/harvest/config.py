@@ -57,7 +57,11 @@ class HarvestConfig:
     keep_bytes: int | None = option(
         None, "wait while so many bytes of activations are there, until `train --follow --keep_bytes` has removed some"
     )
-    mesh: tuple[int, ...] = option((), "nnx: this process's devices as DATA,MODEL; default: all on DATA")
+    mesh: tuple[int, ...] = option(
+        (),
+        "nnx, hf with --backend=jax: this process's devices as DATA,MODEL; default: all on DATA; hf: or those of all "
+        "processes, for a model that one host's devices cannot hold",
+    )
     corpus: TextConfig = group(TextConfig)
     torch: TorchConfig = group(TorchConfig)
 

@@ -54,17 +54,20 @@ def open_nnx(config: HarvestConfig) -> TextSource:
     widths = _widths(config.model, forward, state, shape)
     run = jax.jit(forward)
 
-    def read(tokens: np.ndarray, kept: np.ndarray) -> dict[str, np.ndarray]:
+    def start(tokens: np.ndarray, kept: np.ndarray, wanted: bool) -> Callable[[], dict[str, np.ndarray]]:
         whole = np.zeros(shape.shape, np.int32)  # one shape, compiled once
         whole[: tokens.shape[0], : tokens.shape[1]] = np.maximum(tokens, 0)
         out = run(state, jax.device_put(whole, rows))
-        out = {site: np.asarray(x)[: tokens.shape[0], : tokens.shape[1]][kept] for site, x in out.items()}
+        return lambda: finish(out, kept)
+
+    def finish(out: dict[str, jax.Array], kept: np.ndarray) -> dict[str, np.ndarray]:
+        out = {site: np.asarray(x)[: kept.shape[0], : kept.shape[1]][kept] for site, x in out.items()}
         for site, x in out.items():
             _check_finite(site, x, config.dtype)
         return out
 
     settings = {"source": "nnx", "weights": _fingerprint(state)} | corpus.described(sequences, config.tokens)
-    return TextSource(text_plan(config, widths, config.model, found.vocabulary, sequences, settings), sequences, read)
+    return TextSource(text_plan(config, widths, config.model, found.vocabulary, sequences, settings), sequences, start)
 
 
 def checked_activations(model: str, read: Any, sites: tuple[str, ...], tokens: jax.Array) -> dict[str, jax.Array]:

@@ -15,6 +15,7 @@ from flax import nnx
 
 from jaxsae.errors import InputError
 from jaxsae.harvest.config import DEFAULT_SITE, HarvestConfig
+from jaxsae.harvest.source import Shard, Source
 from jaxsae.lm import othello, weights
 from jaxsae.lm.gpt import GPT, check_sites
 from jaxsae.paths import absolute
@@ -23,7 +24,7 @@ from jaxsae.store import Plan
 _GAMES_KEY = 0x4A5A  # apart from the games that the GPT was trained on
 
 
-class OthelloSource:
+class OthelloSource(Source):
     """Rows of a harvest of Othello games; one row is one kept position of one game."""
 
     def __init__(self, config: HarvestConfig):
@@ -65,7 +66,7 @@ class OthelloSource:
 
         self._forward = forward
 
-    def shard(self, shard: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def shard(self, shard: int) -> Shard:
         """Activations {site: [n, d_model]} and columns {name: int32 [n]} of one shard."""
         start, stop = self.plan.shard_range(shard)
         moves, first_game = games_of(self._config, shard, stop - start)

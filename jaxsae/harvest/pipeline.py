@@ -1,33 +1,21 @@
 """`jaxsae harvest`: source -> store, continuing where an earlier harvest stopped."""
 
 import time
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Sequence
 
 import jax
-import numpy as np
 
 from jaxsae.errors import InputError, Preempted
 from jaxsae.harvest.arrays import ArraysSource
 from jaxsae.harvest.config import HarvestConfig
 from jaxsae.harvest.othello import OthelloSource
+from jaxsae.harvest.source import Source
 from jaxsae.hosts import processes
 from jaxsae.hosts.preemption import AGAIN, StopRequest
 from jaxsae.paths import check_above, check_encoding
 from jaxsae.progress import Progress, prefetched, say
-from jaxsae.store import Plan, Store, StoreWriter, location, open_store
+from jaxsae.store import Store, StoreWriter, location, open_store
 from jaxsae.store.follow import wait_until
-
-Shard = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
-
-
-class Source(Protocol):
-    """Where rows come from: a plan, and its shards in any order."""
-
-    plan: Plan
-
-    def shard(self, shard: int) -> Shard:
-        """Activations {site: [n, d_model]} and columns {name: int32 [n]} of one shard."""
 
 
 def open_source(config: HarvestConfig) -> Source:
@@ -47,7 +35,7 @@ def harvest(config: HarvestConfig) -> Store:
     """Writes the store that the configuration describes, or what it still lacks.
 
     Of several processes each writes every process_count-th missing shard, whole, and all return when the
-    store is complete.
+    store is complete. Where a source makes shards `together`, all of them run the model over all missing shards.
 
     Raises:
       InputError: an unusable source, a store begun with other settings, NaN or Inf, a full disk, more processes
@@ -61,7 +49,7 @@ def harvest(config: HarvestConfig) -> Store:
         with processes.busy("opening the source"):  # a large model, or a long text to tokenise
             source = open_source(config)
         plan = source.plan
-        _check_processes(plan)
+        _check_processes(source)
         processes.from_first("create the store", lambda: StoreWriter(config.store, plan) and None)
         writer = StoreWriter(config.store, plan)
         # Process 0 lists for all: shards have one owner each only where all go by the same list.
@@ -72,8 +60,7 @@ def harvest(config: HarvestConfig) -> Store:
         else:
             if done:
                 say(f"{config.store}: continuing, {len(done)} of {plan.shards} shards are there.")
-            mine = todo[jax.process_index() :: jax.process_count()]
-            write_shards(config.store, source, writer, mine, stop, config.keep_bytes)
+            write_shards(config.store, source, writer, todo, stop, config.keep_bytes)
         if "stopped" in processes.gather("harvested", "stopped" if stop.asked else "done"):
             there = len(writer.completed_shards())
             raise Preempted(f"stopped by SIGTERM; {there} of {plan.shards} shards are written. {AGAIN}")
@@ -83,9 +70,10 @@ def harvest(config: HarvestConfig) -> Store:
     return open_store(config.store)
 
 
-def _check_processes(plan: Plan) -> None:
+def _check_processes(source: Source) -> None:
     """Refuses more processes than shards, and processes that would write different stores."""
-    if plan.shards < jax.process_count():
+    plan = source.plan
+    if plan.shards < jax.process_count() and not source.together:
         raise InputError(
             f"--num_processes={jax.process_count()}: this store has {plan.shards} shards, and a shard has one writer. "
             f"Start at most {plan.shards} processes, or take a smaller --shard_rows."
@@ -98,29 +86,29 @@ def write_shards(
     url: str,
     source: Source,
     writer: StoreWriter,
-    shards: list[int],
+    shards: Sequence[int],
     stop: StopRequest | None = None,
     keep_bytes: int | None = None,
     quiet: bool = False,
 ) -> None:
-    """Writes `shards`, each made in a thread while the one before is written, and says how fast that was."""
-    ranges = [source.plan.shard_range(shard) for shard in shards]
+    """Writes this process's share of `shards`, each made in a thread while the one before is written, and says how fast
+    that was."""
+    mine = set(shards[jax.process_index() :: jax.process_count()])
+    ranges = [source.plan.shard_range(shard) for shard in mine]
     rows, written, began = sum(end - start for start, end in ranges), 0, time.monotonic()
-
-    def made() -> Iterator[tuple[int, Shard]]:
-        for shard in shards:
-            yield shard, source.shard(shard)
-
+    asked = lambda: stop is not None and stop.asked
+    # What is made together has to be ended by all before the same shard.
+    goes_on = (lambda: "stop" not in processes.gather("shard", "stop" if asked() else "")) if source.together else None
+    made = source.shards(shards, mine.__contains__, goes_on or (lambda: not asked()))
     with processes.busy("harvest"), Progress(rows, "harvest", "row", scale=True) as progress:
-        for shard, (activations, columns) in prefetched(made(), depth=1):
-            if keep_bytes is not None and not _await_room(writer, keep_bytes, stop):
-                return
-            written += writer.write_shard(shard, activations, columns)
+        for shard, (activations, columns) in prefetched(made, depth=1):
+            if keep_bytes is None or _await_room(writer, keep_bytes, stop):
+                written += writer.write_shard(shard, activations, columns)
             speed = written / 1e6 / (time.monotonic() - began)
             progress.advance(len(columns["tokens"]), MB_per_s=f"{speed:.1f}")
-            if stop is not None and stop.asked:
+            if asked() and not source.together:
                 return
-    if quiet:
+    if quiet or asked():
         return
     seconds = max(time.monotonic() - began, 1e-9)
     alone = "" if jax.process_count() == 1 else f" by process {jax.process_index()} of {jax.process_count()}"

@@ -21,13 +21,18 @@ def import_torch() -> ModuleType:
 
 
 def import_transformers() -> ModuleType:
-    """transformers, quiet, or an `InputError` that says how to install it."""
-    _import("torch")
+    """transformers, quiet, or an `InputError` that says how to install it; without torch it reads tokenizers and settings."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that torch is missing is said where it is needed
     _hide_broken_torchvision()
     transformers = _import("transformers")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     return transformers
+
+
+def has_torch() -> bool:
+    """Whether torch is installed."""
+    return "torch" in sys.modules or importlib.util.find_spec("torch") is not None
 
 
 def import_datasets() -> ModuleType:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import struct
 from collections.abc import Iterable
+from operator import index
 from pathlib import Path
 
 import ml_dtypes
@@ -24,6 +25,7 @@ _TYPES = {
     "F32": (np.float32, "float32"),
     "F64": (np.float64, "float64"),
 }
+FLOATS = ("float16", "bfloat16", "float32", "float64")
 _LARGEST_HEADER = 100_000_000  # bytes, as the library has it
 
 
@@ -87,11 +89,15 @@ def _header(path: Path, model: str) -> dict[str, Tensor]:
             if not 0 < length <= min(_LARGEST_HEADER, size):
                 raise ValueError("no header")
             entries = json.loads(file.read(length))
-            found = {
-                name: Tensor(path, 8 + length + of["data_offsets"][0], of["dtype"], tuple(of["shape"]))
-                for name, of in entries.items()
-                if name != "__metadata__"
-            }
+            found = {}
+            for name, of in entries.items():
+                if name == "__metadata__":
+                    continue
+                begin, end = of["data_offsets"]
+                found[name] = Tensor(path, 8 + length + begin, str(of["dtype"]), tuple(map(index, of["shape"])))
+                known = of["dtype"] in _TYPES
+                if begin < 0 or min(found[name].shape, default=0) < 0 or (known and found[name].bytes != end - begin):
+                    raise ValueError(f"{name} has other bytes than its shape")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"--model={model}: {path.name} is damaged ({error}). Get it anew.") from None
     for name, tensor in found.items():

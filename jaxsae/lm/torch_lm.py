@@ -13,7 +13,7 @@ import numpy as np
 from jaxsae.config import option
 from jaxsae.errors import InputError
 from jaxsae.lm import load_torch, sites, trial
-from jaxsae.lm.load_torch import Checkpoint
+from jaxsae.lm.checkpoint import Checkpoint, find
 from jaxsae.lm.sites import Place
 from jaxsae.lm.stand_in import Pass, StandIn
 
@@ -22,10 +22,15 @@ from jaxsae.lm.stand_in import Pass, StandIn
 class TorchConfig:
     """How a Hugging Face model is loaded."""
 
+    backend: Literal["auto", "jax", "torch"] = option(
+        "auto",
+        "hf: what runs the model: jax (causal models of families that jaxsae has itself, split over --mesh), torch (all "
+        "others, on one device); auto: jax on TPUs and GPUs where it has the model and the sites, else torch",
+    )
     model_dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto", "hf: dtype that the model computes in; auto: that of its checkpoint"
     )
-    device: str = option("auto", "hf: cpu, cuda, cuda:1, ...; auto: a GPU where there is one")
+    device: str = option("auto", "hf, --backend=torch: cpu, cuda, cuda:1, ...; auto: a GPU where there is one")
     revision: str = option("", "hf: branch, tag or commit of a model on the hub")
     trust_remote_code: bool = option(False, "hf: run Python code that comes with a model; only for code you have read")
 
@@ -59,8 +64,8 @@ class TorchLM:
 
     @classmethod
     def of(cls, name: str, config: TorchConfig) -> "TorchLM":
-        """The model of a hub id or a directory; raises `InputError` as `load_torch` does."""
-        return cls(load_torch.find(name, config))
+        """The model of a hub id or a directory; raises `InputError` as `checkpoint.find` and `load_torch.load`."""
+        return cls(find(name, config))
 
     def widths(self, names: tuple[str, ...], flag: str = "sites") -> dict[str, int]:
         """d_model of each site; `flag` is what named them.

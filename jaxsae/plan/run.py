@@ -1,5 +1,6 @@
 """`jaxsae plan`: the figures, on the screen and as JSON."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -8,10 +9,12 @@ from jaxsae.config import to_dict
 from jaxsae.dictionary import check_switches, make_method
 from jaxsae.errors import InputError
 from jaxsae.files import check_writable, write_json
+from jaxsae.plan import show, show_model
 from jaxsae.plan.compiled import compile_step
 from jaxsae.plan.config import PlanConfig
+from jaxsae.plan.model import check_reading, model_figures, shape_at, together
+from jaxsae.plan.reading import compile_reading
 from jaxsae.plan.roofline import DEAD_SHARE, FLOAT, Sizes, affordable, auxiliary, parts
-from jaxsae.plan.show import lines
 from jaxsae.plan.topology import Topology
 from jaxsae.training.ways import AUX_SCOPE, FULL_SCOPE, PLAIN_SCOPE
 
@@ -19,25 +22,32 @@ FUSED = ("pallas_tpu", "mosaic_gpu", "approximate")  # encoders whose pre-activa
 
 
 def plan(config: PlanConfig) -> dict[str, Any]:
-    """Compiles the trainer's step for `config.topology`; prints and returns what it takes.
+    """Compiles the trainer's step, and a model's harvest, for `config.topology`; prints and returns what they take.
 
     Raises:
       InputError: an unknown topology, a compiler that is not installed, sizes that do not divide over the mesh,
-        a file for the figures that cannot be written.
+        a file for the figures that cannot be written, a model that `harvest --backend=jax` does not implement.
     """
     figures = figures_of_flags(config)
-    print("\n".join(lines(figures)))
+    print("\n".join(show.lines(figures) + (show_model.lines(figures) if "model" in figures else [])))
     if config.json:
         write_json(config.json, figures)
     return figures
 
 
 def figures_of_flags(config: PlanConfig) -> dict[str, Any]:
-    """The figures of a step as `--json` writes them; compiles it, and raises as `plan` does."""
+    """The figures of a step, and of a model, as `--json` writes them; compiles them, and raises as `plan` does."""
     topology = Topology.of(config.topology)
     _check(config, topology)
     topology.check_plugin()
-    return figures_of(config, topology, compile_step(config))
+    if not config.model:
+        return figures_of(config, topology, compile_step(config))
+    shape = shape_at(config)
+    check_reading(config, shape)
+    config = dataclasses.replace(config, d_model=config.d_model or shape.d_model)
+    model = model_figures(config, topology.chip, topology.count, compile_reading(config))
+    figures = figures_of(config, topology, compile_step(config))
+    return figures | {"model": model, "together": together(figures, model)}
 
 
 def _check(config: PlanConfig, topology: Topology) -> None:

@@ -78,7 +78,17 @@ class Topology:
             )
 
     def devices(self) -> Sequence[jax.Device]:
-        """The devices; they compile and cannot run."""
+        """The devices; they compile and cannot run.
+
+        Raises:
+          InputError: the compiler knows no such topology.
+        """
+        try:
+            return self._described()
+        except jax.errors.JaxRuntimeError as error:
+            raise InputError(f"--topology={self}: {str(error).splitlines()[0]}") from None
+
+    def _described(self) -> Sequence[jax.Device]:
         from jax.experimental import topologies
 
         if self.chip.platform == "gpu":

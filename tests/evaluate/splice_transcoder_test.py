@@ -10,7 +10,7 @@ from jaxsae.dictionary import Dictionary, MethodConfig, Params
 from jaxsae.errors import InputError
 from jaxsae.evaluate import EvaluateConfig, evaluate
 from jaxsae.harvest import harvest
-from jaxsae.lm.load_torch import find
+from jaxsae.lm.checkpoint import find
 from jaxsae.lm.stand_in import StandIn
 from jaxsae.lm.torch_lm import TorchConfig, TorchLM
 from jaxsae.training import save_dictionary

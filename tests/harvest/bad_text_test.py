@@ -12,7 +12,7 @@ import pytest
 from jaxsae.errors import InputError
 from jaxsae.harvest import harvest
 from jaxsae.harvest.hf import open_hf
-from jaxsae.lm import load_torch
+from jaxsae.lm import checkpoint, load_torch
 from jaxsae.lm.torch_lm import TorchConfig
 
 
@@ -173,7 +173,7 @@ def test_tokens_that_a_model_lacks_are_refused_where_they_come_up(configure, mak
 
 def test_positions_that_padding_takes_are_no_context(transformers):
     plain = dict(max_position_embeddings=66, pad_token_id=1)
-    context = lambda config: load_torch.Checkpoint("", None, config, "masked", "").context
+    context = lambda config: checkpoint.Checkpoint("", None, config, "masked", "").context
     assert context(transformers.RobertaConfig(**plain)) == 64
     assert context(transformers.BertConfig(**plain)) == 66
 

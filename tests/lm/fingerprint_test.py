@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from jaxsae.lm import load_torch
+from jaxsae.lm import checkpoint
 from jaxsae.lm.torch_lm import TorchConfig, TorchLM
 
 
@@ -15,7 +15,7 @@ def model(make_model, tmp_path):
 
 
 def fingerprint(path, **options):
-    return load_torch.find(str(path), TorchConfig(**options)).fingerprint
+    return checkpoint.find(str(path), TorchConfig(**options)).fingerprint
 
 
 def test_the_same_in_another_place_in_parts_and_in_another_dtype(model, tmp_path, transformers):

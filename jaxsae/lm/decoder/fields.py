@@ -50,8 +50,10 @@ class Fields:
         )
 
     def finish(self) -> None:
-        """Raises `InputError` for a field that nothing has taken, unless it is what the class has by default."""
+        """Raises `InputError` for a field that nothing has taken, unless it is what the class has by default, or says False
+        to what the class has no word for."""
         for name in sorted(self._left):
             value = self._values[name]
-            if value != self._defaults.get(name) and value is not None:
+            off = value is None or (value is False and name not in self._defaults)
+            if not off and value != self._defaults.get(name):
                 raise self.refusal(name, value)

@@ -115,18 +115,24 @@ def _attention(weights: Weights, shape: Decoder, layer: Layer, turns: Any, x: ja
         q, k = (_norm(part, weights[name], shape) for part, name in ((q, "q_norm"), (k, "k_norm")))
     if turns is not None:
         q, k = (rope.turned(part, *turns) for part in (q, k))
-    length = x.shape[1]
-    size = QUERIES_AT_ONCE if length % QUERIES_AT_ONCE == 0 else length
-    pieces = [_attended(q[:, i : i + size], k, v, i, shape, layer) for i in range(0, length, size)]
-    mixed = pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces, 1)
+    each = [_attended(q, k, v, piece, shape, layer) for piece in pieces(x.shape[1], layer.window)]
+    mixed = each[0] if len(each) == 1 else jnp.concatenate(each, 1)
     return _with_bias(sum_over_model(_product("btkrh,dkrh->btd", mixed, weights["o"])), weights, "o_bias")
 
 
-def _attended(q: jax.Array, k: jax.Array, v: jax.Array, first: int, shape: Decoder, layer: Layer) -> jax.Array:
-    """[B, t, K, R, h] for queries [B, t, K, R, h] at positions from `first` on, and keys and values [B, T, K, h]."""
-    last = first + q.shape[1]
-    begin = 0 if layer.window is None else max(0, first - layer.window + 1)
-    k, v = k[:, begin:last], v[:, begin:last]
+def pieces(length: int, window: int | None) -> list[tuple[int, int, int]]:
+    """(begin, first, last) of each piece of a sequence: queries at first to last - 1, which see keys from `begin` on."""
+    size = QUERIES_AT_ONCE if length % QUERIES_AT_ONCE == 0 else length
+    begin = lambda first: 0 if window is None else max(0, first - window + 1)
+    return [(begin(first), first, first + size) for first in range(0, length, size)]
+
+
+def _attended(
+    q: jax.Array, k: jax.Array, v: jax.Array, piece: tuple[int, int, int], shape: Decoder, layer: Layer
+) -> jax.Array:
+    """[B, t, K, R, h] for the queries of a piece, of [B, T, K, R, h], and keys and values [B, T, K, h]."""
+    begin, first, last = piece
+    q, k, v = q[:, first:last], k[:, begin:last], v[:, begin:last]
     scores = _product("btkrh,bskh->bkrts", q, k, jnp.float32) * layer.scale
     if shape.attention_cap is not None:
         scores = _capped(scores, shape.attention_cap)

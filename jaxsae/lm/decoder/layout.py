@@ -5,7 +5,6 @@ down [d, f]; embed and unembed [v, d].
 """
 
 import dataclasses
-import re
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
@@ -15,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from jaxsae.lm.decoder.shape import Decoder, Split
 from jaxsae.parallel import MODEL
 
+HEADS = ("lm_head.weight", "embed_out.weight")
 View = Callable[[np.ndarray], np.ndarray]
 _SAME: View = lambda x: x
 
@@ -85,22 +85,6 @@ class Layout:
         return _mapped(self.tree, function)
 
 
-# Tensors that say nothing of their own: masks and frequencies which older files have.
-_IDLE = re.compile(r"(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias|attention\.bias|attention\.masked_bias)$")
-_OTHER_SENSES = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
-
-
-def left_over(layout: Layout, shape: Decoder, names: Iterable[str]) -> list[str]:
-    """Tensors of a checkpoint that belong to nothing in a layout."""
-    used = {leaf.tensor for leaf in layout.leaves()}
-    heads = ("lm_head.weight", "embed_out.weight") if shape.tied else ()
-    return sorted(
-        name
-        for name in set(names) - used
-        if not _IDLE.search(name) and not name.startswith(_OTHER_SENSES) and not name.endswith(heads or "\0")
-    )
-
-
 def _flat(part: Any) -> list[Leaf]:
     return [part] if isinstance(part, Leaf) else [leaf for inner in part.values() for leaf in _flat(inner)]
 
@@ -117,6 +101,11 @@ def _prefix(family: str, names: Collection[str]) -> str:
     """What stands before the names of a family: a checkpoint of several senses, or of a bare model, has its own."""
     table = _TABLES[family]
     return min((name.removesuffix(table) for name in names if name.endswith(table)), key=len, default="")
+
+
+def head_of(names: Iterable[str], default: str = "lm_head.weight") -> str:
+    """The unembedding's name, which stands behind a prefix in some checkpoints; `default` where there is none."""
+    return next((name for name in names if name.endswith(HEADS)), default)
 
 
 class _Maker:
@@ -196,12 +185,11 @@ def _llama(shape: Decoder, split: Split, prefix: str, names: Collection[str]) ->
         out |= make.wide("gate", f"{at}mlp.gate_proj") | make.wide("up", f"{at}mlp.up_proj")
         return out | make.down(f"{at}mlp.down_proj")
 
-    head = next((n for n in names if n.endswith("lm_head.weight")), "lm_head.weight")
     return {
         "embed": make.table(f"{prefix}embed_tokens.weight"),
         "blocks": [block(i) for i in range(len(shape.layers))],
         "final_norm": make.norm(f"{prefix}norm"),
-    } | ({} if shape.tied else {"unembed": make.table(head)})
+    } | ({} if shape.tied else {"unembed": make.table(head_of(names))})
 
 
 def _gpt_neox(shape: Decoder, split: Split, prefix: str, names: Collection[str]) -> dict[str, Any]:
@@ -221,7 +209,7 @@ def _gpt_neox(shape: Decoder, split: Split, prefix: str, names: Collection[str])
         "embed": make.table(f"{prefix}embed_in.weight"),
         "blocks": [block(i) for i in range(len(shape.layers))],
         "final_norm": make.norm(f"{prefix}final_layer_norm"),
-    } | ({} if shape.tied else {"unembed": make.table("embed_out.weight")})
+    } | ({} if shape.tied else {"unembed": make.table(head_of(names, "embed_out.weight"))})
 
 
 def _gpt2(shape: Decoder, split: Split, prefix: str, names: Collection[str]) -> dict[str, Any]:
@@ -244,7 +232,7 @@ def _gpt2(shape: Decoder, split: Split, prefix: str, names: Collection[str]) -> 
         "positions": Leaf(f"{prefix}wpe.weight", (shape.context, d)),
         "blocks": [block(i) for i in range(len(shape.layers))],
         "final_norm": make.norm(f"{prefix}ln_f"),
-    } | ({} if shape.tied else {"unembed": make.table("lm_head.weight")})
+    } | ({} if shape.tied else {"unembed": make.table(head_of(names))})
 
 
 _FAMILIES = dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"), _llama) | {

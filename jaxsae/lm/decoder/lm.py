@@ -1,11 +1,9 @@
 """A decoder with its weights over a mesh: its activations read, and replaced, inside one compiled pass."""
 
-from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -14,7 +12,8 @@ from jaxsae.config import check
 from jaxsae.errors import InputError
 from jaxsae.lm.decoder import forward
 from jaxsae.lm.decoder.families import shape_of
-from jaxsae.lm.decoder.load import check_whole, load
+from jaxsae.lm.decoder.load import as_tied, check_whole, load
+from jaxsae.lm.decoder.reader import Reader
 from jaxsae.lm.decoder.shape import Decoder
 from jaxsae.lm.tensors import Tensor
 from jaxsae.parallel import DATA
@@ -38,7 +37,7 @@ class DecoderLM:
         """Reads the weights.
 
         Args:
-          checkpoint: a `load_torch.Checkpoint`. sites: where nothing else will be asked for, those whose activations are:
+          checkpoint: a `checkpoint.Checkpoint`. sites: where nothing else will be asked for, those whose activations are:
             blocks behind the last of them are not read.
 
         Raises:
@@ -51,6 +50,8 @@ class DecoderLM:
         tensors = checkpoint.tensors
         check_whole(self.shape, tensors, self.name)
         self.dtype = chosen_dtype(checkpoint.options.model_dtype, tensors, self.shape)
+        if sites is None:
+            self.shape = as_tied(self.shape, tensors)
         blocks = None if sites is None else self.shape.blocks_for(tuple(sites))
         self.weights = load(self.shape, tensors, mesh, self.dtype, blocks)
 
@@ -80,38 +81,49 @@ class DecoderLM:
 
     def read(self, tokens: np.ndarray, kept: np.ndarray, names: tuple[str, ...], dtype: str) -> dict[str, np.ndarray]:
         """Activations of some sites; as `TorchLM.read`, whose arguments and errors these are."""
-        program = _reader(self.shape, self.mesh, names, dtype)
-        out, finite = program(self.weights, self.put(tokens))
-        (count, length), found = tokens.shape, {}
-        for site, x in out.items():
-            if not bool(finite[site]):  # what fills a batch up may be anything
-                self._check_finite(site, np.asarray(x)[:count, :length][kept], dtype)
-            found[site] = np.asarray(x)[:count, :length][kept]
-        return found
+        return Reader(self, names, dtype).start(tokens, kept)()
 
-    def put(self, tokens: np.ndarray) -> jax.Array:
-        """Tokens [B, T], -1 where there is none, on the mesh, filled up to a shape that passes are compiled for."""
+    def put(self, tokens: np.ndarray, rows: int | None = None, longest: int | None = None) -> jax.Array:
+        """Tokens [B, T], -1 where there is none, on the mesh; as `filled`.
+
+        Raises:
+          InputError: a token that the model has no embedding of, which would pass for zeros.
+        """
+        if tokens.max(initial=0) >= self.vocabulary:
+            raise InputError(
+                f"--model={self.name}: token {tokens.max()} is beyond its vocabulary of {self.vocabulary:,}."
+            )
+        return self.filled(np.maximum(tokens, 0), rows, longest)
+
+    def filled(self, array: np.ndarray, rows: int | None = None, longest: int | None = None) -> jax.Array:
+        """[B, T], the same in every process, on the mesh, filled up with zeros to a shape that passes are compiled for.
+
+        Args:
+          rows, longest: of the largest batch there is; a smaller one is filled up to so many sequences, and to no more
+            than so many tokens.
+        """
         data = self.mesh.shape[DATA]
-        rows, length = -(-len(tokens) // data) * data, self.compiled_length(tokens.shape[1])
-        whole = np.zeros((rows, length), np.int32)
-        whole[: tokens.shape[0], : tokens.shape[1]] = np.maximum(tokens, 0)
+        count, length = -(-max(len(array), rows or 0) // data) * data, self.compiled_length(array.shape[1], longest)
+        whole = np.zeros((count, length), array.dtype)
+        whole[: array.shape[0], : array.shape[1]] = array
         place = NamedSharding(self.mesh, P(DATA, None))
         return jax.make_array_from_callback(whole.shape, place, lambda index: whole[index])
 
-    def compiled_length(self, length: int) -> int:
-        """The length that a shorter sequence is filled up to, so that few are compiled: the next power of two."""
-        if any(layer.rope and layer.rope.kind in ("longrope", "dynamic") for layer in self.shape.layers):
-            return length  # the frequencies hang on it
-        return min(self.context, max(_FEWEST_TOKENS, 1 << (length - 1).bit_length()))
+    def compiled_length(self, length: int, longest: int | None = None) -> int:
+        """The length that a sequence is filled up to, so that few are compiled: the next power of two, or what the
+        `longest` there is comes to where that is less."""
+        return compiled_length(self.shape, length, longest)
 
-    def _check_finite(self, site: str, rows: np.ndarray, dtype: str) -> None:
-        if np.isfinite(rows).all():
-            return
-        where = f"Site {site} of {self.name}: Inf or NaN in its {self.dtype} activations as {dtype}"
-        fix = "Take --dtype=bfloat16 or --dtype=float32 (and another --store, where shards of this one are complete)."
-        if dtype != "float16":
-            fix = "See that its weights are whole, or let it compute in another type: --model_dtype=float32."
-        raise InputError(f"{where}. {fix}")
+
+def compiled_length(shape: Decoder, length: int, longest: int | None = None) -> int:
+    """As `DecoderLM.compiled_length`."""
+    if any(layer.rope and layer.rope.kind in ("longrope", "dynamic") for layer in shape.layers):
+        return length  # the frequencies hang on it
+    most = shape.context
+    if longest:
+        step = _FEWEST_TOKENS if longest <= forward.QUERIES_AT_ONCE else forward.QUERIES_AT_ONCE
+        most = min(most, -(-longest // step) * step)
+    return max(length, min(most, max(_FEWEST_TOKENS, 1 << (length - 1).bit_length())))
 
 
 def check_sites(shape: Decoder, names: Collection[str], flag: str = "sites") -> None:
@@ -134,58 +146,3 @@ def chosen_dtype(asked: str, tensors: Mapping[str, Tensor], shape: Decoder) -> s
         return "bfloat16"
     types = [t.dtype for t in tensors.values() if t.dtype in TYPES]
     return max(set(types), key=types.count, default="float32")
-
-
-def no_tap(site: str, x: jax.Array) -> jax.Array:
-    """What reads and replaces nothing."""
-    return x
-
-
-@lru_cache(16)
-def _reader(shape: Decoder, mesh: Mesh, names: tuple[str, ...], dtype: str) -> Callable:
-    """The compiled (weights, tokens) -> {site: activations [B, T, d_model]}, {site: whether they are finite}."""
-
-    def device(weights: Any, tokens: jax.Array) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        seen: dict[str, jax.Array] = {}
-
-        def tap(site: str, x: jax.Array) -> jax.Array:
-            if site in names:
-                seen[site] = x.astype(dtype)
-            return x
-
-        forward.stream(weights, shape, tokens, tap)
-        seen = {name: seen[name] for name in names}
-        finite = {name: jax.lax.pmin(jnp.isfinite(x).all().astype(jnp.int32), DATA) for name, x in seen.items()}
-        return seen, finite
-
-    return over_mesh(device, shape, mesh, (P(DATA, None),), (P(DATA, None, None), P()))
-
-
-def over_mesh(device: Callable, shape: Decoder, mesh: Mesh, in_specs: tuple, out_specs: Any) -> Callable:
-    """A device program of (weights, ...) over the mesh, compiled for the weights that it is given."""
-
-    def run(weights: Any, *rest: Any) -> Any:
-        specs = jax.tree.map(lambda x: x.sharding.spec, weights)
-        return _compiled(device, mesh, _Static(specs), in_specs, out_specs)(weights, *rest)
-
-    return run
-
-
-class _Static:
-    """A tree that counts as one value among the arguments of a cached function."""
-
-    def __init__(self, tree: Any):
-        self.tree = tree
-        self._key = (jax.tree.structure(tree), tuple(jax.tree.leaves(tree)))
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Static) and self._key == other._key
-
-
-@lru_cache(32)
-def _compiled(device: Callable, mesh: Mesh, specs: _Static, in_specs: tuple, out_specs: Any) -> Callable:
-    sharded = jax.shard_map(device, mesh=mesh, in_specs=(specs.tree, *in_specs), out_specs=out_specs, check_vma=False)
-    return jax.jit(sharded)

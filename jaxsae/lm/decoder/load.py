@@ -1,6 +1,8 @@
 """Streams the weights of a checkpoint to the devices that hold them: a host reads what its own devices get, part by part."""
 
-from collections.abc import Mapping
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,17 +11,21 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from jaxsae.errors import InputError
-from jaxsae.lm.decoder.layout import Layout, Leaf, left_over
+from jaxsae.lm.decoder.layout import HEADS, Layout, Leaf, head_of
 from jaxsae.lm.decoder.shape import Decoder, Split
-from jaxsae.lm.tensors import Tensor
+from jaxsae.lm.tensors import FLOATS, Tensor
 from jaxsae.parallel import MODEL
 from jaxsae.progress import Progress
 
 _READERS = 4  # parts of weights that are read at once
+_AT_ONCE = 4096  # rows of tables that are compared at once
+# Tensors that say nothing of their own: masks and frequencies which older files have.
+_IDLE = re.compile(r"(^|\.)(rotary_emb\.inv_freq|attn\.bias|attn\.masked_bias|attention\.bias|attention\.masked_bias)$")
+_OTHER_SENSES = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
 
 
 def check_whole(shape: Decoder, tensors: Mapping[str, Tensor], model: str) -> None:
-    """Raises `InputError` where a checkpoint lacks a weight of `shape`, has one of another shape, or one too many."""
+    """Raises `InputError` where a checkpoint lacks a weight of `shape`, has one of another shape or type, or one too many."""
     layout = Layout.of(shape, Split.of(shape, 1), tensors)
     missing = [leaf.tensor for leaf in layout.leaves() if leaf.tensor not in tensors]
     if missing:
@@ -31,6 +37,35 @@ def check_whole(shape: Decoder, tensors: Mapping[str, Tensor], model: str) -> No
             f"--model={model}: {more[0]} in its files, one of {len(more)} tensors, is no weight that --backend=jax knows "
             f"of a {shape.family}. Take --backend=torch."
         )
+
+
+def left_over(layout: Layout, shape: Decoder, names: Iterable[str]) -> list[str]:
+    """Tensors of a checkpoint that belong to nothing in a layout."""
+    used = {leaf.tensor for leaf in layout.leaves()}
+    heads = HEADS if shape.tied else "\0"
+    return sorted(
+        name
+        for name in set(names) - used
+        if not _IDLE.search(name) and not name.startswith(_OTHER_SENSES) and not name.endswith(heads)
+    )
+
+
+def as_tied(shape: Decoder, tensors: Mapping[str, Tensor]) -> Decoder:
+    """The shape, untied where a checkpoint has an unembedding that is not its embedding, whatever its config.json says.
+
+    Args:
+      tensors: those of a checkpoint that `check_whole` has seen.
+    """
+    head = head_of(tensors)
+    if not shape.tied or head not in tensors:
+        return shape
+    embed = Layout.of(shape, Split.of(shape, 1), tensors).tree["embed"].tensor
+    one, other = tensors[embed].mapped(), tensors[head].mapped()
+    pieces = range(0, len(one), _AT_ONCE)
+    same = one.shape == other.shape and all(
+        np.array_equal(one[i : i + _AT_ONCE], other[i : i + _AT_ONCE]) for i in pieces
+    )
+    return dataclasses.replace(shape, tied=same)
 
 
 def load(shape: Decoder, tensors: Mapping[str, Tensor], mesh: Mesh, dtype: Any, blocks: int | None = None) -> Any:
@@ -73,4 +108,9 @@ def _check_shape(leaf: Leaf, tensor: Tensor, model: str) -> None:
         raise InputError(
             f"--model={model}: {leaf.tensor} is {list(tensor.shape)}, which does not fit its config.json: the weight that "
             f"is made of it is {list(leaf.shape)}."
+        )
+    if tensor.dtype not in FLOATS:
+        raise InputError(
+            f"--model={model}: {leaf.tensor} is in {tensor.dtype}: quantised weights are not implemented by --backend=jax. "
+            "Take a checkpoint in bfloat16, float16 or float32."
         )
