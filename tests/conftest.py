@@ -4,6 +4,8 @@ import fcntl
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -198,3 +200,29 @@ def compilation_cache(tmp_path_factory):
         jax.config.update(name, value)
         os.environ.pop(name.upper(), None)
     os.environ.update({name: value for name, value in outside.items() if value is not None})
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+    def find_spec(self, name, path=None, target=None):
+        return None if name.split(".")[0] in ("torch", "torchvision") else self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
+from jaxsae import cli
+status = cli.run(sys.argv[1:])
+assert "torch" not in sys.modules
+sys.exit(status)
+"""
+
+
+@pytest.fixture
+def without_torch():
+    """without_torch(command, ...): a jaxsae command in a process in which torch is not installed, when it has ended."""
+    whole = {"capture_output": True, "text": True, "timeout": 300}
+    return lambda *command: subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *command], **whole)

@@ -26,7 +26,8 @@ from jaxsae.lm.decoder.shape import Decoder
 from jaxsae.parallel import DATA, shardings
 from jaxsae.store.statistics import Moments
 
-_KINDS = ("none", "spliced", "zero", "mean", "skip", ERROR_NODES)  # by their numbers in the program
+_KINDS = ("none", "spliced", "zero", "mean", "skip")  # by their numbers in the program
+_NODES = -_KINDS.index("spliced")  # that of error nodes
 _ROWS, _WIDE = P(DATA, None), P(DATA, None, None)
 
 
@@ -75,8 +76,8 @@ class MeshSplice:
         last, made, told = self._plain(self._lm.weights, self._arrays, tokens, kept)
         waiting = {}
         for name, stand_in, there in named_stand_ins(named, list(self._runs), self._skips):
-            kind = ERROR_NODES if name == ERROR_NODES else stand_in
-            choice = {site: np.int32(_KINDS.index(kind) if site in there else 0) for site in self._runs}
+            number = _NODES if name == ERROR_NODES else _KINDS.index(stand_in)
+            choice = {site: np.int32(number if site in there else 0) for site in self._runs}
             rest = self._arrays, made, last, choice, tokens, kept, asked, targets
             waiting[name, stand_in] = self._with(self._lm.weights, *rest)
         self._count(told)
@@ -185,19 +186,19 @@ def _with_stand_ins(
         inputs = _beside(seen, reads) if reads else jnp.where(kept.reshape(-1, 1), _rows(x), 0)
         params, floor = arrays["made"][site]
         stored = {name: _rows(value) for name, value in made[site].items()}
-        dictionary = lambda: stored["made"] if "made" in stored else reconstruct(params, floor, inputs, method)
+        error = lambda: jnp.where(choice[site] == _NODES, stored["error"], 0)
+        made_here = lambda: stored["made"] if "made" in stored else reconstruct(params, floor, inputs, method)
         wide = lambda value: jnp.broadcast_to(value, (tokens.size, x.shape[-1]))
         kinds = {
             "none": lambda: x,
-            "spliced": dictionary,
+            "spliced": lambda: made_here() + error(),
             "zero": lambda: wide(0.0),
             "mean": lambda: wide(arrays["mean"][site]),
             "skip": lambda: wide(method.base(params.shared, inputs) if spliced.skips else 0.0),
-            ERROR_NODES: lambda: dictionary() + stored["error"],
         }
         put = lambda value: jnp.where(kept[..., None], value().reshape(x.shape).astype(x.dtype), x)
-        branches = [lambda value=value: put(value) for value in map(kinds.get, _KINDS)]
-        return jax.lax.switch(choice[site], branches)
+        branches = [lambda value=kinds[kind]: put(value) for kind in _KINDS]
+        return jax.lax.switch(abs(choice[site]), branches)
 
     def tap(site: str, x: jax.Array) -> jax.Array:
         if site in sites:

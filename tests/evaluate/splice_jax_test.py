@@ -1,12 +1,14 @@
 """Splices by --backend=jax, one compiled program over a mesh, give the figures of torch."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxsae.config import to_flag_lines
 from jaxsae.dictionary import Dictionary, MethodConfig, Params
 from jaxsae.errors import InputError
 from jaxsae.evaluate import EvaluateConfig, evaluate
@@ -141,3 +143,18 @@ def test_refusals(store, both, tmp_path):
     later = dictionary(store, ("resid_post.2",), ("mlp_out.1",))
     with pytest.raises(InputError, match="site resid_post.2 comes after mlp_out.1, which is to be made of it"):
         run(later)
+
+
+def test_a_set_is_compounded_without_torch(make_set, without_torch, tmp_path):
+    path = make_set(reads=("mlp_in.*",), writes=("mlp_out.*",), skip=True)
+    config = lambda backend, path: EvaluateConfig(
+        run=str(path), suite=("splice",), text_tokens=150, torch=TorchConfig(backend=backend)
+    )
+    wanted = evaluate(config("torch", path), quiet=True)["compounding"]
+    done = without_torch("evaluate", *to_flag_lines(config("jax", path)))
+    assert done.returncode == 0, done.stderr
+    found = json.loads((path / "eval" / "compounding.json").read_text())
+    for mine, theirs in zip(found["rows"], wanted["rows"], strict=True):
+        same_figures(mine, theirs)
+        assert mine["sites"] == theirs["sites"]
+    assert abs(found["error_nodes"]["kl"]) < 1e-6

@@ -4,8 +4,6 @@ import dataclasses
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from signal import SIGTERM
 
@@ -147,36 +145,15 @@ def test_sigterm_stops_all_processes_of_one_mesh_and_they_go_on(make_model, conf
     equal(open_store(config.store), harvest(on(config, "torch", store="one")))
 
 
-WITHOUT_TORCH = """
-import sys
-
-class Without:
-    def __init__(self, finder):
-        self.finder = finder
-    def __getattr__(self, name):
-        return getattr(self.finder, name)
-    def find_spec(self, name, path=None, target=None):
-        return None if name.split(".")[0] in ("torch", "torchvision") else self.finder.find_spec(name, path, target)
-
-sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
-from jaxsae import cli
-status = cli.run(sys.argv[1:])
-assert "torch" not in sys.modules
-sys.exit(status)
-"""
-
-
-def test_torch_is_not_needed(make_model, configure, tmp_path):
+def test_torch_is_not_needed(make_model, configure, without_torch, tmp_path):
     config = configure(make_model("llama"), tokens=200, batch_size=8, shard_rows=256, store=str(tmp_path / "without"))
     lines = to_flag_lines(config)
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, "harvest", *lines], capture_output=True, text=True, timeout=120
-    )
+    done = without_torch("harvest", *lines)
     assert done.returncode == 0, done.stderr
     assert "--backend=auto: jax runs the model" in done.stderr and "PyTorch" not in done.stderr
     equal(open_store(config.store), harvest(on(config, "torch", store="with")))
     asked = to_flag_lines(on(configure(make_model("bert")), "torch"))
-    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, "harvest", *asked], capture_output=True, text=True)
+    done = without_torch("harvest", *asked)
     assert done.returncode == 2 and "torch is needed" in done.stderr
 
 
