@@ -6,7 +6,7 @@ from typing import Literal
 from jaxsae.benchmark.known.config import KnownConfig
 from jaxsae.config import check, check_positive, group, option
 from jaxsae.dictionary import MethodConfig, check_switches, make_method
-from jaxsae.lm.torch_lm import TorchConfig
+from jaxsae.lm.options import HFConfig
 from jaxsae.training.config import OptimizerConfig
 
 PEERS = ("sparsify", "saelens", "dictionary_learning")
@@ -75,7 +75,7 @@ class BenchmarkConfig:
     known: KnownConfig = group(KnownConfig)
     method: StepMethodConfig = group(StepMethodConfig)
     optimization: OptimizerConfig = group(OptimizerConfig)
-    torch: TorchConfig = group(TorchConfig)
+    hf: HFConfig = group(HFConfig)
 
     def __post_init__(self):
         if self.d_model is None:

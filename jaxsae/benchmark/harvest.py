@@ -35,11 +35,11 @@ def benchmark_harvest(config: BenchmarkConfig) -> dict[str, Any]:
     Raises:
       InputError: no such model, site or text.
     """
-    checkpoint = find(config.model, config.torch)
+    checkpoint = find(config.model, config.hf)
     chosen = backend.choose(checkpoint, config.sites)
     check_context(config.context, checkpoint.context)
     reading = TextConfig(text=config.text, context=config.context)
-    corpus = open_corpus(reading, checkpoint.name, config.torch).within(checkpoint.context) if config.text else None
+    corpus = open_corpus(reading, checkpoint.name, config.hf).within(checkpoint.context) if config.text else None
     if chosen == backend.JAX:
         shape = shape_of(checkpoint.config, checkpoint.name)
         sites = config.sites or (f"resid_post.{len(shape.layers) // 2}",)

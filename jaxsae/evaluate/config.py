@@ -5,8 +5,8 @@ import dataclasses
 from jaxsae.config import check, check_positive, group, option
 from jaxsae.errors import InputError
 from jaxsae.harvest.text_config import parse_documents
+from jaxsae.lm.options import HFConfig
 from jaxsae.lm.othello import CONTEXT
-from jaxsae.lm.torch_lm import TorchConfig
 
 # One file of this folder each; `run.py` imports those that are asked for.
 SUITES = ("reconstruction", "splice", "effective_compute", "othello", "decomposability")
@@ -79,7 +79,7 @@ class EvaluateConfig:
     mesh: tuple[int, ...] = option(
         (), "devices as DATA,MODEL, which a language model of --backend=jax is split over, too; default: one device"
     )
-    torch: TorchConfig = group(TorchConfig)
+    hf: HFConfig = group(HFConfig)
 
     def __post_init__(self):
         check_positive(self, "k", "rows", "batch_size", "games", "games_per_batch", "probe_rows")

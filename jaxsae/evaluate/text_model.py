@@ -108,7 +108,7 @@ def _opened(context: Context) -> TextModel:
             f"--suite=splice: {context.store.url} holds rows of source {settings.get('source')}; text is read by models "
             "of --source=hf. Give a --store harvested from one."
         )
-    options = config.torch
+    options = config.hf
     if options.model_dtype == "auto":
         options = dataclasses.replace(options, model_dtype=settings["model_dtype"])
     checkpoint = find(config.model or attributes["model"], options)

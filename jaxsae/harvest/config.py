@@ -5,8 +5,8 @@ from typing import Literal
 
 from jaxsae.config import check, check_positive, group, option
 from jaxsae.harvest.text_config import TextConfig
+from jaxsae.lm.options import HFConfig
 from jaxsae.lm.othello import CONTEXT
-from jaxsae.lm.torch_lm import TorchConfig
 from jaxsae.store import schema
 
 DEFAULT_SITE = "resid_post.1"
@@ -63,7 +63,7 @@ class HarvestConfig:
         "processes, for a model that one host's devices cannot hold",
     )
     corpus: TextConfig = group(TextConfig)
-    torch: TorchConfig = group(TorchConfig)
+    hf: HFConfig = group(HFConfig)
 
     def __post_init__(self):
         check_positive(self, "tokens", "batch_size", "shard_rows", "chunk_rows", "keep_bytes")

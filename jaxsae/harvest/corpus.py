@@ -95,7 +95,7 @@ def open_corpus(reading: TextConfig, model: str = "", options: Any = None) -> Co
 
     Args:
       model: whose tokenizer is taken where `--tokenizer` names none.
-      options: the `TorchConfig` of that model.
+      options: the `HFConfig` of that model.
 
     Raises:
       InputError: text or tokenizer cannot be read.

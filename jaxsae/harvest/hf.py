@@ -28,9 +28,9 @@ def open_hf(config: HarvestConfig) -> TextSource:
       InputError: no such model, site, tokenizer or text; a context that the model does not take; a model, a site, a mesh or
         a batch that `--backend` cannot have.
     """
-    checkpoint = find(config.model, config.torch)
+    checkpoint = find(config.model, config.hf)
     chosen = backend.choose(checkpoint, config.sites)
-    corpus = open_corpus(config.corpus, checkpoint.name, config.torch).within(checkpoint.context)
+    corpus = open_corpus(config.corpus, checkpoint.name, config.hf).within(checkpoint.context)
     return (_in_jax if chosen == backend.JAX else _in_torch)(config, checkpoint, corpus)
 
 

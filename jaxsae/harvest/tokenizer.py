@@ -120,7 +120,7 @@ def load_tokenizer(name: str, model: str, config: TextConfig, options: Any = Non
 
     Args:
       name: a hub id or a directory; empty: that of `model`, in its revision.
-      options: the `TorchConfig` of the model, where it has one.
+      options: the `HFConfig` of the model, where it has one.
 
     Raises:
       InputError: it cannot be found, or needs code of its own.

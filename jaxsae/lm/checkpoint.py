@@ -25,7 +25,7 @@ class Checkpoint:
 
     Attributes:
       name: as it was asked for, a directory from the root.
-      options: a `TorchConfig`.
+      options: a `HFConfig`.
       config: what config.json says, by the library.
       kind: "causal" predicts the next token, "masked" tokens that were masked.
       tried: why the hub was not asked, empty where it was or need not be.
@@ -83,7 +83,7 @@ def find(name: str, options: Any) -> Checkpoint:
     """The model of a hub id or a directory; of its weights only that they are there.
 
     Args:
-      options: a `TorchConfig`.
+      options: a `HFConfig`.
 
     Raises:
       InputError: it cannot be found, its weights are pickles, it brings code.

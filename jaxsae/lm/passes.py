@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxsae.lm.decoder import forward
+from jaxsae.lm.decoder.distribution import log_shares
 from jaxsae.lm.decoder.shape import Decoder
 from jaxsae.lm.gpt import GPT
 from jaxsae.lm.taps import Taps
-from jaxsae.parallel import MODEL, copy_to_model, sum_over_model
+from jaxsae.parallel import MODEL, sum_over_model
 
 ROWS_AT_ONCE = 512  # of which logits stand
 
@@ -56,7 +57,7 @@ class DecoderPasses:
         def part(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
             logits = forward.logits(weights, self.shape, pair[0])
             count = logits.shape[-1]
-            logs = _log_shares(logits, forward.tokens_there(self.shape, count))
+            logs = log_shares(logits, forward.tokens_there(self.shape, count))
             mine = pair[1] - jax.lax.axis_index(MODEL) * count
             here = (mine >= 0) & (mine < count)
             found = jnp.take_along_axis(logs, jnp.where(here, mine, 0)[:, None], 1)[:, 0]
@@ -68,15 +69,7 @@ class DecoderPasses:
         """Which tokens of this shard there are, [v], and both distributions' log-probabilities of these, [N, v]."""
         of_p, of_q = (forward.logits(weights, self.shape, x) for x in (p, q))
         there = forward.tokens_there(self.shape, of_p.shape[-1])
-        return there, *(_log_shares(x, there) for x in (of_p, of_q))
-
-
-def _log_shares(logits: jax.Array, there: jax.Array) -> jax.Array:
-    """Log-softmax [N, v] over the shards of a vocabulary; 0 where there is no token."""
-    low = jnp.where(there, logits, -jnp.inf)
-    top = jax.lax.stop_gradient(jax.lax.pmax(jax.lax.stop_gradient(low).max(-1, keepdims=True), MODEL))
-    total = sum_over_model(jnp.where(there, jnp.exp(jnp.where(there, logits, 0) - top), 0).sum(-1, keepdims=True))
-    return jnp.where(there, jnp.where(there, logits, 0) - top - copy_to_model(jnp.log(total)), 0)
+        return there, *(log_shares(x, there) for x in (of_p, of_q))
 
 
 @dataclasses.dataclass(frozen=True)

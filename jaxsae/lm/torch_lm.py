@@ -1,38 +1,20 @@
 """Hugging Face language models in torch: their activations read, and replaced, where they have names."""
 
-import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from jaxsae.config import option
 from jaxsae.errors import InputError
 from jaxsae.lm import load_torch, sites, trial
 from jaxsae.lm.checkpoint import Checkpoint, find
+from jaxsae.lm.options import HFConfig
 from jaxsae.lm.sites import Place
 from jaxsae.lm.stand_in import Pass, StandIn
-
-
-@dataclasses.dataclass(frozen=True)
-class TorchConfig:
-    """How a Hugging Face model is loaded."""
-
-    backend: Literal["auto", "jax", "torch"] = option(
-        "auto",
-        "hf: what runs the model: jax (causal models of families that jaxsae has itself, split over --mesh), torch (all "
-        "others, on one device); auto: jax on TPUs and GPUs where it has the model and the sites, else torch",
-    )
-    model_dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        "auto", "hf: dtype that the model computes in; auto: that of its checkpoint"
-    )
-    device: str = option("auto", "hf, --backend=torch: cpu, cuda, cuda:1, ...; auto: a GPU where there is one")
-    revision: str = option("", "hf: branch, tag or commit of a model on the hub")
-    trust_remote_code: bool = option(False, "hf: run Python code that comes with a model; only for code you have read")
 
 
 class _Enough(Exception):
@@ -63,7 +45,7 @@ class TorchLM:
         self.dtype = str(self.model.dtype).removeprefix("torch.")
 
     @classmethod
-    def of(cls, name: str, config: TorchConfig) -> "TorchLM":
+    def of(cls, name: str, config: HFConfig) -> "TorchLM":
         """The model of a hub id or a directory; raises `InputError` as `checkpoint.find` and `load_torch.load`."""
         return cls(find(name, config))
 

@@ -13,7 +13,7 @@ from jaxsae.dictionary import Dictionary, MethodConfig, Params
 from jaxsae.errors import InputError
 from jaxsae.evaluate import EvaluateConfig, evaluate
 from jaxsae.harvest import harvest
-from jaxsae.lm.torch_lm import TorchConfig
+from jaxsae.lm.options import HFConfig
 from jaxsae.parallel import make_mesh
 from jaxsae.training import load, save_dictionary
 
@@ -62,7 +62,7 @@ def both(tmp_path):
                 run=str(tmp_path / backend),
                 suite=("splice",),
                 sequences_per_batch=3,
-                torch=TorchConfig(backend=backend),
+                hf=HFConfig(backend=backend),
                 **flags,
             )
             found.append(evaluate(config, load(str(tmp_path / "saved"), mesh=over), quiet=True)["splice"])
@@ -131,7 +131,7 @@ def test_two_dictionaries_at_once(store, both, tmp_path):
 def test_refusals(store, both, tmp_path):
     made = dictionary(store, ("resid_post.1",), ("resid_post.1",))
     run = lambda made, **options: evaluate(
-        EvaluateConfig(run=str(tmp_path / "r"), suite=("splice",), torch=TorchConfig(backend="jax", **options)),
+        EvaluateConfig(run=str(tmp_path / "r"), suite=("splice",), hf=HFConfig(backend="jax", **options)),
         made,
         quiet=True,
     )
@@ -148,7 +148,7 @@ def test_refusals(store, both, tmp_path):
 def test_a_set_is_compounded_without_torch(make_set, without_torch, tmp_path):
     path = make_set(reads=("mlp_in.*",), writes=("mlp_out.*",), skip=True)
     config = lambda backend, path: EvaluateConfig(
-        run=str(path), suite=("splice",), text_tokens=150, torch=TorchConfig(backend=backend)
+        run=str(path), suite=("splice",), text_tokens=150, hf=HFConfig(backend=backend)
     )
     wanted = evaluate(config("torch", path), quiet=True)["compounding"]
     done = without_torch("evaluate", *to_flag_lines(config("jax", path)))

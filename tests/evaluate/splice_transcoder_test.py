@@ -11,8 +11,9 @@ from jaxsae.errors import InputError
 from jaxsae.evaluate import EvaluateConfig, evaluate
 from jaxsae.harvest import harvest
 from jaxsae.lm.checkpoint import find
+from jaxsae.lm.options import HFConfig
 from jaxsae.lm.stand_in import StandIn
-from jaxsae.lm.torch_lm import TorchConfig, TorchLM
+from jaxsae.lm.torch_lm import TorchLM
 from jaxsae.training import save_dictionary
 
 D, WIDTH, K = 16, 40, 6
@@ -131,7 +132,7 @@ def test_a_map_past_the_latents_is_a_baseline_where_all_have_one(prepared, tmp_p
 
 
 def test_what_comes_later_cannot_be_read(make_model):
-    lm = TorchLM(find(make_model("llama"), TorchConfig()))
+    lm = TorchLM(find(make_model("llama"), HFConfig()))
     tokens = np.arange(8, dtype=np.int32)[None]
     with pytest.raises(InputError, match=r"site mlp_in.2 comes after mlp_out.1"):
         lm.logits(tokens, tokens >= 0, {"mlp_out.1": StandIn(lambda x: x, ("mlp_in.2",))})

@@ -13,7 +13,7 @@ from jaxsae.errors import InputError
 from jaxsae.harvest import harvest
 from jaxsae.harvest.hf import open_hf
 from jaxsae.lm import checkpoint, load_torch
-from jaxsae.lm.torch_lm import TorchConfig
+from jaxsae.lm.options import HFConfig
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_overflow_names_site_and_layer(configure, broken):
         harvest(configure(broken(torn), sites=("resid_post.1",)))
     config = configure(broken(loud), sites=("resid_post.0", "resid_post.1"))
     with pytest.raises(InputError, match=r"Site resid_post.1 \(layer 1 of 3\): Inf or NaN.*--model_dtype=bfloat16"):
-        harvest(dataclasses.replace(config, torch=TorchConfig(model_dtype="float16")))
+        harvest(dataclasses.replace(config, hf=HFConfig(model_dtype="float16")))
     with pytest.raises(InputError, match=r"Site resid_post.1 \(layer 1 of 3\).*overflow the store's float16"):
         harvest(dataclasses.replace(config, store=config.store + "16", dtype="float16"))
 
@@ -212,7 +212,7 @@ def test_overflow_names_site_and_layer(configure, broken):
 def test_a_device_that_is_not_there(configure, make_model):
     config = configure(make_model("llama"))
     with pytest.raises(InputError, match="--device=nonsense"):
-        open_hf(dataclasses.replace(config, torch=TorchConfig(device="nonsense")))
+        open_hf(dataclasses.replace(config, hf=HFConfig(device="nonsense")))
     assert not Path(config.store).exists()
 
 

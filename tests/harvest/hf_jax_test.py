@@ -18,7 +18,7 @@ from jaxsae.harvest import harvest
 from jaxsae.harvest.hf import open_hf
 from jaxsae.lm import backend, libraries
 from jaxsae.lm.checkpoint import find
-from jaxsae.lm.torch_lm import TorchConfig
+from jaxsae.lm.options import HFConfig
 from jaxsae.store import open_store
 
 SITES = ("embed", "attn_out.0", "mlp_in.1", "mlp_out.1", "resid_post.2")
@@ -26,9 +26,9 @@ SITES = ("embed", "attn_out.0", "mlp_in.1", "mlp_out.1", "resid_post.2")
 
 def on(config, backend: str = "jax", mesh: tuple[int, ...] = (1, 1), store: str = "", **changes):
     """The flags for a backend; a mesh smaller than the eight devices of a test is made of the first of them."""
-    torch = dataclasses.replace(config.torch, backend=backend)
+    hf = dataclasses.replace(config.hf, backend=backend)
     url = str(Path(config.store).parent / store) if store else config.store
-    return dataclasses.replace(config, torch=torch, mesh=mesh if backend == "jax" else (), store=url, **changes)
+    return dataclasses.replace(config, hf=hf, mesh=mesh if backend == "jax" else (), store=url, **changes)
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def test_what_jax_cannot_run_is_refused_before_weights_are_read(make_model, conf
         open_hf(on(configure(llama), mesh=(3, 1)))
     config = on(configure(llama))
     with pytest.raises(InputError, match="--device=cpu: is for --backend=torch"):
-        open_hf(dataclasses.replace(config, torch=dataclasses.replace(config.torch, device="cpu")))
+        open_hf(dataclasses.replace(config, hf=dataclasses.replace(config.hf, device="cpu")))
     with pytest.raises(InputError, match="--mesh=1,1: is for --backend=jax"):
         open_hf(dataclasses.replace(on(config, "torch"), mesh=(1, 1)))
     with pytest.raises(AssertionError, match="weights were read"):
@@ -204,7 +204,7 @@ def test_what_jax_cannot_run_is_refused_before_weights_are_read(make_model, conf
 
 
 def test_which_backend_auto_takes(make_model, altered, monkeypatch, capsys):
-    chosen = lambda model, *sites: backend.choose(find(model, TorchConfig()), sites)
+    chosen = lambda model, *sites: backend.choose(find(model, HFConfig()), sites)
     llama = make_model("llama")
     assert chosen(llama, "embed") == "torch" and not capsys.readouterr().err
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")

@@ -12,7 +12,8 @@ from jaxsae.harvest import harvest, hf
 from jaxsae.harvest.hf import open_hf
 from jaxsae.inspect import InspectConfig, inspect
 from jaxsae.lm import sites
-from jaxsae.lm.torch_lm import TorchConfig, TorchLM
+from jaxsae.lm.options import HFConfig
+from jaxsae.lm.torch_lm import TorchLM
 from jaxsae.store import open_store
 
 D, LAYERS, CONTEXT = 16, 3, 24  # as in conftest.py
@@ -166,7 +167,7 @@ def test_module_paths(make_model, configure):
 def test_every_family_has_every_name(make_model):
     every = ["embed", *(f"{name}.{layer}" for layer, name in itertools.product(range(LAYERS), sites.NAMES))]
     for family in FAMILIES:
-        assert sites.site_names(TorchLM.of(make_model(family), TorchConfig()).model) == every
+        assert sites.site_names(TorchLM.of(make_model(family), HFConfig()).model) == every
 
 
 def test_reading_options(make_model, configure):
@@ -189,9 +190,7 @@ def test_narrow_models_and_stores(dtype, make_model, configure, tmp_path):
     narrow = harvest(dataclasses.replace(config, store=str(tmp_path / "n"), dtype=dtype)).read("resid_post.1", 0, 200)
     assert narrow.dtype.name == dtype
     np.testing.assert_array_equal(narrow, exact.astype(narrow.dtype))
-    low = dataclasses.replace(
-        config, store=str(tmp_path / "m"), torch=dataclasses.replace(config.torch, model_dtype=dtype)
-    )
+    low = dataclasses.replace(config, store=str(tmp_path / "m"), hf=dataclasses.replace(config.hf, model_dtype=dtype))
     found = harvest(low).read("resid_post.1", 0, 200)
     assert 0 < np.abs(found - exact).max() < 0.3
     assert open_store(low.store).metadata("resid_post.1")["settings"]["model_dtype"] == dtype

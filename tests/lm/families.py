@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxsae.errors import InputError
 from jaxsae.lm import libraries, sites
-from jaxsae.lm.torch_lm import TorchConfig, TorchLM
+from jaxsae.lm.options import HFConfig
+from jaxsae.lm.torch_lm import TorchLM
 
 LAYERS, D, VOCABULARY = 3, 32, 64
 MLP_SIZES = {40, 80, 24, 48, 4 * D}  # of MLPs, experts and both halves of gated ones: no attention has them
@@ -106,7 +107,7 @@ def trial_of(name: str, causal: bool, layer: int = 1) -> dict[str, str]:
         tokens = np.random.default_rng(0).integers(3, VOCABULARY, (2, 7)).astype(np.int32)
         try:
             build(name, causal).save_pretrained(directory)
-            lm = TorchLM.of(directory, TorchConfig())
+            lm = TorchLM.of(directory, HFConfig())
             plain = by_hooks(lm.model, tokens, layer, causal)
         except Exception as error:
             first = next(iter(str(error).strip().splitlines()), "")

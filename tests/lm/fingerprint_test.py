@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from jaxsae.lm import checkpoint
-from jaxsae.lm.torch_lm import TorchConfig, TorchLM
+from jaxsae.lm.options import HFConfig
+from jaxsae.lm.torch_lm import TorchLM
 
 
 @pytest.fixture
@@ -15,13 +16,13 @@ def model(make_model, tmp_path):
 
 
 def fingerprint(path, **options):
-    return checkpoint.find(str(path), TorchConfig(**options)).fingerprint
+    return checkpoint.find(str(path), HFConfig(**options)).fingerprint
 
 
 def test_the_same_in_another_place_in_parts_and_in_another_dtype(model, tmp_path, transformers):
     mark = fingerprint(model)
     assert mark == fingerprint(model, model_dtype="bfloat16")
-    lm = TorchLM.of(str(model), TorchConfig(model_dtype="float16"))
+    lm = TorchLM.of(str(model), HFConfig(model_dtype="float16"))
     assert lm.dtype == "float16" and lm.checkpoint.fingerprint == mark
     parts = tmp_path / "parts"
     transformers.AutoModelForCausalLM.from_pretrained(model).save_pretrained(parts, max_shard_size="10KB")

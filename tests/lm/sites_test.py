@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from jaxsae.errors import InputError
+from jaxsae.lm.options import HFConfig
 from jaxsae.lm.sites import reached
 from jaxsae.lm.stand_in import StandIn
-from jaxsae.lm.torch_lm import TorchConfig, TorchLM
+from jaxsae.lm.torch_lm import TorchLM
 
 _spec = importlib.util.spec_from_file_location("families", Path(__file__).with_name("families.py"))
 families = importlib.util.module_from_spec(_spec)
@@ -57,7 +58,7 @@ def load(tmp_path):
     def make(family: str, causal: bool = True, change=lambda model: None) -> TorchLM:
         change(model := families.build(family, causal))
         model.save_pretrained(tmp_path / family)
-        return TorchLM.of(str(tmp_path / family), TorchConfig())
+        return TorchLM.of(str(tmp_path / family), HFConfig())
 
     return make
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsae.lm.decoder import forward
+from jaxsae.lm.decoder.distribution import log_shares
 from jaxsae.lm.decoder.shape import Decoder
 from jaxsae.parallel import MODEL
 
@@ -28,8 +29,8 @@ def sums(
     def at(position: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         x, y, counts, target = position
         p, q = (forward.logits(weights, shape, z) for z in (x, y))
-        log_p, log_q = _log_softmax(p), _log_softmax(q)
-        there = jnp.isfinite(p)  # what fills the vocabulary up is no token
+        there = forward.tokens_there(shape, len(p))  # what fills the vocabulary up is no token
+        log_p, log_q = (log_shares(z, there) for z in (p, q))
         kl = jax.lax.psum(jnp.where(there, jnp.exp(log_p) * (log_p - log_q), 0).sum(), MODEL)
         mine = jax.lax.axis_index(MODEL) * len(p) + jnp.arange(len(p)) == target
         ce = [-jax.lax.psum(jnp.where(mine, log, 0).sum(), MODEL) for log in (log_p, log_q)]
@@ -40,12 +41,6 @@ def sums(
     each = jax.lax.map(at, tuple(map(flat, (original, other, asked, targets))), batch_size=_POSITIONS_AT_ONCE)
     names = ("ce_original", "ce", "kl", "same")
     return {name: value.reshape(asked.shape).sum(1) for name, value in zip(names, each, strict=True)}
-
-
-def _log_softmax(logits: jax.Array) -> jax.Array:
-    """float32 [v of this shard], over the whole vocabulary; NaN where no finite logit is."""
-    largest = jax.lax.pmax(logits.max(), MODEL)
-    return logits - largest - jnp.log(jax.lax.psum(jnp.exp(logits - largest).sum(), MODEL))
 
 
 def _likeliest(logits: jax.Array) -> jax.Array:

@@ -16,12 +16,11 @@ from jaxsae.harvest.corpus import open_corpus
 from jaxsae.harvest.hf import reading_of
 from jaxsae.harvest.othello import model_of
 from jaxsae.harvest.sequences import Sequences
-from jaxsae.lm import load_torch
+from jaxsae.lm.checkpoint import Checkpoint, find
 from jaxsae.lm.decoder.lm import DecoderLM, check_sites
 from jaxsae.lm.gpt import check_sites as check_gpt_sites
-from jaxsae.lm.load_torch import Checkpoint
+from jaxsae.lm.options import HFConfig
 from jaxsae.lm.passes import DecoderPasses, GPTPasses, Passes
-from jaxsae.lm.torch_lm import TorchConfig
 from jaxsae.parallel import DATA
 from jaxsae.store import Store
 from jaxsae.training.end_to_end.config import EndToEndConfig
@@ -118,7 +117,7 @@ def _decoder(
 ) -> tuple[DecoderLM, TextBatches]:
     settings = attributes["settings"]
     dtype = settings["model_dtype"] if config.lm_dtype == "auto" else config.lm_dtype
-    checkpoint = load_torch.find(config.lm or attributes["model"], TorchConfig(model_dtype=dtype))
+    checkpoint = find(config.lm or attributes["model"], HFConfig(backend="jax", model_dtype=dtype))
     if checkpoint.fingerprint != settings["weights"]:
         raise InputError(
             f"--lm={checkpoint.name}: its weights are not those that {store.url} was harvested from. Name that model, or "

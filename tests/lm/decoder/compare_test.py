@@ -9,7 +9,8 @@ from jaxsae.lm.checkpoint import find
 from jaxsae.lm.decoder import compare, forward
 from jaxsae.lm.decoder.lm import DecoderLM
 from jaxsae.lm.decoder.program import OverMesh
-from jaxsae.lm.torch_lm import TorchConfig, TorchLM
+from jaxsae.lm.options import HFConfig
+from jaxsae.lm.torch_lm import TorchLM
 from jaxsae.parallel import make_mesh
 
 ROWS, LENGTH = 4, 9
@@ -18,7 +19,7 @@ WIDE, FLAT = P("data", None, None), P("data", None)
 
 @pytest.mark.parametrize("mesh", [(1, 1), (2, 3)])  # three shards of 40 tokens: the last is filled up
 def test_sums_are_those_of_float64(mesh, make_model):
-    checkpoint = find(make_model("gemma2"), TorchConfig())
+    checkpoint = find(make_model("gemma2"), HFConfig())
     lm = DecoderLM(checkpoint, make_mesh(mesh, jax.devices()[: mesh[0] * mesh[1]]))
     rng = np.random.default_rng(0)
     tokens, other = (rng.integers(0, 40, (ROWS, LENGTH)).astype(np.int32) for _ in range(2))
