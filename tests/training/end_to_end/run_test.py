@@ -1,6 +1,7 @@
 """Runs through a model: bits of a plain step at weight 0, resume, held-out rows, batches as a function of the step."""
 
 import dataclasses
+import signal
 from pathlib import Path
 
 import jax
@@ -10,9 +11,11 @@ from training.end_to_end.conftest import BATCH
 
 from jaxsae import cli
 from jaxsae.config import to_flag_lines
+from jaxsae.faults.children import Children
 from jaxsae.store import open_store
 from jaxsae.training import setup as setups
 from jaxsae.training import train
+from jaxsae.training.checkpoint import read_metadata
 from jaxsae.training.end_to_end.texts import GameBatches
 from jaxsae.training.program import Program
 
@@ -209,3 +212,20 @@ def test_several_sites_train_through_one_model(end_to_end, newest_state, assert_
         train(alone)
         in_set = dataclasses.replace(alone, workdir=str(Path(alone.workdir).parent / "set" / site))
         assert_same(newest_state(in_set)[1], newest_state(alone)[1])
+
+
+def test_two_processes_killed_and_resumed_have_the_bits_of_one(end_to_end, tmp_path):
+    """On a mesh of both, whose data shards each read their own part of a step's text."""
+    flags = {"mesh": (2, 2), "tokens": 24 * BATCH, "checkpoint_every": 6}
+    two, one = end_to_end("two", **flags), end_to_end("one", **flags)
+    command = ["train", *to_flag_lines(two)]
+    with Children(tmp_path / "first", command, count=2, devices=2) as run:
+        assert run.until(lambda: Path(two.workdir, "checkpoints", "6").exists())
+        run.signal(1, signal.SIGKILL)
+        assert run.wait(60)[1] == -signal.SIGKILL
+    with Children(tmp_path / "second", command, count=2, devices=2) as run:
+        assert run.wait() == [0, 0], run.output(0)
+        assert "resuming" in run.output(0)
+    train(one)
+    sums = [read_metadata(Path(config.workdir, "checkpoints"))[1]["sums"] for config in (two, one)]
+    assert sums[0] == sums[1]
