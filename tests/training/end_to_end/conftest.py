@@ -47,8 +47,8 @@ def games_store(tmp_path_factory):
 
 
 @pytest.fixture
-def end_to_end(llama_store, tmp_path):
-    """end_to_end(name, **flags of any group) -> a TrainConfig of 12 steps through the Llama."""
+def end_to_end(request, tmp_path):
+    """end_to_end(name, **flags of any group) -> a TrainConfig of 12 steps through the Llama, or the model of a `store`."""
 
     def make(name: str = "run", **flags) -> TrainConfig:
         groups = {"method": MethodConfig, "optimization": OptimizerConfig, "end_to_end": EndToEndConfig}
@@ -61,7 +61,7 @@ def end_to_end(llama_store, tmp_path):
             names = {field.name for field in dataclasses.fields(kind)} & set(flags)
             given[group] |= {name: flags.pop(name) for name in names}
         defaults = {
-            "store": llama_store,
+            "store": flags.get("store") or request.getfixturevalue("llama_store"),
             "site": "resid_post.1",
             "workdir": str(tmp_path / name),
             "batch_size": BATCH,
