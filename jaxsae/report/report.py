@@ -19,6 +19,8 @@ CURVES = {
     "fvu": ("FVU", True),
     "held_out_fvu": ("FVU, held out", True),
     "loss": ("loss", True),
+    "kl": ("KL of the model's predictions", True),
+    "later": ("change of later sites", True),
     "l0": ("L0", False),
     "dead_fraction": ("dead latents", False),
     "learning_rate": ("learning rate", False),

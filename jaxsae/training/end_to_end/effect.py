@@ -1,8 +1,7 @@
 """What a reconstruction does to the model that it stands in, and the gradient of that by the reconstruction.
 
     L = w_own ||t - x_hat||^2 / d + w_kl KL(p(x) || p(x_hat)) + w_later mean_s ||s(x) - s(x_hat)||^2 / var s
-
-      + w_attribution sum_i |f_i W_dec,i . grad_x CE|
+        + w_attribution sum_i |f_i W_dec,i . grad_x CE|
 
 x_hat stands at the rows of a batch; KL is of the next-token distributions there, s are later sites (Braun et al.,
 2405.12241). The gradient by x_hat, one number for each number of a row, is all that a dictionary's own routes need to know of
