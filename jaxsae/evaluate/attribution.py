@@ -4,8 +4,8 @@
 
 f_i are the latents of a row x, CE is the cross-entropy in nats, summed over the predictions of the row's sequence, of the
 model with nothing replaced (IE_atp of Marks et al., Sparse Feature Circuits, 2403.19647, with its sign turned: zeroing the
-latent adds -a_i to CE). Since x = sum_i f_i W_dec,i + b_dec + e, and W_skip x where
-there is such a map, what is left to the error e and to the biases is known beside it, as grad_x CE . e and so on.
+latent adds -a_i to CE). Since what is written is sum_i f_i W_dec,i + b_dec + e, and W_skip x where there is such a map, the
+parts of the error, e . grad_x CE, and of the others stand beside those of the latents, and add up.
 """
 
 from collections.abc import Mapping

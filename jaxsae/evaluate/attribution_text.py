@@ -67,7 +67,10 @@ def check_model(context: Context) -> None:
             f"--model={checkpoint.name}: predicts masked tokens, and --suite={SUITE} is of the next-token loss. Leave it "
             "out of --suite."
         )
-    backend.choose(checkpoint, (*context.reads, *context.writes), "site")
+    try:
+        backend.choose(checkpoint, (*context.reads, *context.writes), "site")
+    except InputError as error:
+        raise InputError(f"--suite={SUITE}: JAX has to run the model, and does not. {error}") from None
 
 
 def open_model(context: Context) -> Model:
@@ -90,11 +93,8 @@ def _by_jax(context: Context) -> Context:
 
 def _of_text(context: Context) -> Model:
     text = open_text(_by_jax(context), SUITE)
-    lm, widths = text.lm, context.dictionary.widths
-    for site, wanted in ((context.reads[0], widths.d_row), (context.writes[0], widths.d_out)):
-        found = lm.widths((site,), "site")[site]
-        if found != wanted:
-            raise InputError(f"--site={site}: has width {found} in {lm.name}, and the dictionary's is {wanted}.")
+    lm = text.lm
+    _check_widths(context, lm.shape.d_model, lm.name)
     about = {
         "text": list(text.reading.text),
         "documents": f"{text.sequences.documents[0]}:{text.sequences.documents[1]}",
@@ -103,6 +103,13 @@ def _of_text(context: Context) -> Model:
     }
     passes, batches = DecoderPasses(lm.shape), lambda: _text_batches(text)
     return Model(passes, lm.weights, lm.mesh, batches, len(text.sequences), about)
+
+
+def _check_widths(context: Context, d_model: int, name: str) -> None:
+    widths = context.dictionary.widths
+    for site, wanted in ((context.reads[0], widths.d_in), (context.writes[0], widths.d_out)):
+        if wanted != d_model:
+            raise InputError(f"--site={site}: has width {d_model} in {name}, and the dictionary's is {wanted}.")
 
 
 def _text_batches(text: TextModel) -> Iterator[Batch]:
@@ -115,6 +122,7 @@ def _text_batches(text: TextModel) -> Iterator[Batch]:
 def _of_games(context: Context) -> Model:
     config, mesh, model = context.config, context.dictionary.mesh, context.model
     play.check_plays_othello(model)
+    _check_widths(context, model.config.d_model, "the Othello GPT")
     graph, state = nnx.split(model)
     weights = jax.tree.map(lambda x: jax.device_put(x, NamedSharding(mesh, P())), state)
     games = play.held_out_games(config.games, config.seed, play.SPLICE)

@@ -29,8 +29,8 @@ class EvaluateConfig:
     site: str = option("", "which activations; default: those that the dictionary was trained on")
     model: str = option(
         "",
-        "splice, attribution, othello: shipped, a .safetensors file, random:SEED, or a Hugging Face model; default: the run's "
-        "own",
+        "splice, attribution, othello: shipped, a .safetensors file, random:SEED, or a Hugging Face model; default: the "
+        "run's own",
     )
     k: int | None = option(
         None,
