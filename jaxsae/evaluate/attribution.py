@@ -65,7 +65,7 @@ def evaluate(context: Context) -> dict[str, Any]:
             for total, found in ((sums, whole), (latents, by_latent)):
                 total.update({name: total.get(name, 0) + value for name, value in found.items()})
             predictions += int(batch.asked.sum())
-            bar.advance(min(len(batch.tokens), model.sequences))
+            bar.advance(batch.sequences)
     if not all(np.isfinite(value).all() for value in sums.values()):
         raise InputError(
             f"--suite={SUITE}: activations of {'+'.join(context.writes)}, or the gradient there, hold NaN or Inf. Try "

@@ -28,8 +28,10 @@ _OWN = "attribution"  # what of several contexts is shared by this suite where a
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Sequences [S, T] over a mesh: int32 tokens and what to predict at each, and which are kept and asked for."""
+    """Sequences [S, T] over a mesh, the first `sequences` of them real: int32 tokens and what to predict at each, and which
+    positions' activations are attributed and which predictions count."""
 
+    sequences: int
     tokens: jax.Array
     kept: jax.Array
     asked: jax.Array
@@ -116,7 +118,7 @@ def _text_batches(text: TextModel) -> Iterator[Batch]:
     size = text.sequences.batch_size, text.sequences.longest
     for batch in text.batches():
         rest = (text.lm.filled(array, *size) for array in (batch.kept, batch.asked, batch.targets))
-        yield Batch(text.lm.put(batch.tokens, *size), *rest)
+        yield Batch(len(batch.tokens), text.lm.put(batch.tokens, *size), *rest)
 
 
 def _of_games(context: Context) -> Model:
@@ -131,13 +133,13 @@ def _of_games(context: Context) -> Model:
 
     def batches() -> Iterator[Batch]:
         for rows, moves in play.batches(games, size):
-            there = np.arange(size) < rows.stop - rows.start
-            at = np.arange(CONTEXT)
+            count, at = rows.stop - rows.start, np.arange(CONTEXT)
+            there = np.arange(size) < count
             kept = there[:, None] & (at >= positions.start) & (at < positions.stop)
             asked = there[:, None] & (at >= positions.start)
             targets = np.zeros_like(moves)
             targets[there] = games.moves[rows, 1 : CONTEXT + 1]
-            yield Batch(*(jax.device_put(array, place) for array in (moves, kept, asked, targets)))
+            yield Batch(count, *(jax.device_put(array, place) for array in (moves, kept, asked, targets)))
 
     about = {"games": len(games), "positions": [positions.start, positions.stop - 1], "model_dtype": "float32"}
     return Model(GPTPasses(graph), weights, mesh, batches, len(games), about)
