@@ -9,7 +9,7 @@ from jaxsae.lm.options import HFConfig
 from jaxsae.lm.othello import CONTEXT
 
 # One file of this folder each; `run.py` imports those that are asked for.
-SUITES = ("reconstruction", "splice", "effective_compute", "othello", "decomposability")
+SUITES = ("reconstruction", "splice", "effective_compute", "attribution", "othello", "decomposability")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,8 @@ class EvaluateConfig:
     site: str = option("", "which activations; default: those that the dictionary was trained on")
     model: str = option(
         "",
-        "splice, othello: shipped, a .safetensors file, random:SEED, or a Hugging Face model; default: the run's own",
+        "splice, attribution, othello: shipped, a .safetensors file, random:SEED, or a Hugging Face model; default: the "
+        "run's own",
     )
     k: int | None = option(
         None,
@@ -38,7 +39,7 @@ class EvaluateConfig:
     )
     rows: int = option(65_536, "reconstruction: rows of the store, at most")
     batch_size: int = option(4096, "rows encoded at once")
-    games: int = option(2000, "splice, othello: games played for the evaluation")
+    games: int = option(2000, "splice, attribution, othello: games played for the evaluation")
     games_per_batch: int = option(64, "games in a forward pass")
     first_position: int | None = option(None, "first ply of a game that is looked at; default: as harvested, or 4")
     last_position: int | None = option(None, "last ply of a game that is looked at; default: as harvested, or 50")
@@ -49,15 +50,19 @@ class EvaluateConfig:
     )
     probe_rows: int = option(20_000, "othello: positions, of other games, that the linear probe is fitted to")
     text: tuple[str, ...] = option(
-        (), "splice: what a language model reads, as for harvest; default: the text that was harvested, after its end"
+        (),
+        "splice, attribution: what a language model reads, as for harvest; default: the text that was harvested, after its "
+        "end",
     )
-    text_field: str = option("", "splice: the field of --text that holds the text; default: as harvested")
+    text_field: str = option("", "splice, attribution: the field of --text that holds the text; default: as harvested")
     text_split: str = option(
-        "", "splice: the split of --text where that is a data set; default: train, or the only one"
+        "", "splice, attribution: the split of --text where that is a data set; default: train, or the only one"
     )
-    documents: str = option("", "splice: which documents of the text, FIRST:END, such as -100: for the last 100")
-    text_tokens: int = option(200_000, "splice: tokens of text, at most")
-    sequences_per_batch: int = option(8, "splice: sequences of text in a forward pass")
+    documents: str = option(
+        "", "splice, attribution: which documents of the text, FIRST:END, such as -100: for the last 100"
+    )
+    text_tokens: int = option(200_000, "splice, attribution: tokens of text, at most")
+    sequences_per_batch: int = option(8, "splice, attribution: sequences of text in a forward pass")
     splice_with: tuple[str, ...] = option(
         (),
         "splice: other runs on the same language model, spliced in at their own sites at the same time; figures go to "

@@ -150,7 +150,7 @@ class Context:
         if not source:
             raise InputError(f"--model is required: {self.config.run} does not say which model it belongs to")
         model = weights.load(source)
-        check_sites(model.config, [self.site], flag="site")
+        check_sites(model.config, (*self.reads, *self.writes), flag="site")
         self._check_width(model.config.d_model, f"model {source}")
         return model
 

@@ -17,6 +17,7 @@ from jaxsae.evaluate import splice_text
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.run import number
 from jaxsae.evaluate.splice_figures import STAND_INS, interval, recovered, with_interval
+from jaxsae.lm.gpt import check_sites
 from jaxsae.lm.othello import CONTEXT, Games, loss_floor
 from jaxsae.progress import Progress
 
@@ -34,6 +35,7 @@ def evaluate(context: Context) -> dict[str, Any]:
         return splice_text.evaluate(context)
     config, model, site = context.config, context.model, context.site
     play.check_plays_othello(model)
+    check_sites(model.config, [site], flag="site")  # a transcoder's is none
     games = play.held_out_games(config.games, config.seed, play.SPLICE)
     measured = slice(context.positions.start, CONTEXT)
     places = {"harvested": context.positions, "all": slice(0, CONTEXT)}

@@ -88,24 +88,27 @@ def _settings(context: Context) -> dict[str, Any]:
     return context.attributes.get("settings", {})
 
 
-def open_text(context: Context) -> TextModel:
+def open_text(context: Context, suite: str = "splice") -> TextModel:
     """The model and the text, opened once for all contexts that share it; what can be refused without the model's weights
     is, before they are read.
+
+    Args:
+      suite: that reads it, for messages.
 
     Raises:
       InputError: no such model or text; a model that has changed; nothing that was not harvested.
     """
     if "text" not in context.shared:
-        context.shared["text"] = _opened(context)
+        context.shared["text"] = _opened(context, suite)
     return context.shared["text"]
 
 
-def _opened(context: Context) -> TextModel:
+def _opened(context: Context, suite: str) -> TextModel:
     config, attributes = context.config, context.attributes
     settings = attributes.get("settings", {})
     if settings.get("source") != "hf":
         raise InputError(
-            f"--suite=splice: {context.store.url} holds rows of source {settings.get('source')}; text is read by models "
+            f"--suite={suite}: {context.store.url} holds rows of source {settings.get('source')}; text is read by models "
             "of --source=hf. Give a --store harvested from one."
         )
     options = config.hf
@@ -117,14 +120,14 @@ def _opened(context: Context) -> TextModel:
     if checkpoint.kind == "masked" and corpus.tokenizer.mask is None:
         raise InputError(f"--model={checkpoint.name}: predicts masked tokens, and its tokenizer has no mask token.")
     if not held_out:
-        say("splice: some of these documents were harvested, so they are not held out.")
+        say(f"{suite}: some of these documents were harvested, so they are not held out.")
     if checkpoint.fingerprint != settings["weights"]:
         if not config.model:
             raise InputError(
                 f"--model={checkpoint.name}: its weights have changed since the store was harvested. Harvest again, or name "
                 "the model that was harvested."
             )
-        say(f"splice: --model={checkpoint.name} is not the model that was harvested.")
+        say(f"{suite}: --model={checkpoint.name} is not the model that was harvested.")
     # Dictionaries are split over the same devices as the model where both are one program.
     lm = DecoderLM(checkpoint, context.dictionary.mesh) if chosen == backend.JAX else TorchLM(checkpoint)
     sequences = corpus.sequences(lm.vocabulary, config.sequences_per_batch, config.text_tokens, fewer=True)
