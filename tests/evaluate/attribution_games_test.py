@@ -25,7 +25,7 @@ def test_of_games_by_finite_differences(reads, site, model, model_path, make_dic
     arrays = np.load(tmp_path / "run/eval/attribution.npz")
     moves = games.moves[:, :CONTEXT].astype(np.int32)
     x = np.asarray(play.read(model, moves, site)[1])
-    read = np.asarray(play.read(model, moves, reads)[1]).reshape(-1, D)
+    read = np.asarray(play.read(model, moves, reads)[1]).reshape(-1, model.config.d_model)
     read = read if made.pre_bias else read + np.asarray(made.params.b_dec)  # which `dense` subtracts
     z = dense(made, read).z.reshape(*x.shape[:2], -1)[:, 6:41]
 
