@@ -55,7 +55,7 @@ def _in_jax(config: HarvestConfig, checkpoint: Checkpoint, corpus: Corpus) -> Te
     sequences = corpus.sequences(shape.vocabulary, batch, config.tokens)  # before weights are read, which may take long
     lm, together = DecoderLM(checkpoint, mesh, config.sites), mesh.size > jax.local_device_count()
     plan = _plan(config, checkpoint, lm, lm.widths(config.sites), corpus, sequences, {"backend": backend.JAX})
-    reader = Reader(lm, config.sites, config.dtype, batch, sequences.longest, whole=together)
+    reader = Reader(lm, config.sites, config.dtype, min(batch, len(sequences)), sequences.longest, whole=together)
     return TextSource(plan, sequences, reader.start, together)
 
 

@@ -41,13 +41,18 @@ def _flat(metadata: dict[str, Any]) -> dict[str, Any]:
     names = ("model", "tokenizer", "vocabulary", "context", "sites", "rows")
     values = {name: attributes.get(name) for name in names} | attributes.get("settings", {})
     sharding = metadata["codecs"][0].get("configuration", {})
-    return values | {
-        "site": attributes.get("site"),
-        "width": metadata["shape"][1:],
-        "dtype": metadata["data_type"],
-        "shard_rows": metadata["chunk_grid"]["configuration"]["chunk_shape"][0],
-        "chunk_rows": sharding.get("chunk_shape", [None])[0],
-    }
+    backend = {"backend": values.get("backend", "torch")} if values.get("source") == "hf" else {}
+    return (
+        values
+        | backend
+        | {
+            "site": attributes.get("site"),
+            "width": metadata["shape"][1:],
+            "dtype": metadata["data_type"],
+            "shard_rows": metadata["chunk_grid"]["configuration"]["chunk_shape"][0],
+            "chunk_rows": sharding.get("chunk_shape", [None])[0],
+        }
+    )
 
 
 def _has_code(values: dict[str, Any]) -> bool:

@@ -150,7 +150,7 @@ class TrainConfig:
         if self.finetune:
             start, fix = self.initialize_from, "starts from that run: leave --initialize_from out"
             check(start == self.finetune, "finetune", self.finetune, fix)
-            fix = "trains on what the model makes of it: give --kl or --later"
+            fix = "trains on what the model makes of it: give --kl, --later or --attribution"
             check(self.end_to_end.runs_model, "finetune", self.finetune, fix)
         check(self.follow or self.keep_bytes is None, "keep_bytes", self.keep_bytes, "needs --follow")
         check(bool(self.workdir), "workdir", "", "name a directory")

@@ -23,9 +23,11 @@ class EndToEndConfig:
     attribution: float = option(
         0.0,
         "end to end: weight of sum_i |f_i W_dec,i . grad_x CE|, in nats a row: what latents do to the cross-entropy of the "
-        "text, to first order (attribution dictionary learning, Anthropic 2024)",
+        "text, to first order (attribution dictionary learning, Anthropic 2024); aux_loss in metrics.jsonl has it",
     )
-    lm: str = option("", "end to end: the language model; default: the one that the store was harvested from")
+    lm: str = option(
+        "", "end to end: where the language model lies that the store was harvested from; default: as the store says"
+    )
     lm_text: tuple[str, ...] = option(
         (), "end to end: what it reads, as for harvest; default: the text that was harvested, but for the held-out rows"
     )
@@ -42,7 +44,9 @@ class EndToEndConfig:
                 value = getattr(self, name)
                 shown = ",".join(value) if isinstance(value, tuple) else value
                 check(not value, name, shown, "is for end-to-end training: give --kl, --later or --attribution, too")
-            check(self.own_weight == 1, "own_weight", self.own_weight, "needs --kl, --later or --attribution")
+            for name in ("later_weight", "own_weight"):
+                check(getattr(self, name) == 1, name, getattr(self, name), "needs --kl, --later or --attribution")
+        check(bool(self.later) or self.later_weight == 1, "later_weight", self.later_weight, "needs --later")
 
     @property
     def runs_model(self) -> bool:

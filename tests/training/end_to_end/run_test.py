@@ -10,12 +10,13 @@ import pytest
 from training.end_to_end.conftest import BATCH
 
 from jaxsae import cli
-from jaxsae.config import to_flag_lines
+from jaxsae.config import read_flag_file, to_flag_lines
 from jaxsae.faults.children import Children
 from jaxsae.store import open_store
+from jaxsae.training import TrainConfig, train
 from jaxsae.training import setup as setups
-from jaxsae.training import train
 from jaxsae.training.checkpoint import read_metadata
+from jaxsae.training.end_to_end import finetune
 from jaxsae.training.end_to_end.texts import GameBatches
 from jaxsae.training.program import Program
 
@@ -148,6 +149,8 @@ REFUSED = [
         ["--kl=0", "--lm_text=a.txt"],
         "--lm_text=a.txt: is for end-to-end training: give --kl, --later or --attribution, too",
     ),
+    (["--kl=0", "--later_weight=3"], "--later_weight=3.0: needs --kl, --later or --attribution"),
+    (["--later_weight=3"], "--later_weight=3.0: needs --later"),
     (["--later=resid_post.0"], "--later=resid_post.0: names no site behind resid_post.1. There are resid_pre.2"),
     (["--lm=/none"], "--model=/none: no such directory"),
     (["--reads=mlp_in.1,mlp_out.1", "--site="], "--reads=mlp_in.1,mlp_out.1: end to end, one site is replaced"),
@@ -178,10 +181,6 @@ def test_rows_of_no_model_are_refused(end_to_end, store, capsys):
 
 
 def test_finetuning_takes_everything_from_the_run(end_to_end, capsys, monkeypatch):
-    from jaxsae.config import read_flag_file
-    from jaxsae.training import TrainConfig
-    from jaxsae.training.end_to_end import finetune
-
     monkeypatch.setattr(finetune, "FEWEST_STEPS", 4)
     start = end_to_end("start", kl=0.0, tokens=12 * BATCH, architecture="batchtopk", seed=3)
     train(start)
@@ -229,3 +228,18 @@ def test_two_processes_killed_and_resumed_have_the_bits_of_one(end_to_end, tmp_p
     train(one)
     sums = [read_metadata(Path(config.workdir, "checkpoints"))[1]["sums"] for config in (two, one)]
     assert sums[0] == sums[1]
+
+
+def test_what_finetuning_keeps_and_what_it_refuses(end_to_end, capsys):
+    start = end_to_end("start", tokens=2 * BATCH, later=("resid_post.2",), attribution=0.1)
+    train(start)
+    flags = finetune.finetune_flags({"finetune": start.workdir})
+    assert flags["kl"] == 1 and flags["later"] == ["resid_post.2"] and flags["attribution"] == 0.1
+    command = ["train", f"--finetune={start.workdir}"]
+    for more, message in (
+        ([f"--workdir={start.workdir}"], f"--workdir={start.workdir}: is the run that --finetune names"),
+        (["--workdir=w", "--site=resid_post.0"], "--site=resid_post.0: --finetune="),
+        (["--workdir=w", "--width=128"], "--width=128: --finetune="),
+    ):
+        assert cli.run([*command, *more]) == 2
+        assert message in capsys.readouterr().err
