@@ -129,7 +129,8 @@ def with_slope(
     scale = widths.written(state.scale) if state.scale.ndim else state.scale
     slope, terms = effect.slope(weights, text, clean, y / scale + widths.written(state.mean), batch.rows)
     pull = None if clean.pull is None else effect.attribution * clean.pull / scale
-    return batch.replace(slope=slope / scale, own=effect.own, pull=pull), terms
+    weighs = effect.kl > 0 or effect.later_weight > 0
+    return batch.replace(slope=slope / scale if weighs else None, own=effect.own, pull=pull), terms
 
 
 def _rows(x: jax.Array, rows: jax.Array) -> jax.Array:
