@@ -109,7 +109,7 @@ def test_a_cut_harvest_is_continued_and_torch_does_not_continue_it(make_model, c
     for column in ("tokens", "sites/resid_post.1/activations"):
         (Path(config.store) / column / "c" / ("2" if column == "tokens" else "2/0")).unlink()
     assert not open_store(config.store).complete
-    with pytest.raises(InputError, match="--backend=jax in the store, none asked"):
+    with pytest.raises(InputError, match="--backend=jax in the store, torch asked"):
         harvest(on(config, "torch"))
     np.testing.assert_array_equal(harvest(config).read("resid_post.1", 0, whole.rows), rows)
 
