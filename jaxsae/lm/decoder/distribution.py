@@ -8,7 +8,8 @@ from jaxsae.parallel import MODEL, copy_to_model, sum_over_model
 
 def log_shares(logits: jax.Array, there: jax.Array) -> jax.Array:
     """Log-softmax [..., v] over the shards of a vocabulary; 0 where there is no token."""
-    low = jnp.where(there, logits, -jnp.inf)
-    top = jax.lax.stop_gradient(jax.lax.pmax(jax.lax.stop_gradient(low).max(-1, keepdims=True), MODEL))
-    total = sum_over_model(jnp.where(there, jnp.exp(jnp.where(there, logits, 0) - top), 0).sum(-1, keepdims=True))
-    return jnp.where(there, jnp.where(there, logits, 0) - top - copy_to_model(jnp.log(total)), 0)
+    low = jax.lax.stop_gradient(jnp.where(there, logits, -jnp.inf))
+    top = jax.lax.stop_gradient(jax.lax.pmax(low.max(-1, keepdims=True), MODEL))
+    known = jnp.where(there, logits, 0) - top
+    total = sum_over_model(jnp.where(there, jnp.exp(known), 0).sum(-1, keepdims=True))
+    return jnp.where(there, known - copy_to_model(jnp.log(total)), 0)

@@ -49,7 +49,7 @@ class DecoderLM:
             self.widths(tuple(sites))
         tensors = checkpoint.tensors
         check_whole(self.shape, tensors, self.name)
-        self.dtype = chosen_dtype(checkpoint.options.model_dtype, tensors, self.shape)
+        self.dtype = chosen_dtype(checkpoint.options.model_dtype, tensors)
         if sites is None:
             self.shape = as_tied(self.shape, tensors)
         blocks = None if sites is None else self.shape.blocks_for(tuple(sites))
@@ -138,7 +138,7 @@ def check_sites(shape: Decoder, names: Collection[str], flag: str = "sites") -> 
         check(name in there, flag, name, fix)
 
 
-def chosen_dtype(asked: str, tensors: Mapping[str, Tensor], shape: Decoder) -> str:
+def chosen_dtype(asked: str, tensors: Mapping[str, Tensor]) -> str:
     """What a model computes in: as asked, else bfloat16 on accelerators, else what its checkpoint is in."""
     if asked != "auto":
         return asked

@@ -18,6 +18,7 @@ from jaxsae.harvest.othello import model_of
 from jaxsae.harvest.sequences import Sequences
 from jaxsae.lm.checkpoint import Checkpoint, find
 from jaxsae.lm.decoder.lm import DecoderLM, check_sites
+from jaxsae.lm.decoder.program import specs_of
 from jaxsae.lm.gpt import check_sites as check_gpt_sites
 from jaxsae.lm.options import HFConfig
 from jaxsae.lm.passes import DecoderPasses, GPTPasses, Passes
@@ -43,7 +44,7 @@ class ThroughModel:
     @property
     def specs(self) -> Any:
         """PartitionSpecs of the weights."""
-        return jax.tree.map(lambda x: x.sharding.spec, self.weights)
+        return specs_of(self.weights)
 
     @property
     def abstract(self) -> Any:
