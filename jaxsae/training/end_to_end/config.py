@@ -1,6 +1,7 @@
 """Flags of end-to-end training."""
 
 import dataclasses
+from typing import Literal
 
 from jaxsae.config import check, option
 from jaxsae.harvest.text_config import parse_documents
@@ -32,7 +33,9 @@ class EndToEndConfig:
         (), "end to end: what it reads, as for harvest; default: the text that was harvested, but for the held-out rows"
     )
     lm_documents: str = option("", "end to end: which documents of --lm_text, FIRST:END")
-    lm_dtype: str = option("auto", "end to end: dtype that the model computes in; auto: as it was harvested")
+    lm_dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "auto", "end to end: dtype that the model computes in; auto: as it was harvested"
+    )
 
     def __post_init__(self):
         for name in ("kl", "later_weight", "own_weight", "attribution"):

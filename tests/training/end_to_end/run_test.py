@@ -159,6 +159,7 @@ REFUSED = [
     ),
     (["--kl=0", "--later_weight=3"], "--later_weight=3.0: needs --kl, --later or --attribution"),
     (["--later_weight=3"], "--later_weight=3.0: needs --later"),
+    (["--lm_dtype=float8"], "--lm_dtype=float8: value should be one of"),
     (["--later=resid_post.0"], "--later=resid_post.0: names no site behind resid_post.1. There are resid_pre.2"),
     (["--lm=/none"], "--model=/none: no such directory"),
     (["--reads=mlp_in.1,mlp_out.1", "--site="], "--reads=mlp_in.1,mlp_out.1: end to end, one site is replaced"),
