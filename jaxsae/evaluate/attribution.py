@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxsae.errors import InputError
+from jaxsae.evaluate import says
 from jaxsae.evaluate.attribution_mesh import MeshAttribution
 from jaxsae.evaluate.attribution_text import SUITE, check_model, open_model
 from jaxsae.evaluate.context import Context
@@ -133,6 +134,9 @@ def _top(latents: Mapping[str, np.ndarray], rows: float) -> list[dict[str, Any]]
         for i in order
         if latents["absolute"][i] > 0
     ]
+
+
+summary = says.attribution
 
 
 def table(results: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxsae.dictionary import Latents
 from jaxsae.errors import InputError
+from jaxsae.evaluate import says
 from jaxsae.evaluate.context import Context, check_finite, is_meta_sae
 from jaxsae.evaluate.control import control_dictionary
 from jaxsae.evaluate.decoder_rows import DecoderRows, fired_in_source, newest_step
@@ -208,6 +209,9 @@ def _control(context: Context) -> dict[str, Any] | None:
     l0 = float(np.diff(arrays["start"])[there].mean())
     about = {"run": run, "directions": dictionary.metadata.get("directions"), "width": dictionary.width, "l0": l0}
     return about | _part(arrays, there)
+
+
+summary = says.decomposability
 
 
 def table(results: dict[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsae.errors import InputError
-from jaxsae.evaluate import splice
+from jaxsae.evaluate import says, splice
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.run import number, origin, write
 from jaxsae.evaluate.scaling_curve import Curve, read_curve
@@ -137,6 +137,9 @@ def _not_text(spliced: Mapping[str, Any]) -> str:
     if "games" in spliced:
         return "predicts moves of Othello"
     return "" if spliced.get("objective", "next token") == "next token" else "predicts masked tokens"
+
+
+summary = says.effective_compute
 
 
 def table(results: dict[str, Any]) -> list[str]:

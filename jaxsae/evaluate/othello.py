@@ -18,7 +18,7 @@ import scipy.sparse as sp
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError
 from jaxsae.evaluate import games as play
-from jaxsae.evaluate import probe
+from jaxsae.evaluate import probe, says
 from jaxsae.evaluate.auroc import active_matrix, auroc, best_units
 from jaxsae.evaluate.config import EvaluateConfig
 from jaxsae.evaluate.context import Context, load_dictionary
@@ -186,6 +186,9 @@ def _control(
     config, dictionary = control.config, control.dictionary
     x = play.activations(control.model, control.site, games, positions, config.games_per_batch)
     return {"model": dictionary.metadata["model"]} | dictionary_figures(dictionary, x, labels, half, config.batch_size)
+
+
+summary = says.othello
 
 
 def table(results: dict[str, Any]) -> list[str]:

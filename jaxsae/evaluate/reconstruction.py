@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxsae.dictionary import Dictionary, Latents
 from jaxsae.errors import InputError
-from jaxsae.evaluate import by_site
+from jaxsae.evaluate import by_site, says
 from jaxsae.evaluate.by_site import BySite
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.errors_of_rows import Errors
@@ -134,6 +134,9 @@ def _baselines(scatter: np.ndarray, dictionary: Dictionary, components: int) -> 
         known = d_in // layers * layer
         explained += (written[:known] * np.linalg.lstsq(among[:known, :known], written[:known])[0]).sum()
     return {"linear": {"fvu": max(0.0, 1 - explained / total)}}
+
+
+summary = says.reconstruction
 
 
 def table(results: dict[str, Any]) -> list[str]:

@@ -1,7 +1,8 @@
 """Runs suites over a dictionary, and writes and prints what they find.
 
-A suite is a module with `evaluate(context) -> dict`, its figures, `table(results) -> list of lines`, and perhaps
-`check(context)`, which refuses before any suite has begun what this one cannot judge.
+A suite is a module, or a package, with `evaluate(context) -> dict`, its figures, `table(results) -> list of lines`,
+`summary(results) -> Summary` of what stands in its JSON, and perhaps `check(context)`, which refuses before any suite has
+begun what this one cannot judge.
 """
 
 import importlib
@@ -17,6 +18,7 @@ from jaxsae.dictionary import Dictionary
 from jaxsae.errors import reraise_if_disk_full
 from jaxsae.evaluate.config import EvaluateConfig
 from jaxsae.evaluate.context import Context, is_meta_sae, load_dictionary
+from jaxsae.evaluate.summary import as_json
 from jaxsae.files import replace, write_json
 from jaxsae.numbers import plain
 from jaxsae.progress import is_first_process, say
@@ -78,7 +80,9 @@ def measure(context: Context, suites: Mapping[str, ModuleType], quiet: bool = Fa
     for name, suite in suites.items():
         found = suite.evaluate(context)
         arrays, file = found.pop(ARRAYS, {}), found.pop(FILE, name)
-        results[name] = put_down(context.config, file, origin(context) | found, arrays, None if quiet else suite.table)
+        found = plain(origin(context) | found)
+        found["summary"] = as_json(suite.summary(found))
+        results[name] = put_down(context.config, file, found, arrays, None if quiet else suite.table)
     return results
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxsae.dictionary import Dictionary
 from jaxsae.evaluate import games as play
-from jaxsae.evaluate import splice_text
+from jaxsae.evaluate import says, splice_text
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.run import number
 from jaxsae.evaluate.splice_figures import STAND_INS, interval, recovered, with_interval
@@ -106,6 +106,9 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 def _ends(positions: slice) -> list[int]:
     return [positions.start, positions.stop - 1]
+
+
+summary = says.splice
 
 
 def table(results: dict[str, Any]) -> list[str]:

@@ -62,6 +62,10 @@ class Tokenizer:
         self._check_known(*ids)
         return ids
 
+    def text(self, ids: Sequence[int]) -> str:
+        """What token ids stand for."""
+        return self._tokenizer.decode([int(i) for i in ids])
+
     def bounded(self, vocabulary: int, name: str) -> "Tokenizer":
         """The same, for a model of `vocabulary` tokens: others are refused, by the tokenizer's `name`, where they come up.
 
