@@ -9,6 +9,7 @@ from jaxsae.lm.options import HFConfig
 from jaxsae.lm.othello import CONTEXT
 
 # One file of this folder each; `run.py` imports those that are asked for.
+ALL = "all"  # those that apply to a dictionary, but for the costly ones
 SUITES = ("reconstruction", "splice", "effective_compute", "attribution", "othello", "decomposability")
 
 
@@ -22,8 +23,8 @@ class EvaluateConfig:
     )
     suite: tuple[str, ...] | None = option(
         None,
-        f"what to measure, comma-separated: {', '.join(SUITES)}; default: reconstruction, of a meta-SAE (train --source_run) "
-        "decomposability",
+        f"what to measure, comma-separated: {', '.join(SUITES)}; all: those that apply, each beside its baselines, but for "
+        "costly ones; default: reconstruction, of a meta-SAE (train --source_run) decomposability",
     )
     store: str = option("", "activations to evaluate on; default: the end of the run's own store, kept from training")
     site: str = option("", "which activations; default: those that the dictionary was trained on")
@@ -100,8 +101,8 @@ class EvaluateConfig:
 def check_suites(names: tuple[str, ...]) -> None:
     """Raises `InputError` listing the suites there are unless every name is one of them."""
     unknown = [name for name in names if name not in SUITES]
-    if unknown or not names:
-        raise InputError(f"--suite={','.join(names)}: give one or more of {', '.join(SUITES)}")
+    if names != (ALL,) and (unknown or not names):
+        raise InputError(f"--suite={','.join(names)}: give {ALL}, or one or more of {', '.join(SUITES)}")
 
 
 def check_positions(first: int, last: int) -> None:

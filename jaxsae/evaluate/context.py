@@ -193,11 +193,16 @@ def load_dictionary(run: str, mesh: tuple[int, ...] = (), flag: str = "run") -> 
     Raises:
       InputError: no such directory, or no dictionary in it.
     """
-    if not Path(run).is_dir():
-        raise InputError(f"--{flag}={run}: no such directory. Give a run that `jaxsae train` or `jaxsae import` wrote.")
+    check_there(run, flag)
     from jaxsae.training import load  # the trainer's imports are heavy, and a dictionary may be given
 
     return load(run, mesh=make_mesh(mesh) if mesh else None)
+
+
+def check_there(run: str, flag: str) -> None:
+    """Raises `InputError` naming the flag where a run's directory is not there."""
+    if not Path(run).is_dir():
+        raise InputError(f"--{flag}={run}: no such directory. Give a run that `jaxsae train` or `jaxsae import` wrote.")
 
 
 def check_finite(x_BxD: np.ndarray, what: str, first_row: int) -> None:

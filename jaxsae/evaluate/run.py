@@ -5,7 +5,9 @@ A suite is a module, or a package, with `evaluate(context) -> dict`, its figures
 begun what this one cannot judge.
 """
 
+import dataclasses
 import importlib
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -13,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxsae.config import check
+from jaxsae.config import check, leaves, to_dict
 from jaxsae.dictionary import Dictionary
-from jaxsae.errors import reraise_if_disk_full
-from jaxsae.evaluate.config import EvaluateConfig
-from jaxsae.evaluate.context import Context, is_meta_sae, load_dictionary
+from jaxsae.errors import InputError, reraise_if_disk_full
+from jaxsae.evaluate.config import ALL, SUITES, EvaluateConfig
+from jaxsae.evaluate.context import Context, check_there, is_meta_sae, load_dictionary
 from jaxsae.evaluate.summary import as_json
 from jaxsae.files import replace, write_json
 from jaxsae.numbers import plain
@@ -65,13 +67,42 @@ def prepare(
     if config.k is not None:
         dictionary = dictionary.with_k(config.k)
     context = Context(config, dictionary, {} if shared is None else shared)
-    names = config.suite or default_suites(dictionary)
-    _check_names(config, names, dictionary)
+    if config.suite == (ALL,):
+        return context, _applicable(context)
+    return context, _checked(context, config.suite or default_suites(dictionary))
+
+
+def _checked(context: Context, names: tuple[str, ...]) -> dict[str, ModuleType]:
+    """{name: suite}, once each has seen that it can judge the dictionary."""
+    _check_names(context.config, names, context.dictionary)
     suites = {name: importlib.import_module(f"jaxsae.evaluate.{name}") for name in names}
     for suite in suites.values():
         if hasattr(suite, "check"):
             suite.check(context)
-    return context, suites
+    return suites
+
+
+def _applicable(context: Context) -> dict[str, ModuleType]:
+    """{name: suite} of those that can judge the dictionary with the flags that are given; the others say why not."""
+    config, found, why = context.config, {}, {}
+    for name in SUITES:
+        # A control is of some suites alone; the others run without.
+        own = config if name in CONTROLLED else dataclasses.replace(config, control_run="")
+        try:
+            suite = _checked(dataclasses.replace(context, config=own), (name,))[name]
+        except InputError as error:
+            if _is_of_a_flag(config, str(error)):
+                raise
+            why[name] = str(error)
+            continue
+        if getattr(suite, "COSTLY", False):
+            why[name] = f"is costly: ask for it by name, --suite={name}"
+        else:
+            found[name] = suite
+    if not found:
+        raise InputError(" ".join(why.values()))
+    say("left out:", *(f"  {name}: {reason}" for name, reason in why.items())) if why else None
+    return found
 
 
 def measure(context: Context, suites: Mapping[str, ModuleType], quiet: bool = False) -> dict[str, dict[str, Any]]:
@@ -103,6 +134,15 @@ def put_down(
     return results
 
 
+def _is_of_a_flag(config: EvaluateConfig, message: str) -> bool:
+    """Whether an error names a flag that somebody gave: it is wrong, whatever suites apply."""
+    named = re.match(r"--(\w+)", message)
+    values = to_dict(config)
+    plainly = lambda value: list(value) if isinstance(value, tuple) else value
+    given = {field.name for field, _ in leaves(EvaluateConfig) if values[field.name] != plainly(field.default)}
+    return bool(named) and named[1] in given - {"run", "suite"}
+
+
 def _check_names(config: EvaluateConfig, names: tuple[str, ...], dictionary: Dictionary) -> None:
     """Refuses suites that say nothing of this dictionary, and a control that none of them takes."""
     listed = ",".join(names)
@@ -123,6 +163,8 @@ def _check_names(config: EvaluateConfig, names: tuple[str, ...], dictionary: Dic
     takes = any(name in CONTROLLED for name in names)
     fix = f"--suite={listed} has no control: leave the flag out, or give --suite={' or '.join(CONTROLLED)}"
     check(takes or not config.control_run, "control_run", config.control_run, fix)
+    if config.control_run:
+        check_there(config.control_run, "control_run")
 
 
 def default_suites(dictionary: Dictionary) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Othello boards as inline SVG: AUROC of each square, and positions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -51,6 +52,22 @@ def _auroc_cell(state: str, square: int, auroc: float | None, latent: int | None
     ring = f'<rect class="found" {where}/>' if auroc > FOUND else ""
     label = f'<text class="{tone}" x="{x + CELL / 2}" y="{y + CELL / 2 + 4}">{_two_digits(auroc)}</text>'
     return f'<g><title>{title}</title><rect class="heat" {where} fill-opacity="{strength:.3f}"/>{ring}{label}</g>'
+
+
+def figure_board(board: Mapping[str, Any]) -> Markup:
+    """A `Board` of `evaluate/summary.py`, as its JSON has it: a figure for each square, stronger in colour where larger."""
+    low, high = board.get("low", 0.0), board.get("high", 1.0)
+    cells = []
+    for square, value in enumerate(board["values"]):
+        x, y = _corner(square)
+        where = f'x="{x + 1}" y="{y + 1}" width="{CELL - 2}" height="{CELL - 2}" rx="3"'
+        strength = 0.0 if value is None else min(max((value - low) / ((high - low) or 1), 0), 1)
+        tone = "strong" if strength > 0.75 else "middle" if strength > 0.45 else "weak"
+        text = NONE if value is None else f"{value:.2f}".replace("0.", ".", 1)
+        shape = f'<rect class="heat" {where} fill-opacity="{strength:.3f}"/>'
+        label = f'<text class="{tone}" x="{x + CELL / 2}" y="{y + CELL / 2 + 4}">{text}</text>'
+        cells.append(f"<g><title>{square_name(square)}: {text}</title>{shape}{label}</g>")
+    return _board("".join(cells), str(board["title"]))
 
 
 def position_board(

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxsae.numbers import is_number
 from jaxsae.report.read import RunFiles
 
 NONE = "\N{EN DASH}"  # a figure that was not measured
@@ -27,13 +28,16 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """The figures of one suite; where there are none, `missing` is the command that makes them, and `why` says so."""
+    """The figures of one suite, what they say and what not; where there are none, `missing` is the command that makes them,
+    and `why` says so."""
 
     title: str
     sample: str = ""
     rows: list[Row] = dataclasses.field(default_factory=list)
     missing: str = ""
     why: str = "Not evaluated"
+    says: str = ""
+    limits: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,17 +51,17 @@ class Card:
 
 def decimal(value: Any) -> str:
     """Four decimals."""
-    return f"{value:.4f}" if _is_number(value) else NONE
+    return f"{value:.4f}" if is_number(value) else NONE
 
 
 def percent(value: Any) -> str:
     """A share as a percentage with two decimals."""
-    return f"{100 * value:.2f}%" if _is_number(value) else NONE
+    return f"{100 * value:.2f}%" if is_number(value) else NONE
 
 
 def count(value: Any) -> str:
     """A whole number with thousands separators."""
-    return f"{round(value):,}" if _is_number(value) else NONE
+    return f"{round(value):,}" if is_number(value) else NONE
 
 
 def key_figures(run: RunFiles, othello: bool) -> list[Group]:
@@ -68,10 +72,18 @@ def key_figures(run: RunFiles, othello: bool) -> list[Group]:
     for suite, make in makers.items():
         found = run.evaluations.get(suite)
         command = f"jaxsae evaluate --run={run.path} --suite={suite}"
-        groups.append(Group(titles[suite], missing=command) if found is None else make(titles[suite], found))
+        groups.append(
+            Group(titles[suite], missing=command) if found is None else _said(make(titles[suite], found), found)
+        )
     if found := run.evaluations.get("effective_compute"):
-        groups.insert(2, _effective_compute("Effective compute", found))
+        groups.insert(2, _said(_effective_compute("Effective compute", found), found))
     return groups
+
+
+def _said(group: Group, e: Mapping[str, Any]) -> Group:
+    """With the suite's sentences, which older files lack."""
+    summary = part(e, "summary")
+    return dataclasses.replace(group, says=summary.get("says", ""), limits=summary.get("limits", ""))
 
 
 def _effective_compute(title: str, e: Mapping[str, Any]) -> Group:
@@ -94,7 +106,7 @@ def _effective_compute(title: str, e: Mapping[str, Any]) -> Group:
 
 
 def _reconstruction(title: str, e: Mapping[str, Any]) -> Group:
-    plain, fvu = _plain(e)
+    plain, fvu = plain_map(e)
     rows = [
         Row(
             "FVU",
@@ -105,7 +117,7 @@ def _reconstruction(title: str, e: Mapping[str, Any]) -> Group:
         Row(
             "L0",
             decimal(e.get("l0")),
-            {"k": f"{e['k']:g}"} if _is_number(e.get("k")) else {},
+            {"k": f"{e['k']:g}"} if is_number(e.get("k")) else {},
             "active latents of a row",
         ),
         Row("gamma", decimal(e.get("gamma")), {"unbiased": "1"}, "below 1: reconstructions are too short"),
@@ -120,7 +132,7 @@ def _reconstruction(title: str, e: Mapping[str, Any]) -> Group:
 
 def _splice(title: str, e: Mapping[str, Any]) -> Group:
     def over_ce(name: str) -> str:
-        return decimal(e[name] - e["ce"]) if _is_number(e.get(name)) and _is_number(e.get("ce")) else NONE
+        return decimal(e[name] - e["ce"]) if is_number(e.get(name)) and is_number(e.get("ce")) else NONE
 
     top1 = part(e, "legal_top1")
     interval = e.get("delta_ce_interval")
@@ -177,65 +189,12 @@ def _othello(title: str, e: Mapping[str, Any]) -> Group:
     return Group(title, f"{count(e.get('rows'))} positions of {count(e.get('games'))} games", rows)
 
 
-def _plain(e: Mapping[str, Any]) -> tuple[str, Any]:
+def plain_map(e: Mapping[str, Any]) -> tuple[str, Any]:
     """Name and FVU of what does without latents: principal components or, where another site is written, a linear map."""
     if linear := part(e, "baselines", "linear"):
         return "linear map", linear.get("fvu")
     pca = part(e, "baselines", "pca_k")
     return f"PCA, {count(pca.get('components'))} components", pca.get("fvu")
-
-
-def cards(run: RunFiles, othello: bool) -> list[Card]:
-    """The few figures that head the page; where nothing was evaluated those of the last checkpoint on held-out rows, or,
-    without these, the last training step's."""
-    found = run.evaluations.get("reconstruction") or _judged_while_training(run)
-    where = f"{count(found.get('rows'))} held-out rows" if found else "last training step"
-    source = found or (run.metrics[-1] if run.metrics else {})
-    plain, fvu = _plain(found)
-    beside = f"{where}; {plain.partition(',')[0]} {decimal(fvu)}" if _is_number(fvu) else where
-    out = [
-        Card("FVU", decimal(source.get("fvu")), beside),
-        Card("L0", f"{source['l0']:.1f}" if _is_number(source.get("l0")) else NONE, f"active latents, {where}"),
-        Card("dead", percent(source.get("dead_fraction")), f"of the latents, {_window(source, bool(found))}"),
-    ]
-    if splice := run.evaluations.get("splice"):
-        zero = (
-            splice["ce_zero"] - splice["ce"]
-            if _is_number(splice.get("ce_zero")) and _is_number(splice.get("ce"))
-            else None
-        )
-        out.append(Card("ΔCE", decimal(splice.get("delta_ce")), f"nats a token; zeros {decimal(zero)}"))
-    board = run.evaluations.get("othello") if othello else None
-    if board:
-        best = part(board, "baselines", "raw", "above_0.9").get("total")
-        beside = f"of {count(board.get('targets'))} with AUROC > 0.9; raw {count(best)}"
-        out.append(Card("board targets", count(part(board, "above_0.9").get("total")), beside))
-    return out
-
-
-def _judged_while_training(run: RunFiles) -> dict[str, Any]:
-    """The newest held-out figures of metrics.jsonl, by the names that reconstruction.json has; empty where there are none."""
-    line = next((line for line in reversed(run.metrics) if "held_out_rows" in line), {})
-    return {name.removeprefix("held_out_"): value for name, value in line.items() if name.startswith("held_out_")}
-
-
-def _window(source: Mapping[str, Any], evaluated: bool) -> str:
-    """In which rows dead latents did not fire."""
-    if evaluated:
-        return f"in {count(source.get('rows'))} held-out rows"
-    window = source.get("dead_window")
-    if window and source.get("dead_fraction") is None:
-        return f"not known before {count(window)} rows"
-    return f"in the last {count(window)} rows of training" if window else "in training"
-
-
-def other_figures(run: RunFiles) -> dict[str, dict[str, str]]:
-    """{suite: {name: value}} of the plain numbers of suites that have no group of their own."""
-    out = {}
-    for suite, found in run.evaluations.items():
-        if suite not in ("reconstruction", "splice", "effective_compute", "othello", "decomposability"):
-            out[suite] = {k: f"{v:,}" if isinstance(v, int) else f"{v:.4g}" for k, v in found.items() if _is_number(v)}
-    return out
 
 
 def part(e: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
@@ -244,7 +203,3 @@ def part(e: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value if isinstance(value, Mapping) else {}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -7,7 +7,19 @@ from markupsafe import Markup
 
 from jaxsae.dictionary import SWITCHES, Dictionary
 from jaxsae.errors import InputError
-from jaxsae.report import boards, decomposition, figures, latents, plots, sets, site_figures, speed, sweep
+from jaxsae.report import (
+    boards,
+    cards,
+    decomposition,
+    figures,
+    findings,
+    latents,
+    plots,
+    sets,
+    site_figures,
+    speed,
+    sweep,
+)
 from jaxsae.report.config import ReportConfig
 from jaxsae.report.page import output_file, page_template, style, write_page
 from jaxsae.report.read import RunFiles, read_run
@@ -55,10 +67,11 @@ def report(config: ReportConfig) -> Path:
         meta=meta,
         kind=(dictionary.kind if dictionary else "sparse autoencoder").capitalize(),
         chips=_chips(run, dictionary),
-        cards=(meta and decomposition.cards(run)) or figures.cards(run, othello),
+        cards=(meta and decomposition.cards(run)) or cards.cards(run, othello),
         groups=_groups(run, meta, othello) + _speed(run, dictionary),
         pictures=decomposition.pictures(run),
-        other=figures.other_figures(run),
+        findings=findings.findings(run),
+        ask=f"jaxsae evaluate --run={run.path} --suite=all",
         curves=_curves(run),
         histogram=_histogram(run),
         boards=_boards(run) if othello else [],

@@ -163,7 +163,7 @@ def test_other_suites_are_listed(make_run):
     run = make_run()
     (run / "eval" / "probes.json").write_text(json.dumps({"accuracy": 0.75, "rows": 1234, "names": ["a"], "ok": True}))
     text = words(page_of(run, latents=0))
-    assert "probes" in text and "accuracy 0.75" in text and "rows 1,234" in text
+    assert "probes" in text and "accuracy 0.7500" in text and "rows 1,234" in text
 
 
 def test_odd_names_and_values_are_escaped(make_run):

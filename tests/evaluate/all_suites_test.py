@@ -1,0 +1,58 @@
+"""`--suite=all`: what applies is measured, what does not says why, and a flag that is wrong is refused."""
+
+import json
+
+import pytest
+
+from jaxsae.errors import InputError
+from jaxsae.evaluate import SUITES, EvaluateConfig, run
+from jaxsae.evaluate.config import ALL
+
+
+@pytest.fixture
+def prepared(make_dictionary, model_path, tmp_path):
+    """prepared(flags...) -> {suite: module} of a dictionary of the tiny Othello GPT."""
+
+    def prepare(**flags):
+        dictionary = make_dictionary(model=model_path, site="resid_post.0", source="othello")
+        config = EvaluateConfig(run=str(tmp_path), suite=(ALL,), games=4, **flags)
+        return run.prepare(config, dictionary)[1]
+
+    return prepare
+
+
+def test_those_that_apply_are_taken_in_order_and_the_others_say_why(prepared, capsys):
+    suites = prepared()
+    assert list(suites) == [name for name in SUITES if name in suites]
+    assert {"reconstruction", "splice", "othello", "attribution"} <= set(suites)
+    assert "decomposability" not in suites and "decomposability: --suite=decomposability" in capsys.readouterr().err
+
+
+def test_costly_ones_are_left_out(prepared, capsys, monkeypatch):
+    from jaxsae.evaluate import splice
+
+    monkeypatch.setattr(splice, "COSTLY", True, raising=False)
+    assert "splice" not in prepared()
+    assert "splice: is costly: ask for it by name, --suite=splice" in capsys.readouterr().err
+
+
+def test_a_flag_that_is_wrong_is_refused_all_the_same(prepared):
+    with pytest.raises(InputError, match="--control_run=nowhere"):
+        prepared(control_run="nowhere")
+
+
+def test_all_stands_alone():
+    with pytest.raises(InputError, match="--suite=all,splice"):
+        EvaluateConfig(run="run", suite=(ALL, "splice"))
+
+
+def test_every_suite_sums_up_its_figures(make_dictionary, model_path, tmp_path, write_store):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    url = write_store(rng.standard_normal((200, 16)).astype(np.float32))
+    dictionary = make_dictionary(model=model_path, site="resid_post.0", source="othello", store="elsewhere")
+    config = EvaluateConfig(run=str(tmp_path), suite=("reconstruction",), store=url)
+    run.evaluate(config, dictionary, quiet=True)
+    summary = json.loads((tmp_path / "eval" / "reconstruction.json").read_text())["summary"]
+    assert summary["figures"][0]["name"] == "FVU" and summary["says"].endswith(").") and summary["limits"]
