@@ -46,8 +46,8 @@ class EvaluateConfig:
     last_position: int | None = option(None, "last ply of a game that is looked at; default: as harvested, or 50")
     control_run: str = option(
         "",
-        "othello: a run on a model with random weights, the baseline `random_model`; decomposability: one of "
-        "--source_rows=random, the baseline `random_decoder`",
+        "a run on the same model with random weights, whose figures stand beside those of most suites; decomposability: one "
+        "of --source_rows=random, the baseline `random_decoder`",
     )
     probe_rows: int = option(20_000, "othello: positions, of other games, that the linear probe is fitted to")
     text: tuple[str, ...] = option(

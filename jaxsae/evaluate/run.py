@@ -18,6 +18,7 @@ import numpy as np
 from jaxsae.config import check, leaves, to_dict
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError, reraise_if_disk_full
+from jaxsae.evaluate.beside_control import control_context, with_control
 from jaxsae.evaluate.config import ALL, SUITES, EvaluateConfig
 from jaxsae.evaluate.context import Context, check_there, is_meta_sae, load_dictionary
 from jaxsae.evaluate.summary import as_json
@@ -28,7 +29,8 @@ from jaxsae.progress import is_first_process, say
 ARRAYS = "_arrays"  # key of a suite's results that go to a .npz file instead of the JSON
 OF_META_SAES = ("decomposability", "reconstruction")
 BETWEEN_SITES = ("reconstruction", "splice", "effective_compute", "attribution")
-CONTROLLED = ("othello", "decomposability")  # which take --control_run
+OWN_CONTROL = ("othello", "decomposability")  # which have --control_run among their own baselines
+CONTROLLED = ("reconstruction", "splice", "latents", "causal", "probing", "absorption", *OWN_CONTROL)  # which take it
 FILE = "_file"  # key under which a suite names its JSON where that is not the suite's name
 
 
@@ -74,7 +76,7 @@ def prepare(
 
 def _checked(context: Context, names: tuple[str, ...]) -> dict[str, ModuleType]:
     """{name: suite}, once each has seen that it can judge the dictionary."""
-    _check_names(context.config, names, context.dictionary)
+    _check_names(context, names)
     suites = {name: importlib.import_module(f"jaxsae.evaluate.{name}") for name in names}
     for suite in suites.values():
         if hasattr(suite, "check"):
@@ -87,7 +89,7 @@ def _applicable(context: Context) -> dict[str, ModuleType]:
     config, found, why = context.config, {}, {}
     for name in SUITES:
         # A control is of some suites alone; the others run without.
-        own = config if name in CONTROLLED else dataclasses.replace(config, control_run="")
+        own = config if name in _controlled(context) else dataclasses.replace(config, control_run="")
         try:
             suite = _checked(dataclasses.replace(context, config=own), (name,))[name]
         except InputError as error:
@@ -107,13 +109,20 @@ def _applicable(context: Context) -> dict[str, ModuleType]:
 
 def measure(context: Context, suites: Mapping[str, ModuleType], quiet: bool = False) -> dict[str, dict[str, Any]]:
     """Figures of each suite, written and printed."""
-    results = {}
+    results, config = {}, context.config
+    beside = [
+        name for name in suites if config.control_run and name in _controlled(context) and name not in OWN_CONTROL
+    ]
+    control = control_context(config) if beside else None  # before the work: it may be refused
     for name, suite in suites.items():
         found = suite.evaluate(context)
         arrays, file = found.pop(ARRAYS, {}), found.pop(FILE, name)
         found = plain(origin(context) | found)
-        found["summary"] = as_json(suite.summary(found))
-        results[name] = put_down(context.config, file, found, arrays, None if quiet else suite.table)
+        summary = suite.summary(found)
+        if name in beside:
+            summary = with_control(name, suite, control, summary)
+        found["summary"] = as_json(summary)
+        results[name] = put_down(config, file, found, arrays, None if quiet else suite.table)
     return results
 
 
@@ -143,8 +152,14 @@ def _is_of_a_flag(config: EvaluateConfig, message: str) -> bool:
     return bool(named) and named[1] in given - {"run", "suite"}
 
 
-def _check_names(config: EvaluateConfig, names: tuple[str, ...], dictionary: Dictionary) -> None:
+def _controlled(context: Context) -> tuple[str, ...]:
+    """The suites that take --control_run: a meta-SAE's is one of other rows, and no model's."""
+    return ("decomposability",) if is_meta_sae(context.dictionary.metadata) else CONTROLLED
+
+
+def _check_names(context: Context, names: tuple[str, ...]) -> None:
     """Refuses suites that say nothing of this dictionary, and a control that none of them takes."""
+    config, dictionary = context.config, context.dictionary
     listed = ",".join(names)
     if is_meta_sae(dictionary.metadata):
         none = next((name for name in names if name not in OF_META_SAES), None)
@@ -160,8 +175,8 @@ def _check_names(config: EvaluateConfig, names: tuple[str, ...], dictionary: Dic
         check(not config.site, "site", config.site, f"{kind}, {own}: leave the flag out")
         known = all(dictionary.metadata.get(side) for side in ("reads", "writes"))
         check(known, "run", config.run, "does not say which sites it reads and writes: import it from files that do")
-    takes = any(name in CONTROLLED for name in names)
-    fix = f"--suite={listed} has no control: leave the flag out, or give --suite={' or '.join(CONTROLLED)}"
+    takes = any(name in _controlled(context) for name in names)
+    fix = f"--suite={listed} has no control: leave the flag out, or give --suite={' or '.join(_controlled(context))}"
     check(takes or not config.control_run, "control_run", config.control_run, fix)
     if config.control_run:
         check_there(config.control_run, "control_run")

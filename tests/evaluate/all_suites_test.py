@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from jaxsae.errors import InputError
 from jaxsae.evaluate import SUITES, EvaluateConfig, run
 from jaxsae.evaluate.config import ALL
+from jaxsae.lm import weights
+from jaxsae.training import save_dictionary
 
 
 @pytest.fixture
@@ -46,9 +49,26 @@ def test_all_stands_alone():
         EvaluateConfig(run="run", suite=(ALL, "splice"))
 
 
-def test_every_suite_sums_up_its_figures(make_dictionary, model_path, tmp_path, write_store):
-    import numpy as np
+def test_figures_have_those_of_a_control_on_random_weights_beside_them(
+    make_dictionary, tmp_path, model_path, write_store
+):
+    paths = {}
+    for name, model in (("run", model_path), ("control", "random:3")):
+        paths[name] = tmp_path / name
+        d_model = weights.load(model).config.d_model
+        x = np.random.default_rng(0).standard_normal((300, d_model)).astype(np.float32)
+        about = {"model": model, "site": "resid_post.0", "source": "othello", "store": write_store(x, f"{name}_rows")}
+        save_dictionary(str(paths[name]), make_dictionary(d_model=d_model, **about))
+    flags = dict(suite=("splice",), games=4, games_per_batch=4)
+    control = run.evaluate(EvaluateConfig(run=str(paths["control"]), **flags), quiet=True)["splice"]
+    config = EvaluateConfig(run=str(paths["run"]), control_run=str(paths["control"]), **flags)
+    figures = {f["name"]: f for f in run.evaluate(config, quiet=True)["splice"]["summary"]["figures"]}
+    assert figures["delta CE"]["baselines"]["random model"] == control["delta_ce"] != figures["delta CE"]["value"]
+    with pytest.raises(InputError, match="--control_run=.*belongs to model"):
+        run.evaluate(EvaluateConfig(run=str(paths["control"]), control_run=str(paths["run"]), **flags), quiet=True)
 
+
+def test_every_suite_sums_up_its_figures(make_dictionary, model_path, tmp_path, write_store):
     rng = np.random.default_rng(0)
     url = write_store(rng.standard_normal((200, 16)).astype(np.float32))
     dictionary = make_dictionary(model=model_path, site="resid_post.0", source="othello", store="elsewhere")

@@ -213,7 +213,7 @@ def test_what_is_no_meta_sae_is_refused(run, rows, meta, make_dictionary, tmp_pa
         with pytest.raises(InputError, match=f"--suite={suite}: .* is a meta-SAE, .*give some of decomposability"):
             evaluate(EvaluateConfig(run=run(rows, suite), suite=tuple(suite.split(","))), meta())
     with pytest.raises(InputError, match="--control_run=.*: --suite=reconstruction has no control"):
-        evaluate(EvaluateConfig(run=str(tmp_path / "r"), control_run=str(tmp_path / "control")), other)
+        evaluate(EvaluateConfig(run=run(rows, "own"), suite=("reconstruction",), control_run=str(tmp_path)), meta())
     with pytest.raises(InputError, match="--control_run=none: no such directory"):
         evaluate(EvaluateConfig(run=run(rows, "second"), control_run="none"), meta())
 
