@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxsae.dictionary import Dictionary
@@ -197,6 +198,17 @@ def load_dictionary(run: str, mesh: tuple[int, ...] = (), flag: str = "run") -> 
     from jaxsae.training import load  # the trainer's imports are heavy, and a dictionary may be given
 
     return load(run, mesh=make_mesh(mesh) if mesh else None)
+
+
+def check_whole(dictionary: Dictionary, run: str) -> None:
+    """Raises `InputError` naming a parameter that holds NaN or Inf: reconstructions would."""
+    for name, leaf in (dictionary.params.latent | dictionary.params.shared).items():
+        bad = int((~jnp.isfinite(leaf)).sum())
+        if bad:
+            raise InputError(
+                f"--run={run}: {name} of its dictionary holds NaN or Inf in {bad:,} of {leaf.size:,} numbers, so that "
+                "reconstructions would be NaN. Train again, or import files that are whole."
+            )
 
 
 def check_there(run: str, flag: str) -> None:

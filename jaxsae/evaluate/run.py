@@ -20,7 +20,7 @@ from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError, reraise_if_disk_full
 from jaxsae.evaluate.beside_control import control_context, with_control
 from jaxsae.evaluate.config import ALL, SUITES, EvaluateConfig
-from jaxsae.evaluate.context import Context, check_there, is_meta_sae, load_dictionary
+from jaxsae.evaluate.context import Context, check_there, check_whole, is_meta_sae, load_dictionary
 from jaxsae.evaluate.summary import as_json
 from jaxsae.files import replace, write_json
 from jaxsae.numbers import plain
@@ -68,6 +68,7 @@ def prepare(
         dictionary = load_dictionary(config.run, config.mesh)
     if config.k is not None:
         dictionary = dictionary.with_k(config.k)
+    check_whole(dictionary, config.run)
     context = Context(config, dictionary, {} if shared is None else shared)
     if config.suite == (ALL,):
         return context, _applicable(context)

@@ -1,10 +1,13 @@
 """`--suite=all`: what applies is measured, what does not says why, and a flag that is wrong is refused."""
 
+import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
+from jaxsae.dictionary import Params
 from jaxsae.errors import InputError
 from jaxsae.evaluate import SUITES, EvaluateConfig, run
 from jaxsae.evaluate.config import ALL
@@ -42,6 +45,16 @@ def test_costly_ones_are_left_out(prepared, capsys, monkeypatch):
 def test_a_flag_that_is_wrong_is_refused_all_the_same(prepared):
     with pytest.raises(InputError, match="--control_run=nowhere"):
         prepared(control_run="nowhere")
+
+
+def test_a_dictionary_with_nan_is_refused_before_anything_runs(make_dictionary, tmp_path):
+    dictionary = make_dictionary(model="nowhere", site="resid_post.0", source="othello")
+    W_dec = np.array(dictionary.params.W_dec)
+    W_dec[3, 5:7] = np.nan
+    latent = dictionary.params.latent | {"W_dec": jax.numpy.asarray(W_dec)}
+    broken = dataclasses.replace(dictionary, params=Params(latent, dictionary.params.shared))
+    with pytest.raises(InputError, match=f"--run={tmp_path}: W_dec of its dictionary holds NaN or Inf in 2 of 768"):
+        run.evaluate(EvaluateConfig(run=str(tmp_path), suite=("splice",)), broken)
 
 
 def test_all_stands_alone():
