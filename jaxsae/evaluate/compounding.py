@@ -67,8 +67,8 @@ class Together:
 
         Returns:
           `tokens` and the rest of what splice says of its text or games; `rows`, one for each number of dictionaries:
-          `sites`, the figures of the suite splice, `sum_of_each_delta_ce`, and `effective_compute`, that suite's figures, with
-          `refused` {curve: why it gives none}; `curves`, `notes` of that suite; `error_nodes`, at all sites.
+          `sites`, the figures of the suite splice, `sum_of_each_delta_ce`, and `effective_compute`, that suite's figures,
+          with `refused` {curve: why it gives none}; `curves`, `notes` of that suite; `error_nodes`, at all sites.
         """
         sites = self._model.sites
         measured = self._model.measure(WHAT)

@@ -123,7 +123,9 @@ def _solve(
     options = dict(jac=jacobian, bounds=[side[known:] for side in bounds], x_scale="jac", max_nfev=300)
     huber = lambda start: least_squares(residual, start, loss="huber", f_scale=_HUBER, **options)
     # From afar Huber's loss is as flat as |x|, where a search can stop short: the squares' own optimum is a start as well.
-    found = [fit for s in starts() for fit in (huber(s[known:]), huber(least_squares(residual, s[known:], **options).x))]
+    found = [
+        fit for s in starts() for fit in (huber(s[known:]), huber(least_squares(residual, s[known:], **options).x))
+    ]
     best = min(found, key=lambda result: result.cost).x
     e, p, q, a, b = whole(best)
     constants = (math.exp(e), math.exp(p + a * centre_x), math.exp(q + b * centre_y), float(a), float(b))
