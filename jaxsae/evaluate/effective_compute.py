@@ -21,6 +21,7 @@ from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.curves import FRONTIER, OWN, AnyCurve, read_curves
 from jaxsae.evaluate.on_curves import on_curves
 from jaxsae.evaluate.run import number, origin, write
+from jaxsae.evaluate.scaling_curve import Curve
 from jaxsae.evaluate.summary import as_json
 from jaxsae.evaluate.text_model import reads_text
 from jaxsae.lm import weights
@@ -53,8 +54,9 @@ def evaluate(context: Context) -> dict[str, Any]:
       that of delta CE leads, and of a fitted curve also what its models leave open), `parameters_fraction` with its
       interval, `compute` (FLOPs at which the curve's optimal model has the loss as it is, and spliced), `curves` (constants,
       source), `applies` (whether the curve is of such data), `refused` {name: why a curve gives none}, and `notes`. Of
-      games, `whole_games` (`tokens`, `ce`, `floor`), `trained` (`parameters`, `tokens`, `compute` of the model as its card
-      has them) and, where its curve was asked for, `family`: [compute, loss] of each model.
+      games, `whole_games` (`tokens`, `ce`, `floor`), `trained` (`parameters`, `tokens`, `compute` and `loss` of the model
+      as its card has them, `loss_by_curve` that curves of its family give it for these) and, where its curve was asked for,
+      `family`: [compute, loss] of each model.
 
     Raises:
       InputError: no curve gives a figure, such as where L0 <= E; whatever splice raises.
@@ -66,7 +68,10 @@ def evaluate(context: Context) -> dict[str, Any]:
     out = on_curves(curves, spliced, config.model_tokens, model.get("tokens"))
     _check_any(out)
     kept = {name: spliced[name] for name in (*KEPT, "games", "whole_games") if name in spliced}
-    kept |= {"trained": model} if model else {}
+    if model:
+        laws = [curve for curve in curves if isinstance(curve, Curve) and curve.exact]
+        by_curve = {law.name: float(law.loss(model["parameters"], model["tokens"])) for law in laws}
+        kept["trained"] = model | {"loss_by_curve": by_curve}
     if any(curve.name in (OWN, FRONTIER) for curve in curves):
         kept["family"] = [[m.compute, m.loss] for m in shipped_family().members]
     return kept | {"model_tokens": config.model_tokens} | out
@@ -133,4 +138,10 @@ def table(results: dict[str, Any]) -> list[str]:
         part = results["parameters_fraction"][name]
         beside = "" if part is None else f", {part:.4f} of the parameters"
         lines.append(f"{name}: {fraction:.4f} {ends(results['fraction_interval'][name])} of the compute{beside}")
+    if model := results.get("trained"):
+        said = ", ".join(f"{name} {loss:.4f}" for name, loss in model["loss_by_curve"].items())
+        lines.append(
+            f"the model itself: N {model['parameters']:,}, D {model['tokens']:,}, {model['compute']:.3g} FLOPs, ce "
+            f"{model['loss']:.4f}" + (f"; by its family's law {said}" if said else "")
+        )
     return lines + [f"{name}: none. {why}" for name, why in results["refused"].items()] + results["notes"]

@@ -55,11 +55,31 @@ def _share(e: Results, name: str) -> str:
 
 
 def _limits(e: Results, applies: list[str]) -> str:
+    if not any(name in e["fraction"] for name in (OWN, FRONTIER)):
+        return _limits_of_others(applies)
+    parts = []
     if own := e["curves"].get(OWN):
-        return (
-            f"The curve is a law fitted to {own['points']} small models, each trained once, of which it misses one left out "
-            f"by {own['rms_left_out']:.1%} of its loss; a share of compute says nothing of which abilities were lost."
+        parts.append(f"{OWN} is a law fitted to {own['points']} smaller models{_misses(e, own)}")
+    if FRONTIER in e["fraction"]:
+        parts.append(
+            f"{FRONTIER} assumes no law, but ends in one size that was trained for longer, so that compute spent better "
+            "would leave a larger share"
         )
+    return "; ".join([*parts, "no share of compute says which abilities were lost."])
+
+
+def _misses(e: Results, own: Mapping[str, Any]) -> str:
+    """By how much the law misses models that it was not fitted to."""
+    said = f", which misses one left out by {own['rms_left_out']:.1%} of its loss"
+    model = e.get("trained")
+    if not model:
+        return said
+    there, here = (loss - own["E"] for loss in (model["loss_by_curve"][OWN], model["loss"]))
+    side = "low" if there < here else "high"
+    return f"{said} and puts this one {abs(there / here - 1):.0%} too {side} above the floor"
+
+
+def _limits_of_others(applies: list[str]) -> str:
     if applies:
         return (
             "The curve was fitted to English text of another tokenizer: it ranks dictionaries of one model, and says little "

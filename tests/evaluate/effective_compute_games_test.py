@@ -65,6 +65,7 @@ def test_own_and_borrowed_curves_stand_side_by_side(measure):
     part = 0.25 - own.B * d**-own.b
     assert found["parameters_fraction"][OWN] == pytest.approx((part / (part + added)) ** (1 / own.a))
     assert found["parameters_fraction"][FRONTIER] is None
+    assert found["trained"]["loss_by_curve"] == {OWN: pytest.approx(float(own.loss(809_344, d)))}
     lines = effective_compute.table(found)
     assert any(line.startswith(f"{OWN}: {found['fraction'][OWN]:.4f} [") for line in lines)
 
@@ -129,7 +130,7 @@ def test_the_summary_shows_the_family_the_curve_and_both_losses(measure):
     found = measure()
     said = found["summary"]
     assert f"{found['fraction'][OWN]:.1%}" in said["says"] and "hoffmann, epoch, of next tokens" in said["says"]
-    assert "do not apply" in said["says"] and f"{len(shipped_family().members)} small models" in said["limits"]
+    assert "do not apply" in said["says"] and f"{len(shipped_family().members)} smaller models" in said["limits"]
     (plot,) = said["plots"]
     assert plot["log_x"] and plot["log_y"] and plot["x"] == sorted(plot["x"])
     values = lambda name: [(x, y) for x, y in zip(plot["x"], plot["series"][name], strict=True) if y is not None]
