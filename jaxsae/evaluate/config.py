@@ -69,14 +69,16 @@ class EvaluateConfig:
         "splice: other runs on the same language model, spliced in at their own sites at the same time; figures go to "
         "eval/splice_with_SITES.json, beside those of this run alone",
     )
-    scaling_curve: tuple[str, ...] = option(
-        ("hoffmann", "epoch"),
-        "effective_compute: how the loss falls with compute: hoffmann, epoch, or a JSON file that holds E, A, B, a, b of "
-        "L(N, D) = E + A/N^a + B/D^b, or points [N, D, loss] to fit them to",
+    scaling_curve: tuple[str, ...] | None = option(
+        None,
+        "effective_compute: how the loss falls with compute: hoffmann, epoch (of English text), othello, othello_frontier "
+        "(of the Othello GPT's family), or a JSON file that holds E, A, B, a, b of L(N, D) = E + A/N^a + B/D^b, or points "
+        "[N, D, loss] to fit them to, with floor where E is known; default: hoffmann,epoch, of games all four",
     )
     model_tokens: float | None = option(
         None,
-        "effective_compute: tokens the language model was trained on; default: the best number for its loss",
+        "effective_compute: tokens the language model was trained on; default: the best number for its loss, on the curve of "
+        "its own family those of its card",
     )
     seed: int = option(
         0,
@@ -93,7 +95,7 @@ class EvaluateConfig:
         parse_documents(self.documents)
         check(self.games >= 2, "games", self.games, "must be at least 2: half of them choose, the others measure")
         check(self.seed >= 0, "seed", self.seed, "must be 0 or more")
-        check(bool(self.scaling_curve), "scaling_curve", "", "give one or more of hoffmann, epoch, or a JSON file")
+        check(self.scaling_curve != (), "scaling_curve", "", "give one or more of hoffmann, epoch, or a JSON file")
         if self.suite is not None:
             check_suites(self.suite)
 
