@@ -41,6 +41,7 @@ setup(
         "numpy>=2.0",
         "scipy>=1.14",
         "scikit-learn>=1.5",
+        "threadpoolctl>=3.1",
         "safetensors>=0.5",
         "tensorboardX>=2.6",
         "tqdm>=4.66",

@@ -159,6 +159,12 @@ class Dictionary:
         """decode(encode(x), x): float32 [B, d_out]."""
         return self.decode(self.encode(x), x)
 
+    def reconstruct_all(self, x: jax.Array | np.ndarray) -> jax.Array:
+        """As `reconstruct`, from all latents' values at once: for the same shape of x the same program, however many are
+        active, which is worth its while for many calls on few rows."""
+        floor = jnp.float32(self.threshold if self.config.has_threshold else 0.0)
+        return _on_mesh(self.mesh, device.reconstruct, 2, P(), method=self.method)(self.params, floor, self._checked(x))
+
     def _checked(self, x: jax.Array | np.ndarray) -> jax.Array:
         if x.ndim != 2 or x.shape[1] != self.d_model or not x.shape[0]:
             wanted = f"[B, {self.d_model}] with at least one row"

@@ -4,6 +4,7 @@ import dataclasses
 
 from jaxsae.config import check, check_positive, group, option
 from jaxsae.errors import InputError
+from jaxsae.evaluate.othello_config import OthelloConfig
 from jaxsae.harvest.text_config import parse_documents
 from jaxsae.lm.options import HFConfig
 from jaxsae.lm.othello import CONTEXT
@@ -88,6 +89,7 @@ class EvaluateConfig:
         (), "devices as DATA,MODEL, which a language model of --backend=jax is split over, too; default: one device"
     )
     hf: HFConfig = group(HFConfig)
+    othello: OthelloConfig = group(OthelloConfig)
 
     def __post_init__(self):
         check_positive(self, "k", "rows", "batch_size", "games", "games_per_batch", "probe_rows")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 ITERATIONS = 100
 
@@ -50,7 +51,9 @@ def fit(x_NxD: np.ndarray, labels_NxT: np.ndarray) -> Probe:
         value, gradient = objective(jnp.asarray(w, jnp.float32))
         return float(value), np.asarray(gradient, np.float64).ravel()
 
-    found = minimize(as_double, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS})
+    with threadpool_limits(1, user_api="blas"):  # its products of vectors keep more threads waiting than at work
+        start, options = np.zeros(shape).ravel(), {"maxiter": ITERATIONS}
+        found = minimize(as_double, start, jac=True, method="L-BFGS-B", options=options)
     w = found.x.reshape(shape)
     weights = whiten @ w[:-1]
     return Probe(weights, w[-1] - mean @ weights)

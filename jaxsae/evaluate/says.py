@@ -1,4 +1,4 @@
-"""What reconstruction, splice, attribution, Othello and decomposability say of a dictionary."""
+"""What reconstruction, splice, attribution and decomposability say of a dictionary."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -103,25 +103,5 @@ def decomposability(e: Results) -> Summary:
         limits="Random directions are explained to a degree as well: the share beside those baselines is what counts.",
         figures=[
             Figure("explained by meta-latents", e["explained_variance"], better=LESS, baselines=base, percent=True),
-        ],
-    )
-
-
-def othello(e: Results) -> Summary:
-    """Of `othello`."""
-    others = {name: part for name, part in e["baselines"].items() if part}
-    beside = lambda key: {name: part.get(key) for name, part in others.items()}
-    found = {name: part["above_0.9"]["total"] for name, part in others.items()}
-    total = e["above_0.9"]["total"]
-    return Summary(
-        title="The board in single latents",
-        sample=f"{e['rows']:,} positions of {e['games']:,} games",
-        says=f"{total} of {e['targets']} squares' states are told by a single latent with an AUROC above 0.9.",
-        limits="A state that no single latent tells may be told by several together.",
-        figures=[
-            Figure("board targets", total, better=MORE, baselines=found, note=f"of {e['targets']}, AUROC above 0.9"),
-            Figure("board AUROC", e["mean_best_auroc"], better=MORE, baselines=beside("mean_best_auroc")),
-            Figure("board coverage", e["coverage"], better=MORE, baselines=beside("coverage")),
-            Figure("board F1", e["board_f1"], better=MORE, baselines=beside("board_f1")),
         ],
     )

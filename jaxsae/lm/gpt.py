@@ -68,14 +68,16 @@ class Block(nnx.Module):
         self.mlp_out = _normal(rngs, (hidden, d), hidden**-0.5 * into_residual)
         self.heads = config.heads
 
-    def __call__(self, x_NxD: jax.Array, batch: int, tap: Callable, layer: int) -> jax.Array:
+    def __call__(self, x_NxD: jax.Array, attend: Callable, tap: Callable, layer: int) -> jax.Array:
+        """The stream [N, d] after the block; `attend(block, normalised stream)` gives what attention adds."""
         x_NxD = tap(f"resid_pre.{layer}", x_NxD)
-        x_NxD = x_NxD + tap(f"attn_out.{layer}", self._attention(_rms_norm(x_NxD), batch))
+        x_NxD = x_NxD + tap(f"attn_out.{layer}", attend(self, _rms_norm(x_NxD)))
         hidden = tap(f"mlp_in.{layer}", _rms_norm(x_NxD))
         x_NxD = x_NxD + tap(f"mlp_out.{layer}", jax.nn.relu(hidden @ self.mlp_in[...]) @ self.mlp_out[...])
         return tap(f"resid_post.{layer}", x_NxD)
 
-    def _attention(self, x_NxD: jax.Array, batch: int) -> jax.Array:
+    def attention(self, x_NxD: jax.Array, batch: int) -> jax.Array:
+        """What attention adds [N, d] to whole sequences, of which x_NxD holds `batch`."""
         (n, d), h = x_NxD.shape, self.heads
         qkv = (x_NxD @ self.qkv[...]).reshape(batch, n // batch, 3, h, d // h)
         q, k, v = qkv.transpose(2, 0, 3, 1, 4)
@@ -123,9 +125,12 @@ class GPT(nnx.Module):
         x_NxD = (self.embedding[...][tokens_BxT] + self.position[...][:length]).reshape(batch * length, -1)
         x_NxD = tap("embed", x_NxD)
         for layer, block in enumerate(self.blocks):
-            x_NxD = block(x_NxD, batch, tap, layer)
-        logits = _rms_norm(x_NxD) @ self.unembedding[...]
-        return logits.reshape(batch, length, -1)
+            x_NxD = block(x_NxD, lambda block, x: block.attention(x, batch), tap, layer)
+        return self.unembed(x_NxD).reshape(batch, length, -1)
+
+    def unembed(self, x_NxD: jax.Array) -> jax.Array:
+        """Logits [N, vocabulary] of the last block's stream."""
+        return _rms_norm(x_NxD) @ self.unembedding[...]
 
 
 def init(config: GPTConfig, seed: int) -> GPT:

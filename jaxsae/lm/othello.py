@@ -100,6 +100,27 @@ def flipped(move: np.ndarray, own: np.ndarray, opponent: np.ndarray) -> np.ndarr
     return out
 
 
+def advance(
+    own: np.ndarray, opponent: np.ndarray, move: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Plays `move` (one bit each).
+
+    Returns:
+      own, opponent, legal: uint64 [G], of the player who moves next; legal is 0 where the game is over.
+      again: int, the games in which that is the same player, since the other has no move: a pass costs no token.
+    """
+    turned = flipped(move, own, opponent)
+    own, opponent = opponent & ~turned, own | move | turned
+    legal = legal_moves(own, opponent)
+    # If the side that would get the turn back cannot move either, legal stays 0.
+    stuck = np.flatnonzero(legal == 0)
+    other = legal_moves(opponent[stuck], own[stuck])
+    again, other = stuck[other != 0], other[other != 0]
+    own[again], opponent[again] = opponent[again], own[again]
+    legal[again] = other
+    return own, opponent, legal, again
+
+
 def _nth_bit(masks: np.ndarray, n: np.ndarray) -> np.ndarray:
     """Index of the n-th set bit of each mask (from 0), by bisection on population counts."""
     index, rest, n = np.zeros_like(masks), masks, n.astype(U64)
@@ -132,17 +153,9 @@ def play(count: int, rng: np.random.Generator) -> Games:
         square = np.minimum(_nth_bit(legal, pick), U64(63))
         move = np.where(alive, U64(1) << square, U64(0))
         moves[:, ply] = np.where(alive, SQUARE_TO_TOKEN[square.astype(np.int64)], -1)
-        turned = flipped(move, own, opponent)
-        own, opponent = opponent & ~turned, own | move | turned
+        own, opponent, legal, again = advance(own, opponent, move)
         black = ~black
-        legal = legal_moves(own, opponent)
-        # A pass: nobody pays a token, the turn goes back. If that side cannot move either, legal stays 0.
-        stuck = legal == 0
-        if stuck.any():
-            other = legal_moves(opponent[stuck], own[stuck])
-            back = np.flatnonzero(stuck)[other != 0]
-            own[back], opponent[back] = opponent[back], own[back]
-            legal[back], black[back] = other[other != 0], ~black[back]
+        black[again] = ~black[again]
         states[:, :, ply], black_next[:, ply] = (own, opponent, legal), black
     full = moves[:, -1] >= 0
     return Games(moves[full], *states[:, full], black_next[full])
