@@ -4,13 +4,23 @@ import dataclasses
 
 from jaxsae.config import check, check_positive, group, option
 from jaxsae.errors import InputError
+from jaxsae.evaluate.causal_config import CausalConfig
 from jaxsae.evaluate.latents_config import LatentsConfig
 from jaxsae.harvest.text_config import parse_documents
 from jaxsae.lm.options import HFConfig
 from jaxsae.lm.othello import CONTEXT
 
 # One file of this folder each; `run.py` imports those that are asked for.
-SUITES = ("reconstruction", "splice", "effective_compute", "attribution", "othello", "decomposability", "latents")
+SUITES = (
+    "reconstruction",
+    "splice",
+    "effective_compute",
+    "attribution",
+    "othello",
+    "decomposability",
+    "latents",
+    "causal",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +96,7 @@ class EvaluateConfig:
         (), "devices as DATA,MODEL, which a language model of --backend=jax is split over, too; default: one device"
     )
     latents: LatentsConfig = group(LatentsConfig)
+    causal: CausalConfig = group(CausalConfig)
     hf: HFConfig = group(HFConfig)
 
     def __post_init__(self):

@@ -23,7 +23,7 @@ class Seen:
       first: number of its first sequence. batch: it.
       x: float32 [positions, d_in], what is read. y: [positions, d_out], what the model has where the dictionary writes.
       latents: [positions, n]. target: what is to be predicted at the positions asked: int [asked], or of games, where
-        moves are random and legal ones equally right, float [asked, vocabulary].
+        moves are random and legal ones equally right, float [asked, vocabulary]; None where nothing says it.
     """
 
     first: int
@@ -31,7 +31,7 @@ class Seen:
     x: np.ndarray
     y: np.ndarray
     latents: sp.csr_matrix
-    target: np.ndarray
+    target: np.ndarray | None
 
     @property
     def sequences(self) -> int:
@@ -60,8 +60,8 @@ def seen_batches(context: Context, subject: Subject, most: int | None = None) ->
         first += len(batch.tokens)
 
 
-def seen(context: Context, subject: Subject, batch: Batch, first: int) -> Seen:
-    """A batch as `Seen`; of games `first` says which those are."""
+def seen(context: Context, subject: Subject, batch: Batch, first: int | None = None) -> Seen:
+    """A batch as `Seen`; `first` says which of the subject's own sequences it begins with, None that it has others."""
     there = subject.read(batch, tuple(dict.fromkeys((*context.reads, *context.writes))))
     x, y = (_joined([there[site] for site in sites]) for sites in (context.reads, context.writes))
     for part, sites in ((x, context.reads), (y, context.writes)):
@@ -69,7 +69,7 @@ def seen(context: Context, subject: Subject, batch: Batch, first: int) -> Seen:
     # Texts keep as many rows as they have tokens: one of few numbers of rows, so that few programs are compiled.
     whole = np.pad(x, ((0, (1 << (len(x) - 1).bit_length()) - len(x)), (0, 0)), mode="edge")
     latents = encode_rows(context.dictionary, whole, context.config.batch_size)[: len(x)]
-    return Seen(first, batch, x, y, latents, _target(subject, batch, first))
+    return Seen(first or 0, batch, x, y, latents, None if first is None else _target(subject, batch, first))
 
 
 def cut(batch: Batch, most: int) -> Batch:

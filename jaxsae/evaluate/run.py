@@ -25,7 +25,7 @@ from jaxsae.progress import is_first_process, say
 
 ARRAYS = "_arrays"  # key of a suite's results that go to a .npz file instead of the JSON
 OF_META_SAES = ("decomposability", "reconstruction")
-BETWEEN_SITES = ("reconstruction", "splice", "effective_compute", "attribution", "latents")
+BETWEEN_SITES = ("reconstruction", "splice", "effective_compute", "attribution", "latents", "causal")
 CONTROLLED = ("othello", "decomposability")  # which take --control_run
 FILE = "_file"  # key under which a suite names its JSON where that is not the suite's name
 

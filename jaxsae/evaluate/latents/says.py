@@ -211,7 +211,8 @@ def table(e: Mapping[str, Any]) -> list[str]:
     told, spliced = e["frequency"], e["spliced"]
     lines = [
         f"{told['rows']:,} rows of {told['sequences']:,} {e['unit']}s (worth {told['rows'] / told['design_effect']:,.0f} "
-        f"independent ones)   l0 {told['l0']:.2f}   silent {told['dead']['count']:,} (below {told['silent_below']:.1e} at 95%)   "
+        f"independent ones)   l0 {told['l0']:.2f}   silent {told['dead']['count']:,} (below {told['silent_below']:.1e} at "
+        f"95%)   "
         f"ultra-rare {told['ultra_rare']['count']:,} (sure {told['ultra_rare']['sure']:,}, open "
         f"{told['ultra_rare']['open']:,})   dense {told['dense']['count']:,} (sure {told['dense']['sure']:,}, open "
         f"{told['dense']['open']:,})",
@@ -221,7 +222,8 @@ def table(e: Mapping[str, Any]) -> list[str]:
     for cover, part in zip(e["coverage"], spliced["cuts"], strict=True):
         lines.append(
             f"{cover['cut']:4.0%}: {percent(cover['activations']):>6} of activations, {percent(cover['covered']):>6} of "
-            f"tokens   alone {show(part['high'])}   at random {show(part['random'])}   of the row {show(part['random_in_row'])}   "
+            f"tokens   alone {show(part['high'])}   at random {show(part['random'])}   of the row "
+            f"{show(part['random_in_row'])}   "
             f"low alone {show(part['low'])}   fvu {number(part['high']['fvu'])}"
         )
     lines.append("   ".join(f"{name} {show(part)}" for name, part in spliced["baselines"].items()))
