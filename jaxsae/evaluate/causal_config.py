@@ -26,9 +26,13 @@ class CausalConfig:
         "",
         "causal: square of the board that is flipped, such as D3; default: the one that decides most about legal moves",
     )
+    causal_price: float = option(
+        0.3,
+        "causal: the most that turning a state may cost, KL in nats among all other tokens; strengths are chosen within that",
+    )
     causal_boards: int = option(256, "causal: positions, each of another game, in which it is flipped, at most")
 
     def __post_init__(self):
-        check_positive(self, "causal_count", "causal_sequences", "causal_pair_count", "causal_boards")
+        check_positive(self, "causal_count", "causal_sequences", "causal_pair_count", "causal_price", "causal_boards")
         for latent in self.causal_latents:
             check(latent >= 0, "causal_latents", latent, "latents are counted from 0")

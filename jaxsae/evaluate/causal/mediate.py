@@ -1,11 +1,14 @@
 """How many latents it takes to turn a state into another, against how many probe directions.
 
-The m latents, or the coordinates along m orthonormal directions, are set to their means over rows with the wanted state,
+The m latents, or the coordinates along m orthonormal directions, are set to their means over rows with the wanted state, or
+shifted by how far the means of both states lie apart,
 
-    x' = x + t sum_i (E[f_i | wanted] - f_i) W_dec,i          x' = x + t U U^T (E[x | wanted] - x)
+    set:    x' = x + t sum_i (E[f_i | wanted] - f_i) W_dec,i               x' = x + t U U^T (E[x | wanted] - x)
+    shift:  x' = x + t sum_i (E[f_i | wanted] - E[f_i | other]) W_dec,i    x' = x + t U U^T (E[x | wanted] - E[x | other])
 
-the error and all else kept. The strength t, and which latents, are chosen on contexts of their own. Latents come by how far
-their means lie apart times their lengths, and, of those foremost by that, by what setting each alone does.
+the error and all else kept. Which of both, the strength t, and which latents, are chosen on contexts of their own: what does
+most at a price of --causal_price at most, since a change that wrecks all predictions turns any state a little. Latents come
+by how far their means lie apart times their lengths, and, of those foremost by that, by what shifting each alone does.
 """
 
 import dataclasses
@@ -22,13 +25,21 @@ from jaxsae.evaluate.effects import Decoder
 from jaxsae.progress import Progress
 
 SIZES = (1, 2, 4, 8, 16, 32)
-STRENGTHS = (1.0, 2.0, 4.0)
-SWEPT = (0.5, 1.0, 2.0, 4.0, 8.0)
+SET, SHIFT = "set", "shift"
+MOVES = (*((SET, t) for t in (1.0, 2.0, 4.0)), *((SHIFT, t) for t in (2.0, 4.0, 8.0, 16.0)))
+ALONE = SHIFT, 8.0  # of a latent that is tried alone
 BUDGETS = (0.01, 0.03, 0.1, 0.3)  # nats of KL among other tokens at which effects are compared
+SWEPT = {
+    "1 probe direction": ("probes", 1),
+    "difference of means": ("mean_difference", 1),
+    "1 latent": ("latents_by_effect", 1),
+    "8 latents": ("latents_by_effect", 8),
+}
 CANDIDATES = 32  # latents that are tried alone
 _KEY = 0x3ED1
 
-Change = Callable[[Contexts, int, float], np.ndarray]  # contexts, m, strength -> rows [R, d_out] to stand there
+Move = tuple[str, float]
+Change = Callable[[Contexts, int, Move], np.ndarray]  # contexts, m, how far -> rows [R, d_out] to stand there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,41 +52,38 @@ class Ways:
 
 
 def figures(context: Context, task: Task) -> dict[str, Any]:
-    """Returns `contexts`, `tuned_on`, `fitted_rows`, `base` {errors}, `curves` {way: [{m, strength, share, interval, price,
-    spill, errors}]}, `like_probe` (the fewest latents that do as much as one probe direction; None where none do),
-    `probe_right`, `foremost` (latents by effect), `sweeps` {way: [{strength, share, interval, price, spill}]} and `at_price`
-    {way: [share at each of `budgets`, None beyond the sweep]}."""
-    ways, seed = _ways(context, task), context.config.seed
-    size = len(task.test)
+    """Returns `contexts`, `tuned_on`, `fitted_rows`, `most_price`, `base` {errors}, `curves` {way: [{m, move, strength,
+    share, interval, price, spill, errors}]}, `mean_difference` (the same of that one direction), `like_probe` (the fewest latents
+    that do as much as one probe direction; None where none do), `probe_right`, `foremost` (latents by effect), `sweeps` {way:
+    [{move, strength, share, ...}]} and `at_price` {way: [share at each of `budgets`, None beyond the sweep]}."""
+    ways, seed, most = _ways(context, task), context.config.seed, context.config.causal.causal_price
+    ways.changes["mean_difference"] = _along(task, _mean_difference(task))
     curves: dict[str, list[dict[str, Any]]] = {}
-    with Progress(len(ways.changes) * len(SIZES) + 4, "causal, mediation", "change") as bar:
+    with Progress(len(ways.changes) * len(SIZES) + len(SWEPT), "causal, mediation", "change") as bar:
         for name, change in ways.changes.items():
             curves[name] = []
-            for m in SIZES:
-                told = {t: _scored(task, change, m, t, "tune") for t in STRENGTHS}
-                best = max(told, key=lambda t: told[t].gain.sum() / max(told[t].whole.sum(), 1e-30))
-                found = _scored(task, change, m, best, "test")
-                curves[name].append({"m": m, "strength": best} | _told(found, seed))
+            for m in SIZES if name != "mean_difference" else (1,):
+                best = _best({move: _scored(task, change, m, move, "tune") for move in MOVES}, most)
+                found = _told(_scored(task, change, m, best, "test"), seed)
+                curves[name].append({"m": m, "move": best[0], "strength": best[1]} | found)
                 bar.advance(1)
         sweeps = {}
-        for name, way, m in (
-            ("1 probe direction", "probes", 1),
-            ("difference of means", "mean_difference", 1),
-            ("1 latent", "latents_by_effect", 1),
-            ("8 latents", "latents_by_effect", 8),
-        ):
-            change = ways.changes.get(way) or _along(task, _mean_difference(task))
-            sweeps[name] = [{"strength": t} | _told(_scored(task, change, m, t, "test"), seed) for t in SWEPT]
+        for name, (way, m) in SWEPT.items():
+            told = {move: _told(_scored(task, ways.changes[way], m, move, "test"), seed) for move in MOVES}
+            sweeps[name] = [{"move": kind, "strength": t} | found for (kind, t), found in told.items()]
             bar.advance(1)
+    by_means = curves.pop("mean_difference")[0]
     probe = curves["probes"][0]["share"]
     counts = [part["m"] for part in curves["latents_by_effect"] if (part["share"] or 0) >= (probe or np.inf)]
-    untouched = task.test_score(task.test.logits, task.test.logits, np.zeros(size))
+    untouched = task.test_score(task.test.logits, task.test.logits, np.zeros(len(task.test)))
     return {
-        "contexts": size,
+        "contexts": len(task.test),
         "tuned_on": len(task.tune),
         "fitted_rows": len(task.fitted.y),
+        "most_price": most,
         "base": {"errors": _mean(untouched.errors)},
         "curves": curves,
+        "mean_difference": by_means,
         "like_probe": counts[0] if counts else None,
         "probe_right": ways.right,
         "larger_class": float(max(task.fitted.wanted.mean(), 1 - task.fitted.wanted.mean())),
@@ -86,9 +94,16 @@ def figures(context: Context, task: Task) -> dict[str, Any]:
     }
 
 
-def _scored(task: Task, change: Change, m: int, strength: float, on: str) -> Scored:
+def _best(told: dict[Move, Scored], most: float) -> Move:
+    """What does most at a price of `most` at most; the cheapest where all cost more."""
+    price = {move: _mean(found.price) for move, found in told.items()}
+    able = [move for move in told if price[move] <= most]
+    return max(able, key=lambda move: told[move].gain.sum()) if able else min(told, key=price.get)
+
+
+def _scored(task: Task, change: Change, m: int, move: Move, on: str) -> Scored:
     contexts, score = (task.tune, task.tune_score) if on == "tune" else (task.test, task.test_score)
-    return score(contexts.logits, *contexts.changed(change(contexts, m, strength)))
+    return score(contexts.logits, *contexts.changed(change(contexts, m, move)))
 
 
 def _told(found: Scored, seed: int) -> dict[str, Any]:
@@ -107,15 +122,17 @@ def _mean(values: np.ndarray | None) -> float | None:
 
 
 def _at(sweep: list[dict[str, Any]], budget: float) -> float | None:
-    """The share at a price, between the strengths about it, from 0 at 0; None where the sweep does not come to it."""
-    before = (0.0, 0.0)
-    for part in sweep:
-        now = part["price"], part["share"]
-        if now[0] >= budget and now[1] is not None:
-            return float(np.interp(budget, (before[0], now[0]), (before[1], now[1])))
-        if now[0] > before[0] and now[1] is not None:
-            before = now
-    return None
+    """The largest share at a price, between the strengths about it, from 0 at 0; None where no kind of move comes to it."""
+    found = []
+    for kind in (SET, SHIFT):
+        before = (0.0, 0.0)
+        for part in (part for part in sweep if part["move"] == kind and part["share"] is not None):
+            now = part["price"], part["share"]
+            if now[0] >= budget:
+                found.append(float(np.interp(budget, (before[0], now[0]), (before[1], now[1]))))
+                break
+            before = max(before, now)
+    return max(found, default=None)
 
 
 def _ways(context: Context, task: Task) -> Ways:
@@ -126,12 +143,13 @@ def _ways(context: Context, task: Task) -> Ways:
     rng = np.random.default_rng([context.config.seed, _KEY])
     alive = np.flatnonzero(fitted.latents.getnnz(0))
     directions, right = probes.directions(fitted.y, fitted.wanted, max(SIZES))
-    of_latents = lambda order: lambda contexts, m, t: _set(contexts, decoder, order[:m], wanted, t)
+    means = other, wanted
+    of_latents = lambda order: lambda contexts, m, move: _by_latents(contexts, decoder, order[:m], means, move)
     gains = []
     with Progress(CANDIDATES, "causal, latents alone", "latent") as bar:
         for latent in by_means[:CANDIDATES]:
             alone = of_latents(np.array([latent]))
-            gains.append(_scored(task, alone, 1, 2.0, "tune").gain.sum())
+            gains.append(_scored(task, alone, 1, ALONE, "tune").gain.sum())
             bar.advance(1)
     by_effect = np.concatenate(
         [by_means[:CANDIDATES][np.argsort(-np.array(gains), kind="stable")], by_means[CANDIDATES:]]
@@ -142,19 +160,22 @@ def _ways(context: Context, task: Task) -> Ways:
     return Ways(changes, orders, right)
 
 
-def _set(contexts: Contexts, decoder: Decoder, latents: np.ndarray, wanted: np.ndarray, strength: float) -> np.ndarray:
-    """Rows with some latents set towards their `wanted` [n] values."""
-    f = contexts.latents[:, latents].toarray().astype(np.float64)
-    return np.float32(contexts.y + strength * (wanted[latents] - f) @ decoder.rows[latents])
+def _by_latents(
+    contexts: Contexts, decoder: Decoder, latents: np.ndarray, means: tuple[np.ndarray, np.ndarray], move: Move
+) -> np.ndarray:
+    """Rows with some latents moved towards their wanted values; `means` [n] of the other state and the wanted one."""
+    other, wanted = (mean[latents] for mean in means)
+    now = contexts.latents[:, latents].toarray().astype(np.float64) if move[0] == SET else other[None]
+    return np.float32(contexts.y + move[1] * (wanted - now) @ decoder.rows[latents])
 
 
 def _along(task: Task, directions: np.ndarray) -> Change:
-    """Coordinates along the first m of orthonormal directions [M, d] set towards the wanted state's mean."""
-    mean = task.fitted.means[1]
+    """Coordinates along the first m of orthonormal directions [M, d] moved towards the wanted state's mean."""
+    other, wanted = task.fitted.means
 
-    def change(contexts: Contexts, m: int, strength: float) -> np.ndarray:
-        some = directions[:m]
-        return np.float32(contexts.y + strength * ((mean - contexts.y) @ some.T) @ some)
+    def change(contexts: Contexts, m: int, move: Move) -> np.ndarray:
+        some, now = directions[:m], contexts.y if move[0] == SET else other[None]
+        return np.float32(contexts.y + move[1] * ((wanted - now) @ some.T) @ some)
 
     return change
 

@@ -5,8 +5,9 @@ In context a the m latents that move most are set to their values in b, with a's
     x' = x_a + sum_{i of m} (f_i(b) - f_i(a)) W_dec,i
 
 The share of the change that comes with them is 1 - KL(p_b || p') / KL(p_b || p_a), summed over pairs before the division.
-Beside it m of the moved latents at random, as many principal components of such differences, fitted to the other half of
-the pairs, and all latents; what is missing there is the error's, since with the error x' is x_b.
+Beside it m of the moved latents at random; as many principal components of such differences, fitted to the other half of the
+pairs, the foremost ones, and those along which this pair differs most, as its latents are its own too; as many coordinates
+of the activation along which it differs most; and all latents: what is missing there is the error's, with which x' is x_b.
 """
 
 from typing import Any
@@ -17,11 +18,10 @@ from jaxsae.evaluate.causal.contexts import share
 from jaxsae.evaluate.causal.pairs import Pairs
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.effects import Decoder, divergence
-from jaxsae.evaluate.errors_of_rows import ratio
 from jaxsae.progress import Progress
 
 SIZES = (1, 2, 4, 8, 16, 32)
-WAYS = ("latents", "random_latents", "components")
+WAYS = ("latents", "random_latents", "components", "own_components", "coordinates")
 _KEY = 0x9A1F
 
 
@@ -86,11 +86,12 @@ def _recovered(
 
     bases = _components(d_x)
 
-    def by_components(m: int) -> np.ndarray:
+    def by_components(m: int, own: bool = False) -> np.ndarray:
         out = np.zeros_like(d_x)
         for side in (0, 1):  # fitted to the others
-            basis = bases[1 - side][:m]
-            out[side::2] = d_x[side::2] @ basis.T @ basis
+            basis = bases[1 - side]
+            along = d_x[side::2] @ basis.T
+            out[side::2] = (_foremost(along, m) if own else along * (np.arange(len(basis)) < m)) @ basis
         return out
 
     def measured(delta: np.ndarray) -> dict[str, Any]:
@@ -99,6 +100,7 @@ def _recovered(
         return {"share": value, "interval": ends}
 
     makes = {"latents": by_latents, "random_latents": lambda m: by_latents(m, True), "components": by_components}
+    makes |= {"own_components": lambda m: by_components(m, True), "coordinates": lambda m: _foremost(d_x, m)}
     with Progress(len(SIZES) * len(makes) + 2, "causal, pairs", "change") as bar:
         recovered: dict[str, list] = {way: [] for way in WAYS}
         for way, make in makes.items():
@@ -108,11 +110,15 @@ def _recovered(
         everything = by_latents(None)
         out = {"recovered": recovered, "all": measured(everything), "whole": measured(d_x)}
         bar.advance(2)
-    squares = np.square(d_x).sum()
-    out["components_explain"] = {m: ratio(float(np.square(by_components(m)).sum()), float(squares)) for m in SIZES}
     return out
 
 
 def _components(d_x: np.ndarray) -> list[np.ndarray]:
-    """Principal components [at most max(SIZES), d] of the even and of the odd rows, about 0."""
-    return [np.linalg.svd(d_x[side::2], full_matrices=False)[2][: max(SIZES)] for side in (0, 1)]
+    """Principal components [at most d, d] of the even and of the odd rows, about 0."""
+    return [np.linalg.svd(d_x[side::2], full_matrices=False)[2] for side in (0, 1)]
+
+
+def _foremost(x: np.ndarray, m: int) -> np.ndarray:
+    """x [R, d] with all but the m largest |entries| of each row 0."""
+    place = np.argsort(np.argsort(-np.abs(x), axis=1, kind="stable"), axis=1, kind="stable")
+    return np.where(place < m, x, 0)

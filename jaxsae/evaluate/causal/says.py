@@ -1,6 +1,6 @@
 """What the suite `causal` says of a dictionary, in the terminal and in a report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxsae.evaluate.run import number
@@ -15,8 +15,10 @@ WAYS = {
 }
 PAIRED = {
     "latents": "latents that move most",
-    "components": "principal components",
-    "random_latents": "moved at random",
+    "own_components": "components of most difference",
+    "coordinates": "coordinates of most difference",
+    "components": "first principal components",
+    "random_latents": "moved latents at random",
 }
 SHOWN = 8  # the number of latents, or of directions, that figures are of
 
@@ -34,7 +36,7 @@ def summary(e: Mapping[str, Any]) -> Summary:
         best = _of(moved["recovered"]["latents"])
         says.append(
             f"the {SHOWN} latents that move most between two contexts carry {percent(best['share'])} of the change of "
-            f"predictions ({SHOWN} principal components {percent(_of(moved['recovered']['components'])['share'])}, all "
+            f"predictions ({SHOWN} principal components {percent(_of(moved['recovered']['own_components'])['share'])}, all "
             f"latents {percent(moved['all']['share'])})"
         )
     if not says:
@@ -71,7 +73,7 @@ def _mediates(found: Mapping[str, Any]) -> str:
     return (
         f"one probe direction takes {what} {percent(probe['share'])} of the way, one latent {percent(one[0]['share'])}, "
         f"{SHOWN} latents {percent(_of(one)['share'])} ({more}; as many at random "
-        f"{percent(_of(found['curves']['random_latents'])['share'])})"
+        f"{percent(_of(found['curves']['random_latents'])['share'])}), at {found['most_price']:g} nats at most"
     )
 
 
@@ -82,13 +84,14 @@ def _figures(e: Mapping[str, Any]) -> list[Figure]:
         for m in (1, SHOWN):
             own = _of(curves["latents_by_effect"], m)
             beside = {label: _of(curves[way], m)["share"] for way, label in WAYS.items() if way != "latents_by_effect"}
+            beside["difference of means"] = found["mean_difference"]["share"]
             note = "of the way that the rules ask for" if "square" in found["of"] else "of the change of predictions"
             label = f"state turned by {m} latent{'s' if m > 1 else ''}"
             out.append(Figure(label, own["share"], own["interval"], MORE, beside, note, percent=True))
         out.append(Figure("latents for one probe direction", found["like_probe"], note="the fewest that do as much"))
     if moved := e["pairs"]:
         own = _of(moved["recovered"]["latents"])
-        beside = {PAIRED[way]: _of(moved["recovered"][way])["share"] for way in ("components", "random_latents")}
+        beside = {PAIRED[way]: _of(moved["recovered"][way])["share"] for way in list(PAIRED)[1:]}
         figure = f"predictions carried by {SHOWN} latents"
         out.append(Figure(figure, own["share"], own["interval"], MORE, beside, "between paired contexts", percent=True))
         whole = moved["explained"]
@@ -145,7 +148,8 @@ def _plots(e: Mapping[str, Any]) -> list[Plot]:
     if found := e["mediation"]:
         of = found["of"]
         title = f"Latents against probes on {of['square']}" if "square" in of else "Latents against probes on the pairs"
-        out.append(_curves(title, "share of the way", found["curves"], WAYS))
+        guides = {"difference of means": found["mean_difference"]["share"] or 0.0}
+        out.append(_curves(title, "share of the way", found["curves"], WAYS, guides))
         xs = found["budgets"]
         sweeps = {name: list(at) for name, at in found["at_price"].items()}
         label = "share of the way"
@@ -164,6 +168,10 @@ def _curves(
     xs = [part["m"] for part in next(iter(curves.values()))]
     x = "latents, or directions"
     return Plot(title, x, y, xs, pick("share"), intervals=pick("interval"), log_x=True, guides=guides or {})
+
+
+def _priced(name: str, shares: Sequence[float | None]) -> str:
+    return f"{name} " + " ".join("-" if share is None else percent(share) for share in shares)
 
 
 def table(e: Mapping[str, Any]) -> list[str]:
@@ -185,7 +193,7 @@ def table(e: Mapping[str, Any]) -> list[str]:
             f"{percent(moved['explained']['share'])} of the difference; predictions carried by all "
             f"{percent(moved['all']['share'])}"
         )
-        lines += [f"  by {label:<28} {shares(moved['recovered'][way])}" for way, label in PAIRED.items()]
+        lines += [f"  by {label:<33} {shares(moved['recovered'][way])}" for way, label in PAIRED.items()]
     if found := e["mediation"]:
         lines.append(
             f"{_mediates(found)}   ({found['contexts']} contexts; errors untouched {number(found['base']['errors'])})"
@@ -194,6 +202,11 @@ def table(e: Mapping[str, Any]) -> list[str]:
             ends = _of(found["curves"][way])["interval"]
             shown = f"   [{percent(ends[0])}, {percent(ends[1])}] at {SHOWN}" if ends else ""
             lines.append(f"  by {label:<33} {shares(found['curves'][way])}{shown}")
+        lines.append(f"  by {'difference of means':<33} {shares([found['mean_difference']])}")
+        prices = "  ".join(f"{budget:g}" for budget in found["budgets"])
+        lines.append(
+            f"  at a price of {prices} nats: " + "   ".join(_priced(*item) for item in found["at_price"].items())
+        )
     else:
         lines.append(f"no mediation: {e['no_mediation']}")
     return lines
