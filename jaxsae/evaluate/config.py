@@ -4,6 +4,8 @@ import dataclasses
 
 from jaxsae.config import check, check_positive, group, option
 from jaxsae.errors import InputError
+from jaxsae.evaluate.causal_config import CausalConfig
+from jaxsae.evaluate.latents_config import LatentsConfig
 from jaxsae.evaluate.othello_config import OthelloConfig
 from jaxsae.harvest.text_config import parse_documents
 from jaxsae.lm.options import HFConfig
@@ -11,7 +13,16 @@ from jaxsae.lm.othello import CONTEXT
 
 # One file of this folder each; `run.py` imports those that are asked for.
 ALL = "all"  # those that apply to a dictionary, but for the costly ones
-SUITES = ("reconstruction", "splice", "effective_compute", "attribution", "othello", "decomposability")
+SUITES = (
+    "reconstruction",
+    "splice",
+    "effective_compute",
+    "attribution",
+    "othello",
+    "latents",
+    "causal",
+    "decomposability",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +99,8 @@ class EvaluateConfig:
     mesh: tuple[int, ...] = option(
         (), "devices as DATA,MODEL, which a language model of --backend=jax is split over, too; default: one device"
     )
+    latents: LatentsConfig = group(LatentsConfig)
+    causal: CausalConfig = group(CausalConfig)
     hf: HFConfig = group(HFConfig)
     othello: OthelloConfig = group(OthelloConfig)
 
