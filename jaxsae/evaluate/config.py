@@ -4,12 +4,23 @@ import dataclasses
 
 from jaxsae.config import check, check_positive, group, option
 from jaxsae.errors import InputError
+from jaxsae.evaluate.absorption_config import AbsorptionConfig
+from jaxsae.evaluate.probing_config import ProbingConfig
 from jaxsae.harvest.text_config import parse_documents
 from jaxsae.lm.options import HFConfig
 from jaxsae.lm.othello import CONTEXT
 
 # One file of this folder each; `run.py` imports those that are asked for.
-SUITES = ("reconstruction", "splice", "effective_compute", "attribution", "othello", "decomposability")
+SUITES = (
+    "reconstruction",
+    "splice",
+    "effective_compute",
+    "attribution",
+    "othello",
+    "decomposability",
+    "probing",
+    "absorption",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +57,7 @@ class EvaluateConfig:
     control_run: str = option(
         "",
         "othello: a run on a model with random weights, the baseline `random_model`; decomposability: one of "
-        "--source_rows=random, the baseline `random_decoder`",
+        "--source_rows=random, the baseline `random_decoder`; probing, absorption: any, the baseline `control`",
     )
     probe_rows: int = option(20_000, "othello: positions, of other games, that the linear probe is fitted to")
     text: tuple[str, ...] = option(
@@ -85,6 +96,8 @@ class EvaluateConfig:
         (), "devices as DATA,MODEL, which a language model of --backend=jax is split over, too; default: one device"
     )
     hf: HFConfig = group(HFConfig)
+    probing: ProbingConfig = group(ProbingConfig)
+    absorption: AbsorptionConfig = group(AbsorptionConfig)
 
     def __post_init__(self):
         check_positive(self, "k", "rows", "batch_size", "games", "games_per_batch", "probe_rows")

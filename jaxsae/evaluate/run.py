@@ -25,8 +25,8 @@ from jaxsae.progress import is_first_process, say
 
 ARRAYS = "_arrays"  # key of a suite's results that go to a .npz file instead of the JSON
 OF_META_SAES = ("decomposability", "reconstruction")
-BETWEEN_SITES = ("reconstruction", "splice", "effective_compute", "attribution")
-CONTROLLED = ("othello", "decomposability")  # which take --control_run
+BETWEEN_SITES = ("reconstruction", "splice", "effective_compute", "attribution", "probing", "absorption")
+CONTROLLED = ("othello", "decomposability", "probing", "absorption")  # which take --control_run
 FILE = "_file"  # key under which a suite names its JSON where that is not the suite's name
 
 
