@@ -1,6 +1,7 @@
-"""Dictionaries that others stand beside: of random directions, and the control run."""
+"""What suites of probes have in common: dictionaries of random directions, the control run, one thread."""
 
 import dataclasses
+from contextlib import AbstractContextManager
 from functools import partial
 
 import jax
@@ -35,3 +36,10 @@ def control_context(context: Context) -> Context | None:
     dictionary = load_dictionary(config.control_run, config.mesh, flag="control_run")
     own = dataclasses.replace(config, run=config.control_run, store="", site="", model="", control_run="")
     return Context(own, dictionary)
+
+
+def one_thread() -> AbstractContextManager:
+    """Within it BLAS and scikit-learn use one thread: for products so small more are slower, and sums keep their order."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1)

@@ -9,8 +9,8 @@ direction (`judge.py`).
   rate = absorbed / rows on which the probe is right, SAEBench's "full absorption"; fraction: its mean absorption fraction.
 
 Where SAEBench reads projections from zero, x . p, the bias that a decoder adds to every row counts as a part of the
-projection; both are given, from zero (of first letters at the head, as there) and from b_dec, what the latents have to explain (of the
-board at the head, where the mean activation is longer than what varies about it).
+projection; both are given, from zero (of first letters at the head, as there) and from b_dec, what the latents
+have to explain (of the board at the head, where the mean activation is longer than what varies about it).
 
 References: Chanin et al. (2409.14507); SAEBench (2503.09532), its evals/absorption.
 """

@@ -11,6 +11,7 @@ from jaxsae.dictionary import Dictionary
 from jaxsae.evaluate.absorption.judge import judge
 from jaxsae.evaluate.absorption.parents import Part, Probe, balanced_probe, main_latents
 from jaxsae.evaluate.absorption_config import AbsorptionConfig
+from jaxsae.evaluate.baselines import one_thread
 from jaxsae.progress import Progress
 
 ORIGINS = ("zero", "b_dec")
@@ -31,7 +32,7 @@ class Found:
 def probes_of(fit: Part, judged: Part, names: Sequence[str]) -> list[Probe | None]:
     """The probe of each parent; None where it never or always holds."""
     out: list[Probe | None] = []
-    with Progress(len(names), "absorption, probes", "parent") as bar:
+    with Progress(len(names), "absorption, probes", "parent") as bar, one_thread():
         for parent in range(len(names)):
             y, y_judge = fit.parents[:, parent], judged.parents[:, parent]
             both = 0 < y.sum() < len(y) and y_judge.any()
@@ -53,7 +54,7 @@ def measure(
     lengths = np.maximum(np.linalg.norm(W_dec, axis=1), 1e-30)
     clusters = np.unique(judged.cluster, return_inverse=True)[1]
     found = []
-    with Progress(len(names), "absorption", "parent") as bar:
+    with Progress(len(names), "absorption", "parent") as bar, one_thread():
         for parent, (name, probe) in enumerate(zip(names, probes, strict=True)):
             if probe is not None:
                 onto = W_dec @ probe.direction

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError
-from jaxsae.evaluate.baselines import control_context, random_like
+from jaxsae.evaluate.baselines import control_context, one_thread, random_like
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.probing import board, compare, labels, paired, probes, rows, says, tasks
 from jaxsae.evaluate.subject import Subject, open_subject
@@ -18,8 +18,8 @@ SUITE = "probing"
 RANDOM, CONTROL = "random_dictionary", "control"
 DEFINITION = (
     "latents_k: logistic regression on the k latents with the largest |difference of class means|, chosen on the contexts "
-    "that fit; coordinates_k, random_dictionary_k and control_k: the same of the activation's own coordinates, of latents along "
-    "random directions at the same L0, and of the control run; pca_k: the first k principal components; raw, pca_all, "
+    "that fit; coordinates_k, random_dictionary_k and control_k: the same of the activation's own coordinates, of latents "
+    "along random directions at the same L0, and of the control run; pca_k: the first k principal components; raw, pca_all, "
     "reconstruction: logistic regression on all numbers; knn: nearest neighbours by the raw activation; majority: always the "
     "commoner side. A difference is of latents_k less the other on the same contexts; intervals of 95% are a bootstrap over "
     "the contexts that measure, the same for all probes."
@@ -146,8 +146,9 @@ def _of_set(
     standardized = config.probing.probing_choose == "standardized"
     out, all_drawn = [], []
     for task, y in one.labels.items():
-        said = compare.probed(part, y, tests, folds, ks, standardized)
-        drawn = {name: paired.measured(probe, y[tests], weights) for name, probe in said.items()}
+        with one_thread():
+            said = compare.probed(part, y, tests, folds, ks, standardized)
+            drawn = {name: paired.measured(probe, y[tests], weights) for name, probe in said.items()}
         about = {"task": task, "share": {"fit": y[~tests].mean(), "test": y[tests].mean()}}
         about["chose"] = {name: probe.about for name, probe in said.items()}
         out.append(about | compare.figures(drawn, ks))
