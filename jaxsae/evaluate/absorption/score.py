@@ -136,7 +136,8 @@ def means(counted: Sequence[Found], origin: str, seed: int) -> dict[str, Any]:
     out: dict[str, Any] = {"parents": parents, "true": int(true[0].sum())}
     for name, values in each.items():
         defined = np.isfinite(values)
-        drawn = (np.where(defined, values, 0) * by_parent).sum(1) / np.maximum((defined * by_parent).sum(1), 1e-9)
-        ends = np.percentile(drawn[1:], (2.5, 97.5)).tolist()
+        with np.errstate(invalid="ignore"):  # a draw may have none of the parents that have one
+            drawn = (np.where(defined, values, 0) * by_parent).sum(1) / (defined * by_parent).sum(1)
+        ends = np.nanpercentile(drawn[1:], (2.5, 97.5)).tolist() if defined[0].any() else None
         out[name] = {"value": float(drawn[0]), "interval": ends} if defined[0].any() else None
     return out | {"main_latents": float(np.mean([len(one.about["main_latents"]) for one in counted]))}
