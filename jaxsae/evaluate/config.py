@@ -4,9 +4,11 @@ import dataclasses
 
 from jaxsae.config import check, check_positive, group, option
 from jaxsae.errors import InputError
+from jaxsae.evaluate.absorption_config import AbsorptionConfig
 from jaxsae.evaluate.causal_config import CausalConfig
 from jaxsae.evaluate.latents_config import LatentsConfig
 from jaxsae.evaluate.othello_config import OthelloConfig
+from jaxsae.evaluate.probing_config import ProbingConfig
 from jaxsae.harvest.text_config import parse_documents
 from jaxsae.lm.options import HFConfig
 from jaxsae.lm.othello import CONTEXT
@@ -22,6 +24,9 @@ SUITES = (
     "latents",
     "causal",
     "decomposability",
+    "decomposability",
+    "probing",
+    "absorption",
 )
 
 
@@ -60,6 +65,8 @@ class EvaluateConfig:
         "",
         "a run on the same model with random weights, whose figures stand beside those of most suites; decomposability: one "
         "of --source_rows=random, the baseline `random_decoder`",
+        "othello: a run on a model with random weights, the baseline `random_model`; decomposability: one of "
+        "--source_rows=random, the baseline `random_decoder`; probing, absorption: any, the baseline `control`",
     )
     probe_rows: int = option(20_000, "othello: positions, of other games, that the linear probe is fitted to")
     text: tuple[str, ...] = option(
@@ -103,6 +110,8 @@ class EvaluateConfig:
     causal: CausalConfig = group(CausalConfig)
     hf: HFConfig = group(HFConfig)
     othello: OthelloConfig = group(OthelloConfig)
+    probing: ProbingConfig = group(ProbingConfig)
+    absorption: AbsorptionConfig = group(AbsorptionConfig)
 
     def __post_init__(self):
         check_positive(self, "k", "rows", "batch_size", "games", "games_per_batch", "probe_rows")

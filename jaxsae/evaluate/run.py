@@ -28,9 +28,9 @@ from jaxsae.progress import is_first_process, say
 
 ARRAYS = "_arrays"  # key of a suite's results that go to a .npz file instead of the JSON
 OF_META_SAES = ("decomposability", "reconstruction")
-BETWEEN_SITES = ("reconstruction", "splice", "effective_compute", "attribution", "latents", "causal")
-OWN_CONTROL = ("othello", "decomposability")  # which have --control_run among their own baselines
-CONTROLLED = ("reconstruction", "splice", "latents", "causal", "probing", "absorption", *OWN_CONTROL)  # which take it
+BETWEEN_SITES = ("reconstruction", "splice", "effective_compute", "attribution", "latents", "causal", "probing", "absorption")
+OWN_CONTROL = ("othello", "probing", "absorption", "decomposability")  # which have --control_run among their own baselines
+CONTROLLED = ("reconstruction", "splice", "latents", "causal", *OWN_CONTROL)  # which take it
 FILE = "_file"  # key under which a suite names its JSON where that is not the suite's name
 
 
