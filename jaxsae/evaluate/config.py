@@ -4,12 +4,16 @@ import dataclasses
 
 from jaxsae.config import check, check_positive, group, option
 from jaxsae.errors import InputError
+from jaxsae.evaluate.bench_config import BenchConfig
+from jaxsae.evaluate.compare_config import CompareConfig
+from jaxsae.evaluate.rare_config import RareConfig
 from jaxsae.harvest.text_config import parse_documents
 from jaxsae.lm.options import HFConfig
 from jaxsae.lm.othello import CONTEXT
 
 # One file of this folder each; `run.py` imports those that are asked for.
 SUITES = ("reconstruction", "splice", "effective_compute", "attribution", "othello", "decomposability")
+SUITES += ("compare",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +52,11 @@ class EvaluateConfig:
         "othello: a run on a model with random weights, the baseline `random_model`; decomposability: one of "
         "--source_rows=random, the baseline `random_decoder`",
     )
+    against: tuple[str, ...] = option(
+        (),
+        "compare, bench: other runs, or imported dictionaries, of the same site and model, comma-separated; RUN@STEP is one "
+        "of a run's checkpoints",
+    )
     probe_rows: int = option(20_000, "othello: positions, of other games, that the linear probe is fitted to")
     text: tuple[str, ...] = option(
         (),
@@ -85,6 +94,9 @@ class EvaluateConfig:
         (), "devices as DATA,MODEL, which a language model of --backend=jax is split over, too; default: one device"
     )
     hf: HFConfig = group(HFConfig)
+    compare: CompareConfig = group(CompareConfig)
+    rare: RareConfig = group(RareConfig)
+    bench: BenchConfig = group(BenchConfig)
 
     def __post_init__(self):
         check_positive(self, "k", "rows", "batch_size", "games", "games_per_batch", "probe_rows")

@@ -25,7 +25,8 @@ from jaxsae.progress import is_first_process, say
 
 ARRAYS = "_arrays"  # key of a suite's results that go to a .npz file instead of the JSON
 OF_META_SAES = ("decomposability", "reconstruction")
-BETWEEN_SITES = ("reconstruction", "splice", "effective_compute", "attribution")
+BETWEEN_SITES = ("reconstruction", "splice", "effective_compute", "attribution", "compare", "bench")
+OF_TWO_MODELS = ("reconstruction", "compare")
 CONTROLLED = ("othello", "decomposability")  # which take --control_run
 FILE = "_file"  # key under which a suite names its JSON where that is not the suite's name
 
@@ -114,8 +115,9 @@ def _check_names(config: EvaluateConfig, names: tuple[str, ...], dictionary: Dic
         none = next((name for name in names if name not in BETWEEN_SITES), None)
         kind = f"{config.run} is a {dictionary.kind}"
         check(none is None, "suite", listed, f"{kind}: give some of {', '.join(BETWEEN_SITES)}")
-        both = dictionary.metadata.get("beside") and any(name != "reconstruction" for name in names)
-        check(not both, "suite", listed, f"{config.run} is of two models, and one alone would run: give reconstruction")
+        both = dictionary.metadata.get("beside") and any(name not in OF_TWO_MODELS for name in names)
+        fix = f"{config.run} is of two models, and one alone would run: give {' or '.join(OF_TWO_MODELS)}"
+        check(not both, "suite", listed, fix)
         own = dictionary.metadata.get("site")
         check(not config.site, "site", config.site, f"{kind}, {own}: leave the flag out")
         known = all(dictionary.metadata.get(side) for side in ("reads", "writes"))
