@@ -28,6 +28,7 @@ from jaxsae.evaluate.rare.says import summary, table
 from jaxsae.evaluate.rare.trained import config_of, flags_of
 from jaxsae.files import write_json
 from jaxsae.numbers import plain
+from jaxsae.parallel import make_mesh
 from jaxsae.progress import hushed, say
 from jaxsae.training import train
 
@@ -43,7 +44,10 @@ def check(context: Context) -> None:
     batch = flags_of(context).batch_size
     fix = f"the run's batch has {batch:,} rows, and {split.count:,} are to be trained on: give more"
     check_flag(split.count >= batch, "rare_rows", rare.rare_rows, fix)
+    shards, listed = make_mesh(context.config.mesh).devices.shape[1], ",".join(map(str, rare.rare_widths))
     for width in rare.rare_widths:
+        fix = f"{width} does not divide over {shards} devices: give multiples of {shards}, or another --mesh"
+        check_flag(width % shards == 0, "rare_widths", listed, fix)
         config_of(context, "store", "run", width, 0)
     check_disk(context, split)
 

@@ -42,8 +42,8 @@ class Split:
         least = max(FEWEST_ROWS, int(np.ceil(FEWEST / flags.rare_high)))
         if trained < least:
             raise InputError(
-                f"--rare_rows={flags.rare_rows}: {store.url} has {rows:,} rows, which leave {trained:,} to train on, and features "
-                f"on a share of {flags.rare_high:g} of them need {least:,}. Give more, or another --store."
+                f"--rare_rows={flags.rare_rows}: {store.url} has {rows:,} rows, which leave {trained:,} to train on, and "
+                f"features on a share of {flags.rare_high:g} of them need {least:,}. Give more, or another --store."
             )
         return cls(select(store.available, 0, trained), select(store.available, rows - judged, rows))
 

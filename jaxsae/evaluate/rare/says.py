@@ -97,8 +97,8 @@ def summary(results: Results) -> Summary:
         says=f"Trained on rows with planted features as this run was, dictionaries find half of the features that stand on a "
         f"share of {half} of the rows{slope}.",
         limits=f"Planted features are straight, independent of all else and {results['length']:.3g} long, which real ones "
-        f"are not; the law is of so many rows and steps; intervals are over features, of {results['seeds']} training(s) a width; "
-        f"{how}.",
+        f"are not; the law is of so many rows and steps; intervals are over features, of {results['seeds']} training(s) a "
+        f"width; {how}.",
         figures=figures,
         tables=[_table(results)],
         plots=_plots(results),

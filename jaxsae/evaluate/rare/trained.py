@@ -20,6 +20,11 @@ def flags_of(context: Context) -> TrainConfig:
     Raises:
       InputError: what it is cannot be trained from nothing.
     """
+    if context.dictionary.config.architecture == "rescaled":
+        raise InputError(
+            f"--run={context.config.run}: is a rescaled dictionary, whose latents a relu run found. Give that run to "
+            "--suite=rare."
+        )
     run = Path(context.config.run)
     places = (run, run.parent.parent) if run.parent.name == CHECKPOINTS else (run,)
     file = next((place / FLAGS for place in places if (place / FLAGS).is_file()), None)
@@ -28,11 +33,6 @@ def flags_of(context: Context) -> TrainConfig:
     else:
         flags = TrainConfig(
             store="store", workdir="run", batch_size=BATCH, tokens=BATCH, method=context.dictionary.config
-        )
-    if flags.method.architecture == "rescaled":
-        raise InputError(
-            f"--run={context.config.run}: is a rescaled dictionary, whose latents a relu run found. Give that run to "
-            "--suite=rare."
         )
     return flags
 
@@ -56,7 +56,7 @@ def config_of(context: Context, store: str, workdir: str, width: int, seed: int)
         initialize_from="",
         finetune="",
         holdout_rows=0,  # what is judged stands in no store
-        mesh=context.config.mesh or (1, 1),
+        mesh=context.config.mesh,
         follow=False,
         keep_bytes=None,
         checkpoint_every=max(1, -(-rare.rare_steps // 4)),
