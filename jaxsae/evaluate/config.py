@@ -13,7 +13,7 @@ from jaxsae.lm.othello import CONTEXT
 
 # One file of this folder each; `run.py` imports those that are asked for.
 SUITES = ("reconstruction", "splice", "effective_compute", "attribution", "othello", "decomposability")
-SUITES += ("compare", "rare")
+SUITES += ("compare", "rare", "bench")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,15 +48,18 @@ def table(results: Results) -> list[str]:
         lines.append(
             f"{'width ' + width:>14} " + " ".join(map(share, of["found"])) + f"   FVU {of['fvu']:.3f} L0 {of['l0']:.1f}"
         )
-        lines.append(f"{'by cosine':>14} " + " ".join(map(share, of["pointed"])))
+        lines.append(
+            f"{'cosine':>14} " + " ".join(f"{'-' if c is None else format(c, '.2f'):>8}" for c in of["cosine"])
+        )
     for width, of in results["widths"].items():
+        less = ", ".join(f"at a cosine of {cosine} {threshold(law)}" for cosine, law in of["laws"].items())
         absent = of["absent"]
         lines.append(
-            f"width {width}: half found at {threshold(of['law'])} of the rows; by cosine alone {threshold(of['by_cosine'])}; "
-            f"directions that were not planted: cosine {absent['mean']:.2f}, at most {absent['largest']:.2f}"
+            f"width {width}: half found at {threshold(of['law'])} of the rows; {less}; directions that were not planted: "
+            f"cosine {absent['mean']:.2f}, at most {absent['largest']:.2f}"
         )
-    lines.append(f"f50 falls as width to the minus {exponent(results['power'])}")
-    lines.append(f"by cosine alone {exponent(results['power_by_cosine'])}")
+    less = "".join(f"; at a cosine of {cosine} {exponent(power)}" for cosine, power in results["powers"].items())
+    lines.append(f"f50 falls as width to the minus {exponent(results['power'])}{less}")
     if len(results["widths"]) == 2:
         lines.append(TWO)
     lines.append(f"found by principal components: {percent(results['baselines']['pca'])}")
@@ -116,18 +119,18 @@ def _table(results: Results) -> Table:
         [
             f"{f:.1e}",
             round(f * results["rows"]),
-            *(_percent(of[key][i]) for of in results["widths"].values() for key in ("found", "pointed")),
+            *(_cell(key, of[key][i]) for of in results["widths"].values() for key in ("found", "cosine")),
         ]
         for i, f in enumerate(results["frequencies"])
     ]
-    columns = [f"{what}, width {width}" for width in results["widths"] for what in ("found", "by cosine")]
+    columns = [f"{what}, width {width}" for width in results["widths"] for what in ("found", "cosine")]
     needs = results["thresholds"]
     note = f"found: a decoder cosine of {needs['cosine']:g} or more and F1 of {needs['f1']:g} or more at that frequency"
     return Table("Planted features found", ["share of the rows", "rows", *columns], rows, note)
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0%}"
+def _cell(key: str, value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}" if key == "found" else f"{value:.2f}"
 
 
 def _plots(results: Results) -> list[Plot]:

@@ -13,7 +13,9 @@ from jaxsae.dictionary import MethodConfig
 from jaxsae.errors import InputError
 from jaxsae.evaluate import EvaluateConfig, evaluate, rare
 from jaxsae.evaluate.context import Context
+from jaxsae.evaluate.rare import table
 from jaxsae.evaluate.rare.features import BLOCK, ROWS, Planted, grid
+from jaxsae.evaluate.rare.figures import figures
 from jaxsae.evaluate.rare.judge import f1_at, judge
 from jaxsae.evaluate.rare.rows import SITE as PLANTED
 from jaxsae.evaluate.rare.rows import Judged, Split, write_planted
@@ -140,12 +142,16 @@ def test_trainings_are_the_runs_own_at_other_widths(context, tmp_path):
 
 
 def test_all_of_it_and_that_it_is_taken_up_where_it_was_cut(context, tmp_path, monkeypatch):
-    c = context(rare_keep=True, rare_high=0.1, rare_low=0.01)
+    few = dict(rare_high=0.1, rare_low=0.01, rare_widths=(24,), rare_steps=2)
+    c = context(rare_keep=True, **few)
     save_dictionary(tmp_path / "run", c.dictionary)
+    method = MethodConfig(width=48, architecture="topk", k=4)
+    flags = TrainConfig(store=c.store.url, workdir=c.config.run, batch_size=64, tokens=640, method=method)
+    write_flag_file(tmp_path / "run/config.flags", flags, "train")
     found = evaluate(dataclasses.replace(c.config, suite=("rare",)), c.dictionary, quiet=True)["rare"]
-    assert list(found["widths"]) == ["24", "48"] and found["features"] == 6 and found["rows"] == 2048
-    assert len(found["widths"]["24"]["found"]) == 3 and found["widths"]["24"]["fvu"] > 0
-    assert "two widths give a slope, and no test" in found["summary"]["limits"]
+    assert list(found["widths"]) == ["24"] and found["features"] == 6 and found["rows"] == 2048
+    assert len(found["widths"]["24"]["found"]) == 3 and found["widths"]["24"]["l0"] == pytest.approx(4, abs=0.1)
+    assert found["power"] is None and "one width says nothing of others" in found["summary"]["limits"]
     (kept,) = (tmp_path / "run/eval/rare").iterdir()
     assert {p.name for p in kept.iterdir()} >= {"store_seed0", "seed0_width24", "seed0_width24.json"}
 
@@ -153,10 +159,38 @@ def test_all_of_it_and_that_it_is_taken_up_where_it_was_cut(context, tmp_path, m
         raise AssertionError("trained again")
 
     monkeypatch.setattr(rare, "train", never)
-    again = rare.evaluate(context(rare_high=0.1, rare_low=0.01))
-    assert again["widths"]["48"]["cosine"] == pytest.approx(found["widths"]["48"]["cosine"])
+    again = rare.evaluate(context(**few))
+    assert again["widths"]["24"]["cosine"] == pytest.approx(found["widths"]["24"]["cosine"])
     assert not (tmp_path / "run/eval/rare").exists()  # without --rare_keep
     assert json.loads((tmp_path / "run/eval/rare.json").read_text())["summary"]["figures"]
+
+
+def test_figures_hold_the_law_of_what_was_judged():
+    planned = np.repeat(10 ** -np.linspace(2, 4, 5), 8)
+    run = lambda width, seed, least: {
+        "width": width,
+        "seed": seed,
+        "planned": planned,
+        "rows": np.round(planned * 1e5),
+        "share": planned,
+        "cosine": np.where(planned >= least, 0.95, np.where(planned > least / 3, 0.75, 0.5)),
+        "f1": np.where(planned > 1.5e-4, 0.9, 0.6),
+        "recall": planned,
+        "absent": np.full(9, 0.3),
+        "fvu": 0.2,
+        "l0": 8.0,
+    }
+    runs = [run(width, seed, least) for width, least in ((24, 2e-3), (48, 2e-4)) for seed in (0, 1)]
+    found = figures(RareConfig(**SMALL), runs, np.array([0.2, 0.95]), 1e-6)
+    assert found["features"] == 80 and found["seeds"] == 2 and found["baselines"] == {"pca": 0.5, "absent": 0.0}
+    narrow, wide = found["widths"].values()
+    assert narrow["found"] == [1, 1, 0, 0, 0] and wide["found"] == [1, 1, 1, 1, 0]
+    assert narrow["law"]["f50"] == pytest.approx(10**-2.75, rel=0.01)
+    assert found["power"]["exponent"] == pytest.approx(np.log(10) / np.log(2), rel=0.01)
+    assert narrow["laws"]["0.7"]["f50"] == pytest.approx(10**-3.25, rel=0.01) and narrow["laws"]["0.8"] == narrow["law"]
+    assert wide["laws"]["0.7"]["f50"] is None  # all are found: below the rarest
+    told = table(found | {"length": 1.0, "rows": 100000, "steps": 5, "batch_size": 64})
+    assert any("two widths give a slope" in line for line in told)
 
 
 def test_bad_flags_and_stores_are_refused_before_anything_is_written(context, tmp_path, monkeypatch):
