@@ -54,12 +54,13 @@ class Firing:
     """Of each latent of one side.
 
     Attributes:
-      count: int [n], rows it fires on. f1, correlation: [n], with its nearest one by cosine, NaN where either never fires.
+      count: int [n], rows it fires on. partner: int [n], those of its nearest one by cosine. f1, correlation: [n], with its nearest one by cosine, NaN where either never fires.
       best_f1: [n], with whichever of the others has the largest; best: int [n], which that is, -1: none ever fires with it.
       chance: [n], the largest F1 where rows do not belong together.
     """
 
     count: np.ndarray
+    partner: np.ndarray
     f1: np.ndarray
     correlation: np.ndarray
     best_f1: np.ndarray
@@ -72,11 +73,12 @@ class Firing:
         own_c, others_c = own.tocsc(), others.tocsc()
         count = np.diff(own_c.indptr)
         paired = others_c[:, np.maximum(index, 0)]
-        f1 = np.where(index >= 0, _f1(_on(own_c).multiply(_on(paired)).sum(0), count, np.diff(paired.indptr)), np.nan)
+        partner = np.diff(paired.indptr)
+        f1 = np.where(index >= 0, _f1(_on(own_c).multiply(_on(paired)).sum(0), count, partner), np.nan)
         correlation = np.where(index >= 0, _correlation(own_c, paired), np.nan)
         best_f1, best = best_by_firing(own_c, others_c)
         shuffled = others[np.random.default_rng(seed).permutation(others.shape[0])].tocsc()
-        return cls(count, f1, correlation, best_f1, best, best_by_firing(own_c, shuffled)[0])
+        return cls(count, partner, f1, correlation, best_f1, best, best_by_firing(own_c, shuffled)[0])
 
     def figures(self, pairs: np.ndarray, index: np.ndarray) -> dict[str, Any]:
         """Means over latents that fire on FEWEST rows or more.
@@ -85,17 +87,20 @@ class Firing:
           pairs: bool [n], those that are shared and mutually nearest. index: as above.
 
         Returns:
-          `alive` (latents that fire at all), `counted`; of the pairs `pairs`, `f1`, `correlation`; of all `best_f1`,
+          `alive` (latents that fire at all), `counted`; of the pairs `pairs`, `f1`, `pooled_f1` (each weighs as its firings, so
+          that the many rare latents do not outweigh the rest), `correlation`; of all `best_f1`,
           `best_f1_chance`, and `same_partner`, the share of the pairs that firing would pair as the decoders do.
         """
         often = self.count >= FEWEST
         told = often & pairs & np.isfinite(self.f1)
+        firings = (self.count + self.partner)[told]
         mean = lambda values, of: float(np.nanmean(values[of])) if np.isfinite(values[of]).any() else None
         return {
             "alive": int((self.count > 0).sum()),
             "counted": int(often.sum()),
             "pairs": int(told.sum()),
             "f1": mean(self.f1, told),
+            "pooled_f1": float((self.f1[told] * firings).sum() / firings.sum()) if told.any() else None,
             "correlation": mean(self.correlation, told),
             "same_partner": float((self.best == index)[told].mean()) if told.any() else None,
             "best_f1": mean(self.best_f1, often),

@@ -69,7 +69,8 @@ def table(results: Results) -> list[str]:
         if firing := found.get("firing"):
             score = lambda value: "-" if value is None else f"{value:.3f}"
             lines.append(
-                f"  firing of {firing['pairs']:,} pairs: F1 {score(firing['f1'])}   correlation "
+                f"  firing of {firing['pairs']:,} pairs: F1 {score(firing['f1'])}, by firings "
+                f"{score(firing['pooled_f1'])}   correlation "
                 f"{score(firing['correlation'])}   same partner by firing {percent(firing['same_partner'])}; best F1 of "
                 f"{firing['counted']:,} {score(firing['best_f1'])}, by chance {score(firing['best_f1_chance'])}"
             )
@@ -124,9 +125,9 @@ def summary(results: Results) -> Summary:
     ]
     if firing:
         chance = {"best by chance": firing["best_f1_chance"]}
-        figures.append(
-            Figure("firing F1 of shared pairs", of_pairs, baselines=chance, note=f"{firing['pairs']:,} pairs")
-        )
+        note = f"{firing['pairs']:,} pairs; rare latents, which are many, agree least"
+        figures.append(Figure("firing F1 of shared pairs", of_pairs, baselines=chance, note=note))
+        figures.append(Figure("the same by firings", firing["pooled_f1"], note="each pair weighs as it fires"))
     return Summary(
         title="Beside other dictionaries",
         sample=f"{main['own']['latents']:,} latents beside {len(names)} other "

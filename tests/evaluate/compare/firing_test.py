@@ -43,4 +43,6 @@ def test_figures_count_pairs_that_fire_often_enough(case):
     figures = found.figures(pairs, index)
     assert figures["pairs"] == 2 and figures["alive"] == 6  # the third never fires
     assert figures["f1"] == pytest.approx((1 + found.f1[3]) / 2)
+    a, b = own.toarray()[:, [1, 3]] > 0, other.toarray()[:, [4, 8]] > 0
+    assert figures["pooled_f1"] == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()))
     assert figures["same_partner"] == np.mean([found.best[1] == 4, found.best[3] == 8])
