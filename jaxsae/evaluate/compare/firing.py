@@ -54,7 +54,8 @@ class Firing:
     """Of each latent of one side.
 
     Attributes:
-      count: int [n], rows it fires on. partner: int [n], those of its nearest one by cosine. f1, correlation: [n], with its nearest one by cosine, NaN where either never fires.
+      count: int [n], rows it fires on. partner: int [n], those that its nearest one by cosine fires on.
+      f1, correlation: [n], with that one, NaN where either never fires.
       best_f1: [n], with whichever of the others has the largest; best: int [n], which that is, -1: none ever fires with it.
       chance: [n], the largest F1 where rows do not belong together.
     """
@@ -87,9 +88,8 @@ class Firing:
           pairs: bool [n], those that are shared and mutually nearest. index: as above.
 
         Returns:
-          `alive` (latents that fire at all), `counted`; of the pairs `pairs`, `f1`, `pooled_f1` (each weighs as its firings, so
-          that the many rare latents do not outweigh the rest), `correlation`; of all `best_f1`,
-          `best_f1_chance`, and `same_partner`, the share of the pairs that firing would pair as the decoders do.
+          `alive` (latents that fire at all), `counted`; of the pairs `pairs`, `f1`, `pooled_f1` (each weighs as it fires, so that
+          the many rare latents do not outweigh the rest), `correlation`; of all `best_f1`, `best_f1_chance`, and `same_partner`, the share of the pairs that firing would pair as the decoders do.
         """
         often = self.count >= FEWEST
         told = often & pairs & np.isfinite(self.f1)
