@@ -5,15 +5,18 @@ import dataclasses
 from jaxsae.config import check, check_positive, group, option
 from jaxsae.errors import InputError
 from jaxsae.evaluate.absorption_config import AbsorptionConfig
+from jaxsae.evaluate.bench_config import BenchConfig
 from jaxsae.evaluate.causal_config import CausalConfig
+from jaxsae.evaluate.compare_config import CompareConfig
 from jaxsae.evaluate.latents_config import LatentsConfig
 from jaxsae.evaluate.othello_config import OthelloConfig
 from jaxsae.evaluate.probing_config import ProbingConfig
+from jaxsae.evaluate.rare_config import RareConfig
 from jaxsae.harvest.text_config import parse_documents
 from jaxsae.lm.options import HFConfig
 from jaxsae.lm.othello import CONTEXT
 
-# One file of this folder each; `run.py` imports those that are asked for.
+# One file or folder of this one each; `run.py` imports those that are asked for.
 ALL = "all"  # those that apply to a dictionary, but for the costly ones
 SUITES = (
     "reconstruction",
@@ -23,10 +26,12 @@ SUITES = (
     "othello",
     "latents",
     "causal",
-    "decomposability",
-    "decomposability",
     "probing",
     "absorption",
+    "rare",
+    "compare",
+    "bench",
+    "decomposability",
 )
 
 
@@ -57,7 +62,9 @@ class EvaluateConfig:
     )
     rows: int = option(65_536, "reconstruction: rows of the store, at most")
     batch_size: int = option(4096, "rows encoded at once")
-    games: int = option(2000, "splice, attribution, othello: games played for the evaluation")
+    games: int = option(
+        2000, "games that a suite plays, of a dictionary of the Othello GPT, where it has no number of its own"
+    )
     games_per_batch: int = option(64, "games in a forward pass")
     first_position: int | None = option(None, "first ply of a game that is looked at; default: as harvested, or 4")
     last_position: int | None = option(None, "last ply of a game that is looked at; default: as harvested, or 50")
@@ -65,24 +72,23 @@ class EvaluateConfig:
         "",
         "a run on the same model with random weights, whose figures stand beside those of most suites; decomposability: one "
         "of --source_rows=random, the baseline `random_decoder`",
-        "othello: a run on a model with random weights, the baseline `random_model`; decomposability: one of "
-        "--source_rows=random, the baseline `random_decoder`; probing, absorption: any, the baseline `control`",
+    )
+    against: tuple[str, ...] = option(
+        (),
+        "compare, bench: other runs, or imported dictionaries, of the same site and model, comma-separated; RUN@STEP is one "
+        "of a run's checkpoints",
     )
     probe_rows: int = option(20_000, "othello: positions, of other games, that the linear probe is fitted to")
     text: tuple[str, ...] = option(
         (),
-        "splice, attribution: what a language model reads, as for harvest; default: the text that was harvested, after its "
-        "end",
+        "what a language model reads for splice and all suites that run it, as for harvest; default: the text that was "
+        "harvested, after its end",
     )
-    text_field: str = option("", "splice, attribution: the field of --text that holds the text; default: as harvested")
-    text_split: str = option(
-        "", "splice, attribution: the split of --text where that is a data set; default: train, or the only one"
-    )
-    documents: str = option(
-        "", "splice, attribution: which documents of the text, FIRST:END, such as -100: for the last 100"
-    )
-    text_tokens: int = option(200_000, "splice, attribution: tokens of text, at most")
-    sequences_per_batch: int = option(8, "splice, attribution: sequences of text in a forward pass")
+    text_field: str = option("", "the field of --text that holds the text; default: as harvested")
+    text_split: str = option("", "the split of --text where that is a data set; default: train, or the only one")
+    documents: str = option("", "which documents of the text, FIRST:END, such as -100: for the last 100")
+    text_tokens: int = option(200_000, "tokens of text, at most")
+    sequences_per_batch: int = option(8, "sequences of text in a forward pass")
     splice_with: tuple[str, ...] = option(
         (),
         "splice: other runs on the same language model, spliced in at their own sites at the same time; figures go to "
@@ -106,12 +112,15 @@ class EvaluateConfig:
     mesh: tuple[int, ...] = option(
         (), "devices as DATA,MODEL, which a language model of --backend=jax is split over, too; default: one device"
     )
-    latents: LatentsConfig = group(LatentsConfig)
-    causal: CausalConfig = group(CausalConfig)
     hf: HFConfig = group(HFConfig)
     othello: OthelloConfig = group(OthelloConfig)
+    latents: LatentsConfig = group(LatentsConfig)
+    causal: CausalConfig = group(CausalConfig)
     probing: ProbingConfig = group(ProbingConfig)
     absorption: AbsorptionConfig = group(AbsorptionConfig)
+    rare: RareConfig = group(RareConfig)
+    compare: CompareConfig = group(CompareConfig)
+    bench: BenchConfig = group(BenchConfig)
 
     def __post_init__(self):
         check_positive(self, "k", "rows", "batch_size", "games", "games_per_batch", "probe_rows")

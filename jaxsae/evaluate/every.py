@@ -14,7 +14,7 @@ from jaxsae.progress import say
 from jaxsae.training.sets import complete_runs, is_set
 
 COMPOUNDING = "compounding"  # eval/compounding.json of a set
-_OF_ONE_RUN = ("site", "splice_with", "control_run")
+_OF_ONE_RUN = ("site", "splice_with", "control_run", "against")
 
 
 def evaluate(config: EvaluateConfig, dictionary: Dictionary | None = None, quiet: bool = False) -> dict[str, Any]:
