@@ -10,12 +10,11 @@ from jaxsae.dictionary import Dictionary
 from jaxsae.evaluate import compounding, run
 from jaxsae.evaluate.config import EvaluateConfig
 from jaxsae.evaluate.context import Context
-from jaxsae.evaluate.text_model import reads_text
 from jaxsae.progress import say
 from jaxsae.training.sets import complete_runs, is_set
 
 COMPOUNDING = "compounding"  # eval/compounding.json of a set
-_OF_ONE_RUN = ("site", "splice_with", "control_run")
+_OF_ONE_RUN = ("site", "splice_with", "control_run", "against")
 
 
 def evaluate(config: EvaluateConfig, dictionary: Dictionary | None = None, quiet: bool = False) -> dict[str, Any]:
@@ -34,7 +33,7 @@ def evaluate(config: EvaluateConfig, dictionary: Dictionary | None = None, quiet
     shared: dict[str, Any] = {}
     paths = complete_runs(Path(config.run), config.store)
     opened = {path.name: run.prepare(dataclasses.replace(config, run=str(path)), shared=shared) for path in paths}
-    together = _together(config, opened)  # before anything is measured
+    together = _together(opened)  # before anything is measured
     results: dict[str, Any] = {}
     for number, (site, (context, suites)) in enumerate(opened.items(), 1):
         if not quiet:
@@ -60,14 +59,7 @@ def _check_flags(config: EvaluateConfig) -> None:
         )
 
 
-def _together(
-    config: EvaluateConfig, opened: dict[str, tuple[Context, dict[str, ModuleType]]]
-) -> compounding.Together | None:
-    """All dictionaries in their model, where they are to be spliced into one that reads text."""
+def _together(opened: dict[str, tuple[Context, dict[str, ModuleType]]]) -> compounding.Together | None:
+    """All dictionaries in their model, where they are to be spliced in."""
     contexts = [context for context, _ in opened.values()]
-    if "splice" not in next(iter(opened.values()))[1]:
-        return None
-    if not reads_text(contexts[0]):
-        say(f"{config.run}: what all cost together is measured in models that read text, and is left out here")
-        return None
-    return compounding.Together(contexts)
+    return compounding.Together(contexts) if "splice" in next(iter(opened.values()))[1] else None

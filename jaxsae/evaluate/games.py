@@ -14,7 +14,7 @@ from jaxsae.lm.othello import CONTEXT, Games
 
 _GAMES_KEY = 0x0E7A  # apart from the games of harvests and of the training of the GPT
 SPLICE, BOARD, PROBE = 1, 2, 3  # what games are for: each has its own (4: pages)
-SUBJECT, FITTED, PLAYED = 5, 6, 7
+SUBJECT, FITTED, PROBED, PARENTS, PLAYED = 5, 6, 7, 8, 9
 
 
 def held_out_games(count: int, seed: int, purpose: int) -> Games:

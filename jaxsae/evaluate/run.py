@@ -5,9 +5,6 @@ A suite is a module, or a package, with `evaluate(context) -> dict`, its figures
 begun what this one cannot judge.
 """
 
-import dataclasses
-import importlib
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -15,22 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from jaxsae.config import check, leaves, to_dict
 from jaxsae.dictionary import Dictionary
-from jaxsae.errors import InputError, reraise_if_disk_full
+from jaxsae.errors import reraise_if_disk_full
+from jaxsae.evaluate.applies import OWN_CONTROL, applicable, checked, controlled, default_suites
 from jaxsae.evaluate.beside_control import control_context, with_control
-from jaxsae.evaluate.config import ALL, SUITES, EvaluateConfig
-from jaxsae.evaluate.context import Context, check_there, check_whole, is_meta_sae, load_dictionary
+from jaxsae.evaluate.config import ALL, EvaluateConfig
+from jaxsae.evaluate.context import Context, check_whole, load_dictionary
 from jaxsae.evaluate.summary import as_json
 from jaxsae.files import replace, write_json
 from jaxsae.numbers import plain
 from jaxsae.progress import is_first_process, say
 
 ARRAYS = "_arrays"  # key of a suite's results that go to a .npz file instead of the JSON
-OF_META_SAES = ("decomposability", "reconstruction")
-BETWEEN_SITES = ("reconstruction", "splice", "effective_compute", "attribution")
-OWN_CONTROL = ("othello", "decomposability")  # which have --control_run among their own baselines
-CONTROLLED = ("reconstruction", "splice", "latents", "causal", "probing", "absorption", *OWN_CONTROL)  # which take it
 FILE = "_file"  # key under which a suite names its JSON where that is not the suite's name
 
 
@@ -71,49 +64,14 @@ def prepare(
     check_whole(dictionary, config.run)
     context = Context(config, dictionary, {} if shared is None else shared)
     if config.suite == (ALL,):
-        return context, _applicable(context)
-    return context, _checked(context, config.suite or default_suites(dictionary))
-
-
-def _checked(context: Context, names: tuple[str, ...]) -> dict[str, ModuleType]:
-    """{name: suite}, once each has seen that it can judge the dictionary."""
-    _check_names(context, names)
-    suites = {name: importlib.import_module(f"jaxsae.evaluate.{name}") for name in names}
-    for suite in suites.values():
-        if hasattr(suite, "check"):
-            suite.check(context)
-    return suites
-
-
-def _applicable(context: Context) -> dict[str, ModuleType]:
-    """{name: suite} of those that can judge the dictionary with the flags that are given; the others say why not."""
-    config, found, why = context.config, {}, {}
-    for name in SUITES:
-        # A control is of some suites alone; the others run without.
-        own = config if name in _controlled(context) else dataclasses.replace(config, control_run="")
-        try:
-            suite = _checked(dataclasses.replace(context, config=own), (name,))[name]
-        except InputError as error:
-            if _is_of_a_flag(config, str(error)):
-                raise
-            why[name] = str(error)
-            continue
-        if getattr(suite, "COSTLY", False):
-            why[name] = f"is costly: ask for it by name, --suite={name}"
-        else:
-            found[name] = suite
-    if not found:
-        raise InputError(" ".join(why.values()))
-    say("left out:", *(f"  {name}: {reason}" for name, reason in why.items())) if why else None
-    return found
+        return context, applicable(context)
+    return context, checked(context, config.suite or default_suites(dictionary))
 
 
 def measure(context: Context, suites: Mapping[str, ModuleType], quiet: bool = False) -> dict[str, dict[str, Any]]:
     """Figures of each suite, written and printed."""
     results, config = {}, context.config
-    beside = [
-        name for name in suites if config.control_run and name in _controlled(context) and name not in OWN_CONTROL
-    ]
+    beside = [name for name in suites if config.control_run and name in controlled(context) and name not in OWN_CONTROL]
     control = control_context(config) if beside else None  # before the work: it may be refused
     for name, suite in suites.items():
         found = suite.evaluate(context)
@@ -142,50 +100,6 @@ def put_down(
     if table:
         say(f"{file}  ({directory / name}.json)", *(f"  {line}" for line in table(results)))
     return results
-
-
-def _is_of_a_flag(config: EvaluateConfig, message: str) -> bool:
-    """Whether an error names a flag that somebody gave: it is wrong, whatever suites apply."""
-    named = re.match(r"--(\w+)", message)
-    values = to_dict(config)
-    plainly = lambda value: list(value) if isinstance(value, tuple) else value
-    given = {field.name for field, _ in leaves(EvaluateConfig) if values[field.name] != plainly(field.default)}
-    return bool(named) and named[1] in given - {"run", "suite"}
-
-
-def _controlled(context: Context) -> tuple[str, ...]:
-    """The suites that take --control_run: a meta-SAE's is one of other rows, and no model's."""
-    return ("decomposability",) if is_meta_sae(context.dictionary.metadata) else CONTROLLED
-
-
-def _check_names(context: Context, names: tuple[str, ...]) -> None:
-    """Refuses suites that say nothing of this dictionary, and a control that none of them takes."""
-    config, dictionary = context.config, context.dictionary
-    listed = ",".join(names)
-    if is_meta_sae(dictionary.metadata):
-        none = next((name for name in names if name not in OF_META_SAES), None)
-        fix = f"{config.run} is a meta-SAE, whose rows are no activations of a model: give some of {', '.join(OF_META_SAES)}"
-        check(none is None, "suite", listed, fix)
-    if dictionary.config.transcode or dictionary.config.site_widths:
-        none = next((name for name in names if name not in BETWEEN_SITES), None)
-        kind = f"{config.run} is a {dictionary.kind}"
-        check(none is None, "suite", listed, f"{kind}: give some of {', '.join(BETWEEN_SITES)}")
-        both = dictionary.metadata.get("beside") and any(name != "reconstruction" for name in names)
-        check(not both, "suite", listed, f"{config.run} is of two models, and one alone would run: give reconstruction")
-        own = dictionary.metadata.get("site")
-        check(not config.site, "site", config.site, f"{kind}, {own}: leave the flag out")
-        known = all(dictionary.metadata.get(side) for side in ("reads", "writes"))
-        check(known, "run", config.run, "does not say which sites it reads and writes: import it from files that do")
-    takes = any(name in _controlled(context) for name in names)
-    fix = f"--suite={listed} has no control: leave the flag out, or give --suite={' or '.join(_controlled(context))}"
-    check(takes or not config.control_run, "control_run", config.control_run, fix)
-    if config.control_run:
-        check_there(config.control_run, "control_run")
-
-
-def default_suites(dictionary: Dictionary) -> tuple[str, ...]:
-    """What is measured where no flag says it."""
-    return ("decomposability",) if is_meta_sae(dictionary.metadata) else ("reconstruction",)
 
 
 def origin(context: Context) -> dict[str, Any]:

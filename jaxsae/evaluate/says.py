@@ -1,4 +1,4 @@
-"""What reconstruction, splice, effective compute, attribution and decomposability say of a dictionary."""
+"""What reconstruction, splice, attribution and decomposability say of a dictionary."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -104,29 +104,4 @@ def decomposability(e: Results) -> Summary:
         figures=[
             Figure("explained by meta-latents", e["explained_variance"], better=LESS, baselines=base, percent=True),
         ],
-    )
-
-
-def effective_compute(e: Results) -> Summary:
-    """Of `effective_compute`."""
-    shares = ", ".join(f"{percent(share)} by {name}" for name, share in e["fraction"].items())
-    figures = [
-        Figure(
-            f"effective compute, {name}",
-            share,
-            e["fraction_interval"][name],
-            MORE,
-            {"parameters": e["parameters_fraction"][name]},
-            "of the training compute has the spliced loss",
-            percent=True,
-        )
-        for name, share in e["fraction"].items()
-    ]
-    return Summary(
-        title="Effective compute",
-        sample=f"{e['tokens']:,} predictions",
-        says=f"Spliced, the model is as good as one trained with {shares} of its compute.",
-        limits="A curve that was fitted to other data or another tokenizer ranks dictionaries of one model, and says "
-        "little of its compute.",
-        figures=figures,
     )

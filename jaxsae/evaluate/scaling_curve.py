@@ -5,16 +5,12 @@ compute C = 6 N D best has a A / N^a = b B / D^b (equation 4), so that its reduc
 """
 
 import dataclasses
-import json
-import math
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from jaxsae.errors import InputError
-from jaxsae.numbers import is_positive
 
 CONSTANTS = ("E", "A", "B", "a", "b")
 FIX = "Give a curve of the model's own family: --scaling_curve=FILE, a JSON file with E, A, B, a, b, or points [N, D, loss]."
@@ -24,7 +20,13 @@ FIX = "Give a curve of the model's own family: --scaling_curve=FILE, a JSON file
 class Curve:
     """L(N, D) = E + A / N^a + B / D^b.
 
-    `reference`: where it comes from. `text`: whether it was fitted to English text, and so holds for nothing else.
+    Attributes:
+      reference: where it comes from. text: whether it was fitted to English text, and so holds for nothing else.
+      games: whether it was fitted to models that play Othello. exact: whether E is the entropy of the data, which is known
+        of games that are played at random; then losses are compared by what they have above it on the same games.
+      points: models that it was fitted to; of these measured, the least and the largest loss; rms_log_residual, of ln L;
+        rms_left_out, of ln L of each by a fit to the others.
+      intervals: 95% of each constant. replicates: (E, A, B, a, b) of fits to models drawn anew.
     """
 
     name: str
@@ -35,8 +37,25 @@ class Curve:
     b: float
     reference: str
     text: bool = False
+    games: bool = False
+    exact: bool = False
     points: int | None = None
+    measured: Sequence[float] | None = None
     rms_log_residual: float | None = None
+    rms_left_out: float | None = None
+    intervals: Mapping[str, Sequence[float]] | None = None
+    replicates: Sequence[Sequence[float]] = dataclasses.field(default=(), repr=False)
+
+    def replicated(self) -> list["Curve"]:
+        """The curves of `replicates`."""
+        return [
+            dataclasses.replace(self, **dict(zip(CONSTANTS, r, strict=True)), replicates=()) for r in self.replicates
+        ]
+
+    def about(self) -> dict[str, Any]:
+        """What a suite's JSON says of it."""
+        apart = ("name", "text", "games", "replicates")
+        return {name: value for name, value in vars(self).items() if name not in apart and value is not None}
 
     def loss(self, parameters: Any, tokens: Any) -> Any:
         """L(N, D)."""
@@ -117,71 +136,3 @@ PUBLISHED = {
         Curve("epoch", 1.8172, 482.01, 2085.43, 0.3478, 0.3658, "Besiroglu et al. 2024, arXiv 2404.10102", text=True),
     )
 }
-
-
-def read_curve(name: str) -> Curve:
-    """A published curve by name, or one from a JSON file: {"E", "A", "B", "a", "b"} or {"points": [[N, D, loss], ...]}.
-
-    Raises:
-      InputError: neither, or a file that does not hold such a thing.
-    """
-    if name in PUBLISHED:
-        return PUBLISHED[name]
-    where = f"--scaling_curve={name}"
-    path = Path(name)
-    if not path.is_file():
-        raise InputError(f"{where}: no such curve and no such file. Give {', '.join(PUBLISHED)}, or a JSON file.")
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{where}: cannot be read as JSON ({error}).") from None
-    if isinstance(held, dict) and "points" in held:
-        return fit_curve(path.stem, held["points"], where)
-    missing = [c for c in CONSTANTS if c not in held] if isinstance(held, dict) else list(CONSTANTS)
-    if missing:
-        raise InputError(f"{where}: lacks {', '.join(missing)}. It needs E, A, B, a, b, or points [N, D, loss].")
-    bad = [c for c in CONSTANTS if not is_positive(held[c]) and not (c == "E" and held[c] == 0)]
-    if bad:
-        raise InputError(f"{where}: {bad[0]} = {held[bad[0]]!r} must be a positive number.")
-    return Curve(path.stem, **{c: float(held[c]) for c in CONSTANTS}, reference=str(held.get("reference", path.name)))
-
-
-def fit_curve(name: str, points: Any, where: str) -> Curve:
-    """Fits a curve to [[N, D, loss], ...]: Huber's loss of 1e-3 on ln L from 36 starts, as Hoffmann et al.'s approach 3.
-
-    Raises:
-      InputError: fewer than 6 points, fewer than 3 different N or D, or values that are not positive; named by `where`.
-    """
-    rows = points if isinstance(points, list) else []
-    if len(rows) < 6 or not all(isinstance(r, list) and len(r) == 3 and all(map(is_positive, r)) for r in rows):
-        raise InputError(f"{where}: points must be at least 6 lists [N, D, loss] of positive numbers.")
-    n, d, loss = np.asarray(rows, np.float64).T
-    for what, values in (("N", n), ("D", d)):
-        if len(np.unique(values)) < 3:
-            raise InputError(f"{where}: points need at least 3 different {what}, and have {len(np.unique(values))}.")
-    x, y, log_loss = np.log(n), np.log(d), np.log(loss)
-    centre_x, centre_y = x.mean(), y.mean()  # without them A and a, B and b would go together
-
-    def terms(p: np.ndarray) -> np.ndarray:
-        return np.stack([p[0] + 0 * x, p[1] - p[3] * (x - centre_x), p[2] - p[4] * (y - centre_y)])
-
-    def residual(p: np.ndarray) -> np.ndarray:
-        return np.logaddexp.reduce(terms(p)) - log_loss
-
-    def jacobian(p: np.ndarray) -> np.ndarray:
-        shares = np.exp(terms(p) - np.logaddexp.reduce(terms(p)))
-        return np.stack([*shares, -shares[1] * (x - centre_x), -shares[2] * (y - centre_y)], 1)
-
-    bounds = ([np.log(loss.min()) - 12, -np.inf, -np.inf, 1e-3, 1e-3], [np.inf] * 3 + [3.0, 3.0])
-    found = []
-    for floor in (0.1, 0.5, 0.8, 0.95):
-        rest = np.log(loss.min() * (1 - floor) / 2)
-        for a in (0.2, 0.5, 1.0):
-            for b in (0.2, 0.5, 1.0):
-                start = [np.log(floor * loss.min()), rest, rest, a, b]
-                options = dict(jac=jacobian, bounds=bounds, loss="huber", f_scale=1e-3, x_scale="jac", max_nfev=300)
-                found.append(least_squares(residual, start, **options))
-    e, p, q, a, b = min(found, key=lambda result: result.cost).x
-    constants = dict(E=math.exp(e), A=math.exp(p + a * centre_x), B=math.exp(q + b * centre_y), a=float(a), b=float(b))
-    rms = float(np.sqrt(np.mean(residual(np.array([e, p, q, a, b])) ** 2)))
-    return Curve(name, **constants, reference=f"fitted to {len(rows)} points", points=len(rows), rms_log_residual=rms)

@@ -26,9 +26,10 @@ def evaluate(context: Context) -> dict[str, Any]:
     """Splices the dictionary in at the harvested positions, and beside that at all positions.
 
     Returns:
-      `tokens`, `games`, `floor`, `ce`, then `ce_spliced`, `ce_zero`, `ce_mean`, `delta_ce` with
-      `delta_ce_interval` (95%, over games), `kl` of original || spliced, `loss_recovered`, `legal_top1`
-      and `next_token_agreement` of each; `all_positions` has the same where every position is replaced.
+      `tokens`, `games`, `floor`, `ce`, `whole_games` (`tokens`, `ce` and `floor` at all plies, of the model as it is),
+      then `ce_spliced`, `ce_zero`, `ce_mean`, `delta_ce` with `delta_ce_interval` (95%, over games), `kl` of original ||
+      spliced with its interval, `kl_zero`, `kl_mean`, `loss_recovered`, `faithfulness`, `legal_top1` and
+      `next_token_agreement` of each; `all_positions` has the same where every position is replaced.
       Nats a move; all are measured from the first harvested position to the last of the game.
     """
     if splice_text.reads_text(context):
@@ -40,13 +41,22 @@ def evaluate(context: Context) -> dict[str, Any]:
     measured = slice(context.positions.start, CONTEXT)
     places = {"harvested": context.positions, "all": slice(0, CONTEXT)}
     logits = run(context.dictionary, model, site, games, context.mean, places, config.games_per_batch)
-    legal = games.legal_tokens()[:, measured]
+    legal = games.legal_tokens()
+    whole_games = whole(logits["original"], legal)
+    legal = legal[:, measured]
     logits = {key: value[:, measured] for key, value in logits.items()}
     counts = {"tokens": legal.shape[0] * legal.shape[1], "games": len(games)}
     positions = {"replaced": _ends(context.positions), "measured": _ends(measured)}
     head = counts | {"positions": positions, "floor": loss_floor(legal)}
-    whole = compare(logits, "all", legal)
-    return head | compare(logits, "harvested", legal) | {"all_positions": whole}
+    head |= {"whole_games": whole_games}
+    return head | compare(logits, "harvested", legal) | {"all_positions": compare(logits, "all", legal)}
+
+
+def whole(logits_GxPxV: np.ndarray, legal_GxPxV: np.ndarray) -> dict[str, Any]:
+    """`tokens`, `ce` and its `floor` of the model as it is, at all plies of games; as `train_lm` counts them."""
+    target = legal_GxPxV / legal_GxPxV.sum(-1, keepdims=True)
+    ce = -(target * log_softmax(logits_GxPxV)).sum(-1)
+    return {"tokens": ce.size, "ce": ce.mean(), "floor": loss_floor(legal_GxPxV)}
 
 
 def run(
@@ -84,14 +94,18 @@ def compare(logits: dict[Any, np.ndarray], place: str, legal_GxPxV: np.ndarray) 
     ce = {name: loss.mean() for name, loss in losses.items()}
     picks = {name: log.argmax(-1) for name, log in logs.items()}
     by_game = (losses["spliced"] - losses["original"]).mean(1)
-    kl = (np.exp(logs["original"]) * (logs["original"] - logs["spliced"])).sum(-1).mean()
+    chance = np.exp(logs["original"])
+    kl = {name: (chance * (logs["original"] - logs[name])).sum(-1).mean(1) for name in STAND_INS}  # [G]
     return {
         "ce": ce["original"],
         **{f"ce_{name}": ce[name] for name in STAND_INS},
         "delta_ce": by_game.mean(),
         "delta_ce_interval": interval(by_game),
-        "kl": kl,
+        "kl": kl["spliced"].mean(),
+        "kl_interval": interval(kl["spliced"]),
+        **{f"kl_{name}": kl[name].mean() for name in ("zero", "mean")},
         "loss_recovered": recovered(ce["original"], ce["spliced"], ce["zero"]),
+        "faithfulness": {"mean": recovered(ce["original"], ce["spliced"], ce["mean"])},
         "legal_top1": {k: np.take_along_axis(legal_GxPxV, p[..., None], -1).mean() for k, p in picks.items()},
         "next_token_agreement": {k: (picks[k] == picks["original"]).mean() for k in STAND_INS},
     }

@@ -62,6 +62,31 @@ class Tokenizer:
         self._check_known(*ids)
         return ids
 
+    def places(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """int [T, 2], the first character of each token of `encode` and the one after its last.
+
+        Raises:
+          InputError: the tokenizer does not say.
+        """
+        if not self._tokenizer.is_fast:
+            raise InputError(
+                "--model: its tokenizer does not say which characters a token is of. Convert it to a fast one "
+                "(tokenizer.json), or give labels of whole texts."
+            )
+        how = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}
+        found = self._tokenizer(list(texts), **how)["offset_mapping"]
+        return [np.asarray(own, int).reshape(-1, 2) for own in found]
+
+    def words(self) -> dict[int, str]:
+        """{id: text} of tokens that are one word of ASCII letters, with the space before it where the vocabulary has such."""
+        tokens = self._tokenizer.convert_ids_to_tokens(range(self.size))
+        spaced = {i: token[1:] for i, token in enumerate(tokens) if token and token[0] in "\u2581\u0120"}
+        is_word = lambda word: word.isascii() and word.isalpha()
+        words = {i: f" {word}" for i, word in spaced.items() if is_word(word)}
+        return words or {
+            i: token for i, token in enumerate(tokens) if token and is_word(token) and i not in self.special
+        }
+
     def text(self, ids: Sequence[int]) -> str:
         """What token ids stand for."""
         return self._tokenizer.decode([int(i) for i in ids])

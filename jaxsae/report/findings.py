@@ -4,11 +4,12 @@ What a suite found stands in its JSON under `summary`, as `evaluate/summary.py` 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
+from jaxsae.evaluate.config import SUITES
 from jaxsae.numbers import is_number
 from jaxsae.report import boards, finding_plots
 from jaxsae.report.figures import NONE, Row, count, decimal, percent
@@ -39,7 +40,9 @@ class Finding:
 
 def findings(run: RunFiles) -> list[Finding]:
     """One for each suite that was evaluated and has something to show beside the page's own groups."""
-    found = [_finding(suite, e.get("summary") or _plain(suite, e)) for suite, e in run.evaluations.items()]
+    place = {name: number for number, name in enumerate(SUITES)}
+    evaluated = sorted(run.evaluations.items(), key=lambda item: place.get(item[0], len(place)))
+    found = [_finding(suite, e.get("summary") or _plain(suite, e)) for suite, e in evaluated]
     return [f for f in found if f.rows or f.tables or f.pictures or f.suite not in GROUPED]
 
 
@@ -54,7 +57,7 @@ def _plain(suite: str, e: Mapping[str, Any]) -> dict[str, Any]:
 def _finding(suite: str, summary: Mapping[str, Any]) -> Finding:
     rows = [] if suite in GROUPED else [_row(figure) for figure in summary.get("figures", [])]
     tables = [
-        (t["title"], t.get("note", ""), [str(c) for c in t["columns"]], [[cell(c) for c in row] for row in t["rows"]])
+        (t["title"], t.get("note", ""), [str(c) for c in t["columns"]], [_cells(row) for row in t["rows"]])
         for t in summary.get("tables", [])
     ]
     name = lambda i, kind: f"{suite}-{kind}-{i}"
@@ -81,6 +84,11 @@ def shown(value: Any) -> str:
     if isinstance(value, int) or (abs(value) >= 1000 and value == round(value)):
         return count(value)
     return decimal(value) if value == 0 or 1e-3 <= abs(value) < 1000 else f"{value:.3g}"
+
+
+def _cells(row: Sequence[Any]) -> list[str]:
+    """Of a row, the first of which is a name, though it be a latent's number."""
+    return [str(row[0]), *map(cell, row[1:])] if type(row[0]) is int else list(map(cell, row))
 
 
 def cell(value: Any) -> str:

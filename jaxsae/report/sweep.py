@@ -6,8 +6,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from jaxsae.config import check
 from jaxsae.errors import InputError
-from jaxsae.evaluate.scaling_curve import Curve, read_curve
+from jaxsae.evaluate.curves import read_curve
+from jaxsae.evaluate.scaling_curve import Curve
 from jaxsae.numbers import is_positive
 from jaxsae.report import sweep_plots as plots
 from jaxsae.report import sweep_tables as tables
@@ -36,6 +38,8 @@ def report(config: ReportConfig) -> Path:
       InputError: no sweep, a damaged sweep.json, a curve that is none, a full disk.
     """
     curve = read_curve(config.scaling_curve)
+    games = "is of whole games, which members are not measured on: give hoffmann, epoch, or a JSON file"
+    check(not curve.games, "scaling_curve", config.scaling_curve, games)
     sweep = read_sweep(Path(config.sweep))
     output = output_file(config.output, sweep.path)
     fits = fit_all(sweep.members, config.compute, config.target_delta_ce, config.seed)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from jaxsae.errors import InputError
-from jaxsae.evaluate import EvaluateConfig, evaluate, every, text_model
-from jaxsae.evaluate.scaling_curve import read_curve
+from jaxsae.evaluate import EvaluateConfig, evaluate, text_model
+from jaxsae.evaluate.curves import read_curve
 
 TRANSCODERS = {"reads": ("mlp_in.*",), "writes": ("mlp_out.*",)}
 KINDS = {"transcoders": TRANSCODERS | {"skip": True}, "autoencoders": {"sites": ("mlp_out.0", "resid_post.*")}}
@@ -104,10 +104,3 @@ def test_what_is_not_there_is_named(make_set, monkeypatch, capsys):
     flags.write_text(flags.read_text().replace("--tokens=16", "--tokens=320"))
     with pytest.raises(InputError, match=r"mlp_out.1 \(no checkpoint\), mlp_out.2 \(step 1 of 20\)\. Go on with"):
         evaluate(config(path))
-
-
-def test_a_model_that_plays_is_left_out(make_set, monkeypatch, capsys):
-    path = make_set(**TRANSCODERS)
-    monkeypatch.setattr(every, "reads_text", lambda context: False)
-    assert "compounding" not in evaluate(config(path, text_tokens=100))
-    assert "measured in models that read text, and is left out here" in capsys.readouterr().err

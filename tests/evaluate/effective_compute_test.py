@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jaxsae.errors import InputError
-from jaxsae.evaluate import EvaluateConfig, effective_compute, evaluate, splice
+from jaxsae.evaluate import EvaluateConfig, effective_compute, evaluate, scaling_fit, splice
 from jaxsae.evaluate.run import origin
 from jaxsae.evaluate.scaling_curve import PUBLISHED
 from jaxsae.numbers import plain
@@ -13,15 +13,20 @@ from jaxsae.numbers import plain
 EPOCH = PUBLISHED["epoch"]
 SITE = "resid_post.0"
 FOUND = dict(
-    tokens=1000, ce=2.3, ce_spliced=2.34, delta_ce=0.04, delta_ce_interval=[0.03, 0.05], objective="next token"
-)
+    tokens=1000, ce=2.3, ce_spliced=2.34, delta_ce=0.04, delta_ce_interval=[0.03, 0.05], objective="next token",
+    ce_zero=6.0, ce_mean=5.0, kl=0.05, loss_recovered=0.98,
+)  # fmt: skip
+TEXT, GAMES = {"source": "hf"}, {"source": "othello", "model": "shipped"}
+PLAYED = FOUND | {"games": 700, "tokens": 550, "whole_games": {"tokens": 590, "ce": 2.21, "floor": 2.01}}
 
 
 @pytest.fixture
 def measure(tmp_path, make_dictionary, monkeypatch):
-    """measure(found, **flags) -> results, splice giving `found`; measure.calls counts its runs."""
+    """measure(found, about, **flags) -> results, splice giving `found`, of a dictionary that says `about` of itself;
+    measure.calls counts its runs."""
+    monkeypatch.setattr(scaling_fit, "REPLICATES", 20)
 
-    def make(found=FOUND, **flags):
+    def make(found=FOUND, about=TEXT, **flags):
         def run(context):
             make.calls += 1
             return dict(found)
@@ -29,7 +34,7 @@ def measure(tmp_path, make_dictionary, monkeypatch):
         monkeypatch.setattr(splice, "evaluate", run)
         monkeypatch.setattr(splice, "table", lambda results: [])
         config = EvaluateConfig(run=str(tmp_path / "run"), suite=("effective_compute",), site=SITE, **flags)
-        return evaluate(config, make_dictionary())["effective_compute"]
+        return evaluate(config, make_dictionary(**about))["effective_compute"]
 
     make.calls = 0
     return make
@@ -68,7 +73,7 @@ def test_splice_is_read_where_it_is_there_and_measured_where_it_is_not(measure, 
 def test_splice_is_run_first_and_read_by_the_next_suite(measure, tmp_path, make_dictionary):
     measure()
     flags = dict(run=str(tmp_path / "run"), suite=("splice", "effective_compute"), site=SITE)
-    assert evaluate(EvaluateConfig(**flags), make_dictionary())["effective_compute"]["delta_ce"] == 0.04
+    assert evaluate(EvaluateConfig(**flags), make_dictionary(**TEXT))["effective_compute"]["delta_ce"] == 0.04
     assert measure.calls == 2
 
 
@@ -84,15 +89,16 @@ def test_a_curve_that_does_not_reach_the_loss_is_refused_and_others_stand(measur
 
 
 @pytest.mark.parametrize(
-    "found", [FOUND | {"games": 700}, FOUND | {"objective": "masked tokens"}], ids=["othello", "bert"]
+    "found, about", [(PLAYED, GAMES), (FOUND | {"objective": "masked tokens"}, TEXT)], ids=["othello", "bert"]
 )
-def test_curves_of_text_do_not_apply_to_other_models(measure, found, tmp_path):
+def test_curves_of_text_do_not_apply_to_other_models(measure, found, about, tmp_path):
     path = tmp_path / "own.json"
     path.write_text(json.dumps(dict(E=1.2, A=30, B=900, a=0.3, b=0.4)))
-    results = measure(found, scaling_curve=("epoch", str(path)))
+    results = measure(found, about, scaling_curve=("epoch", str(path)))
     assert results["applies"] == {"epoch": False, "own": True}
     assert "say nothing of its training compute" in results["notes"][0]
     assert any("say nothing" in line for line in effective_compute.table(results))
+    assert "epoch, of next tokens of English text" in results["summary"]["says"]
 
 
 def test_an_end_of_the_interval_that_no_compute_reaches_is_null(measure):
@@ -117,5 +123,5 @@ def test_origin_is_what_splice_is_compared_by(measure, make_dictionary, tmp_path
     written = json.loads((tmp_path / "run/eval/splice.json").read_text())
     from jaxsae.evaluate.context import Context
 
-    context = Context(EvaluateConfig(run=str(tmp_path / "run"), site=SITE), make_dictionary())
+    context = Context(EvaluateConfig(run=str(tmp_path / "run"), site=SITE), make_dictionary(**TEXT))
     assert plain(origin(context)).items() <= written.items()

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from jaxsae.errors import InputError
-from jaxsae.evaluate.scaling_curve import PUBLISHED, Curve, fit_curve, read_curve
+from jaxsae.evaluate.curves import read_curve
+from jaxsae.evaluate.scaling_curve import PUBLISHED, Curve
+from jaxsae.evaluate.scaling_fit import fit_curve
 
 HOFFMANN, EPOCH = PUBLISHED["hoffmann"], PUBLISHED["epoch"]
 OWN = Curve("own", 0.4, 30.0, 900.0, 0.3, 0.4, "made up")
@@ -96,6 +98,11 @@ def test_a_file_with_constants_is_that_curve(tmp_path):
         ('{"E": 1, "A": 2, "B": -3, "a": 0.3, "b": 0.3}', "B = -3 must be a positive number"),
         ('{"E": 1, "A": "2", "B": 3, "a": 0.3, "b": 0.3}', "A = '2' must be"),
         ('{"points": [[1, 2, 3]]}', "at least 6 lists"),
+        ('{"members": [{"parameters": 1}]}', "parameters, tokens and loss"),
+        (
+            '{"floor": 2, "points": [[1, 2, 3], [1, 3, 3], [2, 4, 3], [2, 2, 3], [3, 3, 2], [3, 4, 3]]}',
+            "floor, 2, must be",
+        ),
         ('{"points": [[1, 2, 3], [1, 2, 3], [1, 2, 3], [1, 2, 3], [1, 2, 3], [1, 2, 0]]}', "positive numbers"),
         ('{"points": [[1, 2, 3], [1, 3, 3], [1, 4, 3], [2, 2, 3], [2, 3, 3], [2, 4, 3]]}', "at least 3 different N"),
     ],

@@ -81,6 +81,12 @@ def test_what_all_cost_together(make_set):
     assert not re.search(r"https?:|url\((?!#)|@import", page)
 
 
+def test_a_set_of_games_names_how_many(make_set):
+    found = together() | {"games": 1000, "held_out": True}
+    del found["documents"]
+    assert "45,250 predictions, 1,000 games" in words(report(ReportConfig(run=str(make_set(found)))).read_text())
+
+
 def test_a_curve_that_gives_none_says_why(make_set):
     none = {"fraction": {}, "fraction_interval": {}, "refused": {"epoch": "its loss is below E"}}
     page = report(ReportConfig(run=str(make_set(together(**none) | {"curves": {}})))).read_text()

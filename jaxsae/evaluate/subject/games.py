@@ -27,7 +27,7 @@ class GameSubject(Subject):
 
     def __init__(self, name: str, model: GPT, played: Games, positions: slice, size: int):
         play.check_plays_othello(model)
-        self.name, self.model, self.played, self.positions, self._size = name, model, played, positions, size
+        self.name, self.model, self.played, self.positions, self.size = name, model, played, positions, size
         self.vocabulary = model.config.vocabulary
         self.last_site = f"resid_post.{model.config.layers - 1}"
         self.about = {"games": len(played), "positions": [positions.start, positions.stop - 1]}
@@ -37,8 +37,8 @@ class GameSubject(Subject):
         return len(self.played)
 
     def batches(self) -> Iterator[Batch]:
-        for start in range(0, len(self.played), self._size):
-            yield self.batch(self.played[start : start + self._size])
+        for start in range(0, len(self.played), self.size):
+            yield self.batch(self.played[start : start + self.size])
 
     def batch(self, games: Games) -> Batch:
         """Games as sequences [G, 59]: kept are `positions`, asked all from the first of them; targets are moves played."""
@@ -49,12 +49,12 @@ class GameSubject(Subject):
 
     def read(self, batch: Batch, sites: tuple[str, ...]) -> dict[str, np.ndarray]:
         check_sites(self.model.config, sites, flag="site")
-        seen = _read(self.model, _filled(batch.tokens, self._size), sites)
+        seen = _read(self.model, _filled(batch.tokens, self.size), sites)
         return {site: np.asarray(x, np.float32)[: len(batch.tokens)][batch.kept] for site, x in seen.items()}
 
     def logits(self, batch: Batch, at: np.ndarray, replace: Rows | None = None) -> np.ndarray:
         check_sites(self.model.config, tuple(replace or {}), flag="site")
-        tokens, kept = _filled(batch.tokens, self._size), _filled(batch.kept, self._size)
+        tokens, kept = _filled(batch.tokens, self.size), _filled(batch.kept, self.size)
         whole = {}
         for site, rows in (replace or {}).items():
             whole[site] = np.zeros((*tokens.shape, rows.shape[1]), np.float32)

@@ -1,0 +1,246 @@
+"""What the suite `latents` says of a dictionary, in the terminal and in a report."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxsae.evaluate.run import number
+from jaxsae.evaluate.says import percent
+from jaxsae.evaluate.summary import LESS, MORE, Figure, Plot, Summary, Table
+
+HALF = 5  # the place of a cut at 50% among the cuts
+_NAMES = {
+    "high": "high alone",
+    "random": "as many at random",
+    "random_in_row": "as many of the row",
+    "low": "low alone",
+}
+
+
+def summary(e: Mapping[str, Any]) -> Summary:
+    """Of the suite's JSON."""
+    told, spliced = e["frequency"], e["spliced"]
+    cover, half, whole = e["coverage"][HALF], spliced["cuts"][HALF], spliced["cuts"][0]["high"]
+    rare = told["ultra_rare"]
+    few = told["rows"] < told["rows_to_tell"]
+    sites = e["basis"]
+    return Summary(
+        title="Latents one by one",
+        sample=f"{told['rows']:,} rows of {told['sequences']:,} {e['unit']}s; spliced: {spliced['predictions']:,} "
+        f"predictions of {spliced['sequences']:,}",
+        says=f"Activations of half their latent's largest or more are {percent(cover['activations'])} of all, reach "
+        f"{percent(cover['covered'])} of tokens and cost the model {half['high']['delta_ce']:.3f} nats a token where they "
+        f"stand alone (as many at random {half['random']['delta_ce']:.3f}, the low ones alone {half['low']['delta_ce']:.3f}, "
+        f"all {whole['delta_ce']:.3f}).",
+        limits=f"A latent that is silent on these rows may fire on up to {told['silent_below']:.1e} of others"
+        + (
+            f", so that nothing is said of frequencies below 1e-4 (that needs {told['rows_to_tell']:,} rows)"
+            if few
+            else ""
+        )
+        + "; what high activations carry does not say that they mean one thing, and a lens sees no later block.",
+        figures=[*_frequency(told, rare), *_carried(e), *_aligned(sites), *_lens(e)],
+        tables=_tables(e),
+        plots=_plots(e),
+    )
+
+
+def _frequency(told: Mapping[str, Any], rare: Mapping[str, Any]) -> list[Figure]:
+    width = round(told["dead"]["count"] / told["dead"]["share"]) if told["dead"]["count"] else None
+    of = f" of {width:,}" if width else ""
+    between = lambda part: f"{part['sure']:,} for sure, {part['open']:,} open at 95%"
+    dead, dense = told["dead"], told["dense"]
+    woken = (
+        f"; of those silent on one half {percent(dead['woken'])} fire on the other" if dead["woken"] is not None else ""
+    )
+    return [
+        Figure(
+            "silent latents", dead["share"], better=LESS, percent=True, note=f"{dead['count']:,}{of}, on no row{woken}"
+        ),
+        Figure("ultra-rare latents", rare["share"], percent=True, note=f"on less than 1e-4 of rows: {between(rare)}"),
+        Figure("dense latents", dense["share"], percent=True, note=f"on more than 1 row in 10: {between(dense)}"),
+    ]
+
+
+def _carried(e: Mapping[str, Any]) -> list[Figure]:
+    cover, half, base = e["coverage"][HALF], e["spliced"]["cuts"][HALF], e["spliced"]["baselines"]
+    beside = lambda name: {
+        "as many at random": half["random"][name],
+        "as many of the row": half["random_in_row"][name],
+        "low alone": half["low"][name],
+        "all": e["spliced"]["cuts"][0]["high"][name],
+        **{part: base[part][name] for part in base},
+    }
+    high = half["high"]
+    return [
+        Figure(
+            "tokens covered by high activations",
+            cover["covered"],
+            cover["covered_interval"],
+            MORE,
+            note="with an activation of half its latent's largest",
+            percent=True,
+        ),
+        Figure(
+            "delta CE of high activations",
+            high["delta_ce"],
+            high["delta_ce_interval"],
+            LESS,
+            beside("delta_ce"),
+            "nats a token, half of the largest or more",
+        ),
+        Figure("KL of high activations", high["kl"], high["kl_interval"], LESS, beside("kl"), "nats a token"),
+    ]
+
+
+def _aligned(sites: Mapping[str, Any]) -> list[Figure]:
+    out = []
+    for site, found in sites.items():
+        end = "" if len(sites) == 1 else f", {site}"
+        own, outliers = found["latents"], found["outliers"]
+        out.append(
+            Figure(
+                f"latents along an axis{end}",
+                own["along"],
+                own["along_interval"],
+                baselines={name: part["along"] for name, part in found["baselines"].items()},
+                note=f"largest entry above {found['random_limit']:.2f}, which 1 random direction in 100 passes",
+                percent=True,
+            )
+        )
+        out.append(
+            Figure(
+                f"decoder in outlier dimensions{end}",
+                outliers["share_of_decoder"],
+                baselines={
+                    "of the variance": outliers["share_of_variance"],
+                    "of all axes": outliers["share_of_dimensions"],
+                },
+                note=f"{outliers['dimensions']} dimensions",
+                percent=True,
+            )
+        )
+    return out
+
+
+def _lens(e: Mapping[str, Any]) -> list[Figure]:
+    if not e.get("lens"):
+        return []
+    found, true = e["lens"], e["lens"]["comes_true"]
+    what = "promoted move is legal" if true["of"] == "legal" else f"next token among the {true['tokens']} promoted"
+    return [
+        Figure(
+            what,
+            true["latents"]["share"],
+            true["latents"]["interval"],
+            MORE,
+            {name: true[name]["share"] for name in ("shuffled", "random")},
+            "where the latent fires, by the logit lens",
+            percent=True,
+        ),
+        *(
+            Figure(
+                f"{name} latents",
+                found[name]["share"],
+                found[name]["interval"],
+                note=f"logit weights of an excess kurtosis above {found['kurtosis_limit']:.1f}",
+                baselines={"random": 0.01},
+                percent=True,
+            )
+            for name in ("promoting", "suppressing")
+        ),
+    ]
+
+
+def _tables(e: Mapping[str, Any]) -> list[Table]:
+    columns = ("cut", "activations left", "tokens covered", *(f"delta CE, {name}" for name in _NAMES.values()))
+    rows = []
+    for cover, part in zip(e["coverage"], e["spliced"]["cuts"], strict=True):
+        costs = [None if part[name] is None else part[name]["delta_ce"] for name in _NAMES]
+        rows.append([f"{cover['cut']:.0%}", percent(cover["activations"]), percent(cover["covered"]), *costs])
+    out = [
+        Table("High activations alone", columns, rows, "share of its latent's largest from which an activation is kept")
+    ]
+    if e.get("lens"):
+        columns = ("latent", "frequency", "kurtosis", "skew", "promotes", "suppresses")
+        rows = [
+            [x["latent"], x["frequency"], x["kurtosis"], x["skew"], " ".join(x["promoted"]), " ".join(x["suppressed"])]
+            for x in e["lens"]["examples"]
+        ]
+        out.append(Table("Logit lens", columns, rows, "latents that move the fewest tokens; all are in latents.npz"))
+    return out
+
+
+def _plots(e: Mapping[str, Any]) -> list[Plot]:
+    cuts, parts = [100 * part["cut"] for part in e["coverage"]], e["spliced"]["cuts"]
+    pick = lambda name, figure: [None if part[name] is None else part[name][figure] for part in parts]
+    base, told = e["spliced"]["baselines"], e["frequency"]["frequency"]
+    return [
+        Plot(
+            "What high activations alone carry",
+            "kept from this share of the latent's largest, %",
+            "delta CE, nats a token",
+            cuts,
+            {label: pick(name, "delta_ce") for name, label in _NAMES.items()},
+            intervals={label: pick(name, "delta_ce_interval") for name, label in _NAMES.items()},
+            guides={f"{name} in its place": part["delta_ce"] for name, part in base.items()},
+        ),
+        Plot(
+            "What they reach",
+            "kept from this share of the latent's largest, %",
+            "share",
+            cuts,
+            {
+                "tokens covered": [part["covered"] for part in e["coverage"]],
+                "activations left": [part["activations"] for part in e["coverage"]],
+            },
+            intervals={"tokens covered": [part["covered_interval"] for part in e["coverage"]]},
+        ),
+        Plot(
+            "How often latents fire",
+            "share of rows, log10",
+            "latents",
+            [f"{edge:g}" for edge in told["edges"][:-1]],
+            {"latents": told["counts"]},
+            kind="bars",
+        ),
+    ]
+
+
+def table(e: Mapping[str, Any]) -> list[str]:
+    """The figures in a few lines."""
+    told, spliced = e["frequency"], e["spliced"]
+    lines = [
+        f"{told['rows']:,} rows of {told['sequences']:,} {e['unit']}s (worth {told['rows'] / told['design_effect']:,.0f} "
+        f"independent ones)   l0 {told['l0']:.2f}   silent {told['dead']['count']:,} (below {told['silent_below']:.1e} at "
+        f"95%)   "
+        f"ultra-rare {told['ultra_rare']['count']:,} (sure {told['ultra_rare']['sure']:,}, open "
+        f"{told['ultra_rare']['open']:,})   dense {told['dense']['count']:,} (sure {told['dense']['sure']:,}, open "
+        f"{told['dense']['open']:,})",
+        f"delta_ce (kl) of activations of a share of their latent's largest and more, {spliced['predictions']:,} predictions",
+    ]
+    show = lambda part: "-" if part is None else f"{part['delta_ce']:.4f} ({part['kl']:.4f})"
+    for cover, part in zip(e["coverage"], spliced["cuts"], strict=True):
+        lines.append(
+            f"{cover['cut']:4.0%}: {percent(cover['activations']):>6} of activations, {percent(cover['covered']):>6} of "
+            f"tokens   alone {show(part['high'])}   at random {show(part['random'])}   of the row "
+            f"{show(part['random_in_row'])}   "
+            f"low alone {show(part['low'])}   fvu {number(part['high']['fvu'])}"
+        )
+    lines.append("   ".join(f"{name} {show(part)}" for name, part in spliced["baselines"].items()))
+    for site, found in e["basis"].items():
+        own, out = found["latents"], found["outliers"]
+        beside = ", ".join(f"{name} {percent(part['along'])}" for name, part in found["baselines"].items())
+        lines.append(
+            f"{site}: along an axis {percent(own['along'])} ({beside})   participation {own['participation']:.1f} (random "
+            f"{found['baselines']['random']['participation']:.1f})   outlier dimensions {out['dimensions']}, "
+            f"{percent(out['share_of_variance'])} of the variance, {percent(out['share_of_decoder'])} of the decoder"
+        )
+    if not e.get("lens"):
+        return [*lines, f"no logit lens: {e['no_lens']}"]
+    found, true = e["lens"], e["lens"]["comes_true"]
+    return [
+        *lines,
+        f"lens: promoting {percent(found['promoting']['share'])}, suppressing {percent(found['suppressing']['share'])} "
+        f"(random 1% in all)   {true['of']} where it fires {percent(true['latents']['share'])} (other latents' tokens "
+        f"{percent(true['shuffled']['share'])}, random {percent(true['random']['share'])})",
+    ]
