@@ -11,6 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from jaxsae.evaluate.splice_figures import interval
 from jaxsae.lm.gpt import GPT
@@ -137,9 +138,10 @@ def play_all(
     both = Games(*(np.concatenate([a, a]) for a in vars(games).values()))  # both ways of choosing in one batch
     noise = np.concatenate([np.zeros_like(draws), draws])
     runs = {}
-    for name, stand_in in {ORIGINAL: None, **stand_ins}.items():
-        runs[name] = played(reader(model, len(both), site, stand_in), both, opening, noise)
-        done()
+    with threadpool_limits(1, user_api="blas"):  # products of few rows
+        for name, stand_in in {ORIGINAL: None, **stand_ins}.items():
+            runs[name] = played(reader(model, len(both), site, stand_in), both, opening, noise)
+            done()
     out: dict[str, Any] = {"games": len(games), "opening": opening, "moves": MOVES - opening}
     for way, rows in (("top1", slice(0, len(games))), ("sampled", slice(len(games), None))):
         out[way] = {name: figures(found[rows], runs[ORIGINAL][rows]) for name, found in runs.items()}
