@@ -60,8 +60,8 @@ def table(results: Results) -> list[str]:
     unit = results["subject"]["unit"]
     lines.append(
         f"without a suite's name: the same {results['subject']['measured']} {unit}s for all, {results['predictions']:,} "
-        f"predictions; in brackets 95% intervals, behind them ranks, a range where differences are within them, by value alone "
-        "where there is no interval"
+        f"predictions; in brackets 95% intervals, behind them ranks, a range where differences are within them, by value "
+        "alone where there is no interval"
     )
     for column in results["columns"]:
         if column["paired"]:
