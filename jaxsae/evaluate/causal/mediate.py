@@ -52,10 +52,14 @@ class Ways:
 
 
 def figures(context: Context, task: Task) -> dict[str, Any]:
-    """Returns `contexts`, `tuned_on`, `fitted_rows`, `most_price`, `base` {errors}, `curves` {way: [{m, move, strength,
-    share, interval, price, spill, errors}]}, `mean_difference` (the same of that one direction), `like_probe` (the fewest latents
-    that do as much as one probe direction; None where none do), `probe_right`, `foremost` (latents by effect), `sweeps` {way:
-    [{move, strength, share, ...}]} and `at_price` {way: [share at each of `budgets`, None beyond the sweep]}."""
+    """Moves the test contexts by `SIZES` latents and directions, and by some of them over all `MOVES`.
+
+    Returns:
+      `contexts`, `tuned_on`, `fitted_rows`, `most_price`, `base` {errors}, `curves` {way: [{m, move, strength, share,
+      interval, price, spill, errors}]}, `mean_difference` (the same of that one direction), `like_probe` (the fewest
+      latents that do as much as one probe direction; None where none do), `probe_right`, `foremost` (latents by effect),
+      `sweeps` {way: [{move, strength, share, ...}]} and `at_price` {way: [share at each of `budgets`, None beyond these]}.
+    """
     ways, seed, most = _ways(context, task), context.config.seed, context.config.causal.causal_price
     ways.changes["mean_difference"] = _along(task, _mean_difference(task))
     curves: dict[str, list[dict[str, Any]]] = {}
