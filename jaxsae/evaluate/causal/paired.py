@@ -7,7 +7,8 @@ In context a the m latents that move most are set to their values in b, with a's
 The share of the change that comes with them is 1 - KL(p_b || p') / KL(p_b || p_a), summed over pairs before the division.
 Beside it m of the moved latents at random; as many principal components of such differences, fitted to the other half of the
 pairs, the foremost ones, and those along which this pair differs most, as its latents are its own too; as many coordinates
-of the activation along which it differs most; and all latents: what is missing there is the error's, with which x' is x_b.
+of the activation along which it differs most; all latents; and the whole difference, with the error's: where even that is
+below 1, the rest goes past the site, or reaches later blocks from positions before.
 """
 
 from typing import Any

@@ -77,7 +77,7 @@ def test_an_ablation_is_a_direct_replacement(context, model, dense):
 
 
 def test_a_latent_that_never_fires_changes_nothing_when_ablated(context):
-    b_enc = context.dictionary.params.b_enc.at[5].set(-1e4)
+    b_enc = np.where(np.arange(48) == 5, -1e4, context.dictionary.params.b_enc).astype(np.float32)
     silent = dataclasses.replace(context.dictionary, params=context.dictionary.params.put(b_enc=b_enc))
     context = Context(context.config, silent)
     subject = open_subject(context, "causal")
@@ -166,16 +166,26 @@ def test_text_by_made_pairs_and_by_those_of_a_file(make_set, tmp_path, small):
 
 
 def test_a_transcoder_is_changed_where_it_writes(make_set, small):
-    run = next(
-        p for p in make_set("batchtopk", skip=True, reads=("mlp_in.1",), writes=("mlp_out.1",)).iterdir() if p.is_dir()
-    )
-    found = evaluate(text_config(run), quiet=True)["causal"]
-    assert found["pairs"]["whole"]["share"] == pytest.approx(1, abs=1e-4)
+    run = make_set("batchtopk", skip=True, reads=("mlp_in.*",), writes=("mlp_out.*",)) / "mlp_out.1"
+    context = Context(text_config(run), load_dictionary(str(run)))
+    subject = open_subject(context, "causal")
+    part = next(seen_batches(context, subject))
+    there = subject.read(part.batch, ("mlp_in.1", "mlp_out.1"))
+    np.testing.assert_array_equal(part.y, there["mlp_out.1"])
+    np.testing.assert_allclose(part.latents.toarray(), dense_latents(context.dictionary, there["mlp_in.1"]), atol=1e-4)
+    found = evaluate(context.config, quiet=True)["causal"]
+    assert 0 < found["pairs"]["whole"]["share"] < 1  # the stream goes past the MLP
+    assert found["put_back_kl"] < 1e-5
+
+
+def dense_latents(dictionary, x):
+    """A batchtopk transcoder's, which subtracts nothing before."""
+    z = x @ np.asarray(dictionary.params.W_enc).T + np.asarray(dictionary.params.b_enc)
+    return np.where(z > dictionary.threshold, z, 0)
 
 
 def test_what_cannot_be_changed_is_refused_at_once(context, make_set, make_model, tmp_path, monkeypatch):
     monkeypatch.setattr(causal, "open_subject", lambda *_: pytest.fail("the model was opened"))
-    refuse = lambda message, **flags: pytest.raises(InputError, match=message) and flags
     cases = [
         (dict(causal_latents=(3, 48)), r"--causal_latents=48: give 0 to 47"),
         (dict(causal_square="I3"), r"--causal_square=I3: give A1 to H8"),
@@ -194,10 +204,15 @@ def test_what_cannot_be_changed_is_refused_at_once(context, make_set, make_model
     assert cli.run(["evaluate", f"--run={run}", "--suite=causal", "--causal_latents=99"]) == 2
 
 
-def test_crosscoders_are_refused(make_set):
-    run = next(p for p in make_set(reads=("resid_post.0", "resid_post.1")).iterdir() if p.is_dir())
+def test_crosscoders_are_refused(context):
+    sites = ["resid_post.0", "resid_post.1"]
+    dictionary = context.dictionary
+    method = dataclasses.replace(dictionary.config, site_widths=(8, 8))
+    several = dataclasses.replace(
+        dictionary, config=method, metadata=dictionary.metadata | {"reads": sites, "writes": sites}
+    )
     with pytest.raises(InputError, match="writes 2 sites"):
-        causal.check(Context(text_config(run), load_dictionary(str(run))))
+        causal.check(Context(context.config, several))
 
 
 def test_texts_that_are_the_same_tokens_are_refused(make_set, tmp_path):

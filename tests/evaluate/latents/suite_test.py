@@ -1,14 +1,17 @@
 """The suite as a whole: games and text, dictionaries of one site and of several, the lens against the unembedding."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
+from jaxsae.dictionary import Dictionary, MethodConfig, Params
 from jaxsae.errors import InputError
 from jaxsae.evaluate import EvaluateConfig, evaluate
 from jaxsae.evaluate.latents import lens
 from jaxsae.evaluate.latents_config import LatentsConfig
+from jaxsae.harvest import harvest
 from jaxsae.lm.options import HFConfig
 from jaxsae.lm.othello import TOKEN_TO_SQUARE, bits
 
@@ -76,24 +79,36 @@ def test_a_site_beside_the_residual_stream_has_no_lens(of_games):
     assert "lens" not in found and "mlp_in.1" in found["no_lens"]
 
 
-@pytest.mark.parametrize(
-    "sites",
-    [{"sites": ("resid_post.1",)}, {"reads": ("mlp_in.1",), "writes": ("mlp_out.1",)}],
-)
+def config_of(run):
+    hf = HFConfig(backend="torch")
+    return EvaluateConfig(run=str(run), suite=("latents",), text_tokens=300, sequences_per_batch=4, latents=FEW, hf=hf)
+
+
+@pytest.mark.parametrize("sites", [dict(sites=(SITE,)), dict(reads=("mlp_in.*",), writes=("mlp_out.*",))])
 def test_text_of_one_site_and_between_sites(make_set, sites):
-    path = next(p for p in make_set("batchtopk", skip="reads" in sites, **sites).iterdir() if p.is_dir())
-    config = EvaluateConfig(
-        run=str(path),
-        suite=("latents",),
-        text_tokens=300,
-        sequences_per_batch=4,
-        latents=FEW,
-        hf=HFConfig(backend="torch"),
-    )
-    found = evaluate(config, quiet=True)["latents"]
+    path = make_set("batchtopk", skip="reads" in sites, **sites) / ("mlp_out.1" if "reads" in sites else SITE)
+    found = evaluate(config_of(path), quiet=True)["latents"]
     assert found["unit"] == "sequence" and found["lens"]["comes_true"]["of"] == "next"
     assert found["spliced"]["cuts"][0]["high"]["kl"] > 0 and found["spliced"]["sequences"] == 4
     assert json.loads((path / "eval" / "latents.json").read_text())["summary"]["plots"]
+
+
+def test_all_activations_of_a_crosscoder_cost_what_splice_says(make_model, configure, tmp_path):
+    sites = ("resid_post.0", "resid_post.1")
+    store = harvest(configure(make_model("llama"), {"documents": "0:40"}, sites=sites))
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.standard_normal(shape, np.float32)
+    params = Params.of(draw(40, 32), draw(40) / 3, 0.1 * draw(40, 32), 0.1 * draw(32))
+    about = {"store": store.url, "source": "hf", "site": "+".join(sites), "reads": list(sites), "writes": list(sites)}
+    dictionary = Dictionary(params, MethodConfig(width=40, k=6, site_widths=(16, 16)), about)
+    some = LatentsConfig(latents_sequences=50)
+    config = dataclasses.replace(config_of(tmp_path), suite=("latents", "splice"), text_tokens=90, latents=some)
+    found = evaluate(config, dictionary, quiet=True)
+    assert found["latents"]["spliced"]["predictions"] == found["splice"]["tokens"]
+    whole = found["latents"]["spliced"]["cuts"][0]["high"]
+    assert whole["kl"] == pytest.approx(found["splice"]["kl"], rel=1e-3)
+    assert whole["delta_ce"] == pytest.approx(found["splice"]["delta_ce"], rel=1e-3, abs=1e-5)
+    assert set(found["latents"]["basis"]) == set(sites) and "2 sites" in found["latents"]["no_lens"]
 
 
 def test_what_is_not_above_0_is_refused():
