@@ -30,7 +30,7 @@ def figures(context: Context, pairs: Pairs) -> dict[str, Any]:
     """Returns `pairs`, `changed_kl` (KL(p_b || p_a), a mean), `l0`, `moved` (latents that differ, a mean of pairs),
     `latents_of_half` and `latents_of_90_percent` (of a pair's sum of |f_i(b) - f_i(a)| ||W_dec,i||), `explained` (of the
     squared difference of activations, by all latents) and `projected` (along it) with intervals over pairs, `recovered`
-    {way: [{m, share, interval}]}, `all` (all latents) and `whole` (with the error: 1), `foremost`: latents that
+    {way: [{m, share, interval}]}, `all` (all latents) and `whole` (with the error), `foremost`: latents that
     move in the most pairs."""
     decoder, seed = Decoder(context.dictionary), context.config.seed
     d_f = (pairs.b.latents - pairs.a.latents).tocsr()

@@ -138,9 +138,9 @@ def _tables(e: Mapping[str, Any]) -> list[Table]:
     note += "the sequences and measured on the others where the latent fires; price: KL of all predictions, nats"
     out.append(Table("Clamped", columns, rows, note))
     if found := e["mediation"]:
-        columns = ("by", *(f"at {budget:g} nats" for budget in found["budgets"]))
-        rows = [[name, *(percent(x) if x is not None else "-" for x in at)] for name, at in found["at_price"].items()]
-        out.append(Table("The state turned, at equal price", columns, rows, "price: KL among all other tokens"))
+        columns = ("by", *(f"within {budget:g} nats" for budget in found["budgets"]))
+        rows = [[name, *map(percent, at)] for name, at in found["at_price"].items()]
+        out.append(Table("The state turned, at equal prices", columns, rows, "price: KL among all other tokens"))
     return out
 
 
@@ -172,8 +172,8 @@ def _curves(
     return Plot(title, x, y, xs, pick("share"), intervals=pick("interval"), log_x=True, guides=guides or {})
 
 
-def _priced(name: str, shares: Sequence[float | None]) -> str:
-    return f"{name} " + " ".join("-" if share is None else percent(share) for share in shares)
+def _priced(name: str, shares: Sequence[float]) -> str:
+    return f"{name} {' '.join(map(percent, shares))}"
 
 
 def table(e: Mapping[str, Any]) -> list[str]:
@@ -206,9 +206,7 @@ def table(e: Mapping[str, Any]) -> list[str]:
             lines.append(f"  by {label:<33} {shares(found['curves'][way])}{shown}")
         lines.append(f"  by {'difference of means':<33} {shares([found['mean_difference']])}")
         prices = "  ".join(f"{budget:g}" for budget in found["budgets"])
-        lines.append(
-            f"  at a price of {prices} nats: " + "   ".join(_priced(*item) for item in found["at_price"].items())
-        )
+        lines.append(f"  within {prices} nats: " + "   ".join(_priced(*item) for item in found["at_price"].items()))
     else:
         lines.append(f"no mediation: {e['no_mediation']}")
     return lines
