@@ -130,7 +130,9 @@ def test_the_summary_shows_the_family_the_curve_and_both_losses(measure):
     found = measure()
     said = found["summary"]
     assert f"{found['fraction'][OWN]:.1%}" in said["says"] and "hoffmann, epoch, of next tokens" in said["says"]
-    assert "do not apply" in said["says"] and f"{len(shipped_family().members)} smaller models" in said["limits"]
+    assert (
+        "do not apply" in said["says"] and f"{len(shipped_family().members)} models of less compute" in said["limits"]
+    )
     (plot,) = said["plots"]
     assert plot["log_x"] and plot["log_y"] and plot["x"] == sorted(plot["x"])
     values = lambda name: [(x, y) for x, y in zip(plot["x"], plot["series"][name], strict=True) if y is not None]
