@@ -8,6 +8,7 @@ A unit is sorted once: in that order the rows of either half are sorted too.
 """
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -146,7 +147,7 @@ def _sparse_sums(
 ) -> list[np.ndarray]:
     """As `_dense_sums`, of the entries: their ranks less that of the zeros of their unit, which all rows have besides."""
     ends, width = units_NxU.indptr, units_NxU.shape[1]
-    parts = [np.argsort(units_NxU.data[a:b]) + a for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    parts = [np.argsort(units_NxU.data[a:b]) + a for a, b in itertools.pairwise(ends)]
     order = np.concatenate([np.zeros(0, np.int64), *parts])
     column = np.repeat(np.arange(width), np.diff(ends))
     row, value, out = units_NxU.indices[order], units_NxU.data[order], []

@@ -73,6 +73,27 @@ def test_best_unit_and_its_held_out_figure(monkeypatch, signed, chunk, sparse):
     assert best.auroc[0] > 0.6 and best.unit[0] == 0
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+def test_of_states_that_exclude_each_other_one_follows_from_the_others_to_the_bit(monkeypatch, sparse):
+    monkeypatch.setattr(module, "CHUNK", 3)
+    units, _ = random_case(5)
+    state = np.random.default_rng(5).integers(0, 3, (120, 4))
+    labels = np.concatenate([state == which for which in range(3)], 1)
+    units = sp.csc_matrix(units) if sparse else units
+    plain, shared = best_units(units, labels, 50), best_units(units, labels, 50, exclusive=3)
+    for name in ("auroc", "unit", "held_out", "chosen"):
+        np.testing.assert_array_equal(getattr(plain, name), getattr(shared, name))
+
+
+def test_the_unit_chosen_on_the_first_half_is_told_with_its_sign():
+    rng = np.random.default_rng(1)
+    labels = rng.random((60, 2)) < 0.5
+    units = rng.standard_normal((60, 4))
+    units[:30, 1] += 5 * labels[:30, 0]
+    units[:30, 2] -= 5 * labels[:30, 1]
+    assert best_units(units, labels, 30, signed=True).chosen.tolist() == [1, 4 + 2]
+
+
 def test_a_class_absent_from_one_half_has_no_held_out_figure():
     rng = np.random.default_rng(0)
     units, labels = rng.random((40, 3)), np.zeros((40, 2), bool)

@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn.metrics import f1_score, precision_score, recall_score
 
+from jaxsae.evaluate import coverage as module
 from jaxsae.evaluate.coverage import FEWEST, PRECISION, board_f1, both_halves, coverage
 
 
@@ -52,6 +53,17 @@ def test_boards_are_said_by_classifiers_precise_on_the_first_half(case):
     assert found["board_f1"] == pytest.approx(f1_score(truth, said)) and found["board_f1"] > 0.3
     assert found["board_precision"] == pytest.approx(precision_score(truth, said))
     assert found["board_recall"] == pytest.approx(recall_score(truth, said))
+
+
+def test_states_that_exclude_each_other_and_rows_in_parts_change_nothing(case, monkeypatch):
+    z, _ = case
+    state = np.random.default_rng(4).integers(0, 3, (200, 3))
+    labels = np.concatenate([state == which for which in range(3)], 1)
+    z[:, 0] = np.where(labels[:, 0], 1 + z[:, 0], 0)
+    plain = coverage(sp.csr_matrix(z), labels), board_f1(sp.csr_matrix(z), labels, 90)
+    monkeypatch.setattr(module, "ROWS", 17)
+    np.testing.assert_array_equal(plain[0], coverage(sp.csr_matrix(z), labels, exclusive=3))
+    assert plain[1] == board_f1(sp.csr_matrix(z), labels, 90, exclusive=3) and plain[1]["board_f1"] > 0.1
 
 
 def test_dead_dictionaries_say_nothing(case):

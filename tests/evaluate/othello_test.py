@@ -8,13 +8,15 @@ from jaxsae.dictionary import Dictionary, MethodConfig, Params
 from jaxsae.errors import InputError
 from jaxsae.evaluate import EvaluateConfig, evaluate
 from jaxsae.evaluate import games as play
-from jaxsae.evaluate import othello as suite
+from jaxsae.evaluate.othello import both_present, single, suite
+from jaxsae.evaluate.othello_config import OthelloConfig
 from jaxsae.lm import weights
 
 SITE, GAMES, FIRST, LAST = "resid_post.0", 12, 10, 30
 P = LAST - FIRST + 1
 FLAGS = dict(suite=("othello",), site=SITE, games=GAMES, games_per_batch=5, batch_size=100, probe_rows=300)
 FLAGS |= dict(first_position=FIRST, last_position=LAST)
+FLAGS |= dict(othello=OthelloConfig(othello_k=(1, 3), othello_games=4, othello_played=0))
 
 
 def boards(games):
@@ -116,13 +118,13 @@ def test_a_dictionary_that_holds_the_board_finds_it():
     )
     x = labels + 0.1 * rng.standard_normal(labels.shape)
     dictionary = Dictionary(params, MethodConfig(width=192, architecture="relu"))
-    found = suite.dictionary_figures(dictionary, x.astype(np.float32), labels, len(labels) // 2, 256)
-    targets = int(suite.both_present(labels).sum())
+    found = single.of_dictionary(dictionary, x.astype(np.float32), labels, len(labels) // 2, 256).figures
+    targets = int(both_present(labels).sum())
     assert found["above_0.9"]["total"] == targets > 150
     assert found["mean_best_auroc"] > 0.999 and found["coverage"] > 0.99 and found["board_f1"] > 0.95
     assert found["held_out_total"] > 0.9 * targets
     silent = Dictionary(params.put(b_enc=jnp.full(192, -9.0)), dictionary.config)
-    found = suite.dictionary_figures(silent, x.astype(np.float32), labels, len(labels) // 2, 256)
+    found = single.of_dictionary(silent, x.astype(np.float32), labels, len(labels) // 2, 256).figures
     assert found["above_0.9"]["total"] == 0 and found["mean_best_auroc"] == 0.5 and found["alive"] == 0
 
 

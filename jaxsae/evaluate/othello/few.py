@@ -1,15 +1,14 @@
 """k-sparse probes: a logistic regression for each target on the k units that differ most where it holds.
 
-Units are chosen by the largest absolute difference of their means (Gurnee et al., 2305.01610), on the rows that the probe is
-fitted to. The objective is that of `jaxsae.evaluate.probe` and scikit-learn at C = 1, on units of mean 0 and variance 1: the
-sum of the losses of all rows, and half the squared weights. With so few weights Newton's method is at its least in some steps.
+Units are chosen by the largest absolute difference of their means (Gurnee et al., 2305.01610), on the rows that the probe
+is fitted to. The objective is that of `jaxsae.evaluate.probe` and scikit-learn at C = 1, on units of mean 0 and variance 1:
+the sum of the losses of all rows, and half the squared weights. With so few weights Newton's method takes a handful of steps.
 """
 
 import dataclasses
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
 from jaxsae.evaluate.othello.targets import both_present
@@ -17,6 +16,8 @@ from jaxsae.evaluate.othello.targets import both_present
 Units = np.ndarray | sp.csc_matrix
 STEPS = 30  # of Newton's method, at most
 TOLERANCE = 1e-6  # of the gradient of a row's mean loss
+SHORTEST = 1e-4  # part of a step that is tried
+FAR = 500.0  # log-odds beyond which probabilities are 0 and 1
 CERTAIN = 30.0  # log-odds of a target that always held, and less those of one that never did
 
 
@@ -34,7 +35,7 @@ class FewProbes:
 
     def logits(self, units_NxU: Units) -> np.ndarray:
         """[N, T]: log-odds of each target."""
-        (rows, width), (targets, k) = units_NxU.shape, self.chosen.shape
+        width, (targets, k) = units_NxU.shape[1], self.chosen.shape
         place = (self.chosen.ravel(), np.repeat(np.arange(targets), k))
         matrix = sp.csr_matrix((self.weights.ravel(), place), (width, targets))
         if sp.issparse(units_NxU):
@@ -76,42 +77,46 @@ def _counted(units_NxK: Units, holds_N: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Units [M, k], how many rows have them [M], and how many of those hold [M]; of sparse units, rows of zeros are one."""
     if not sp.issparse(units_NxK):
         return np.asarray(units_NxK, np.float64), np.ones(len(holds_N)), holds_N.astype(np.float64)
-    rows = np.unique(units_NxK.indices)
-    dense = np.zeros((len(rows) + 1, units_NxK.shape[1]))
+    some = np.zeros(len(holds_N), bool)
+    some[units_NxK.indices] = True
+    place, count = np.cumsum(some) - 1, int(some.sum())
+    dense = np.zeros((count + 1, units_NxK.shape[1]))
     column = np.repeat(np.arange(units_NxK.shape[1]), np.diff(units_NxK.indptr))
-    dense[np.searchsorted(rows, units_NxK.indices), column] = units_NxK.data
-    hold = np.append(holds_N[rows], holds_N.sum() - holds_N[rows].sum()).astype(np.float64)
-    return dense, np.append(np.ones(len(rows)), len(holds_N) - len(rows)), hold
+    dense[place[units_NxK.indices], column] = units_NxK.data
+    hold = np.append(holds_N[some], holds_N[~some].sum()).astype(np.float64)
+    return dense, np.append(np.ones(count), len(holds_N) - count), hold
 
 
 def _newton(units_MxK: np.ndarray, count_M: np.ndarray, hold_M: np.ndarray) -> tuple[np.ndarray, float]:
     """Weights [k] and bias of the least sum of losses and half the squared weights of standardised units."""
     rows, k = count_M.sum(), units_MxK.shape[1]
     mean = count_M @ units_MxK / rows
-    spread = np.sqrt(count_M @ np.square(units_MxK - mean) / rows)
-    scale = np.where(spread > 1e-10 * max(spread.max(), 1e-30), 1 / np.where(spread > 0, spread, 1), 0)
     x = np.empty((len(units_MxK), k + 1))
-    x[:, :k], x[:, k] = (units_MxK - mean) * scale, 1
-    ridge = np.append(np.ones(k), 0)
+    x[:, :k], x[:, k] = units_MxK - mean, 1
+    spread = np.sqrt(count_M @ np.square(x[:, :k]) / rows)
+    scale = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1), 0)
+    x[:, :k] *= scale
+    ridge, share = np.append(np.ones(k), 0), hold_M.sum() / rows
 
-    def objective(w: np.ndarray, z: np.ndarray) -> float:
-        return count_M @ np.logaddexp(0, z) - hold_M @ z + ridge @ np.square(w) / 2
+    def at(w: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities [M], and the gradient."""
+        p = 1 / (1 + np.exp(-np.clip(z, -FAR, FAR)))
+        return p, x.T @ (count_M * p - hold_M) + ridge * w
 
-    share = hold_M.sum() / rows
     w = np.append(np.zeros(k), np.log(share / (1 - share)))
     z = x @ w
-    least = objective(w, z)
+    p, gradient = at(w, z)
     for _ in range(STEPS):
-        p = expit(z)
-        gradient = x.T @ (count_M * p - hold_M) + ridge * w
         if np.abs(gradient).max() <= TOLERANCE * rows:
             break
-        step = np.linalg.solve((x * (count_M * p * (1 - p))[:, None]).T @ x + np.diag(ridge + 1e-9), gradient)
+        curvature = (x * (count_M * p * (1 - p))[:, None]).T @ x + np.diag(ridge + 1e-9)
+        step = np.linalg.solve(curvature, gradient)
         towards, length = x @ step, 1.0
-        while length > 1e-6:  # halved until it lowers the loss, which a whole step far from the least need not
-            new = objective(w - length * step, z - length * towards)
-            if new <= least:
-                w, z, least = w - length * step, z - length * towards, new
+        while length > SHORTEST:  # along Newton's step the gradient gets shorter at first: halved until it has
+            new = w - length * step, z - length * towards
+            found = at(*new)
+            if np.linalg.norm(found[1]) < np.linalg.norm(gradient):
+                (w, z), (p, gradient) = new, found
                 break
             length /= 2
         else:

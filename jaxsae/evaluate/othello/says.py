@@ -24,8 +24,9 @@ def summary(e: Results) -> Summary:
     limits = "Latents that tell the board need not be what the model plays by"
     if played:
         way = played["top1"]
-        said += f"; with the dictionary in its place the model plays {way['spliced']['until']:.1f} of {played['moves']} moves "
-        said += f"before an illegal one ({way['original']['until']:.1f} as it is)"
+        own, plain = (way[name]["until"] for name in ("spliced", "original"))
+        said += f"; with the dictionary in its place the model plays {own:.1f} of {played['moves']} moves before an "
+        said += f"illegal one ({plain:.1f} as it is)"
         limits += ", legal moves are not good ones"
     limits += ", and a state that few latents do not tell may be told by many, as probes on all of the activation do."
     return Summary(

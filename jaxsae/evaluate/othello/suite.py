@@ -37,6 +37,7 @@ DEFINITION = (
     "0 to 63 (8 * row + column), then mine, then theirs; null and -1 where a state never or always holds."
 )
 PROBE = "linear_probe"
+THIN = 2  # probes of few units are fitted to every second row: neighbouring plies are alike
 
 
 def check(context: Context) -> None:
@@ -94,7 +95,8 @@ class Kind:
     """Units of a kind on the boards.
 
     Attributes:
-      found: what single ones tell. fitted, seen: [M, U] and [rows of `last`, U], of which probes of few are made.
+      found: what single ones tell. fitted, seen: [every second of M, U] and [rows of `last`, U], of which probes of few are
+        made.
     """
 
     found: single.Found
@@ -122,7 +124,9 @@ def evaluate(context: Context) -> dict[str, Any]:
         _, directions, mean = probe.principal_components(x_fit)
         for name, turn in (("raw", None), ("pca", directions)):
             seen, fitted = (each if turn is None else each @ turn for each in (x, x_fit))
-            kinds[name] = Kind(single.of_directions(seen, boards.labels, boards.half), fitted, seen[boards.last])
+            kinds[name] = Kind(
+                single.of_directions(seen, boards.labels, boards.half), fitted[::THIN], seen[boards.last]
+            )
             bar.advance(1)
         logits = probe.fit(x_fit, boards.labels_fit).logits(x)
         baselines = {name: kinds[name].found.figures for name in ("raw", "pca")}
@@ -135,7 +139,7 @@ def evaluate(context: Context) -> dict[str, Any]:
             about = {"model": control.dictionary.metadata["model"]}
             baselines["random_model"] = about | kinds["random_model"].found.figures
         bar.advance(1)
-        several = _several(config, context.positions.start, boards, kinds, logits[boards.last], len(x_fit))
+        several = _several(config, context.positions.start, boards, kinds, logits[boards.last])
         bar.advance(1)
     head = {"definition": DEFINITION, "targets": int(both_present(boards.labels).sum())}
     head |= {"rows": len(boards.labels), "games": len(boards.games)}
@@ -146,25 +150,30 @@ def evaluate(context: Context) -> dict[str, Any]:
 
 def _latents(dictionary: Dictionary, x: np.ndarray, x_fit: np.ndarray, boards: Boards, batch_size: int) -> Kind:
     found = single.of_dictionary(dictionary, x, boards.labels, boards.half, batch_size)
-    return Kind(found, encode_rows(dictionary, x_fit, batch_size), found.active[boards.last])
+    return Kind(found, encode_rows(dictionary, x_fit[::THIN], batch_size), found.active[boards.last])
 
 
 def _several(
-    config: EvaluateConfig, first: int, boards: Boards, kinds: dict[str, Kind], logits: np.ndarray, fitted: int
+    config: EvaluateConfig, first: int, boards: Boards, kinds: dict[str, Kind], logits: np.ndarray
 ) -> dict[str, Any]:
     """Figures of few units together, of whole boards, and of rings of squares.
 
     Args:
-      first: the first ply. logits: of the linear probe, on the rows `boards.last`. fitted: rows that probes are fitted to.
+      first: the first ply. logits: of the linear probe, on the rows `boards.last`.
     """
     labels, games = boards.labels[boards.last], boards.judged
     sizes = config.othello.othello_k
-    probes: dict[str, Any] = {"k": sizes, "games": games, "rows": len(labels), "fitted_rows": fitted}
+    probes: dict[str, Any] = {
+        "k": sizes,
+        "games": games,
+        "rows": len(labels),
+        "fitted_rows": len(boards.labels_fit[::THIN]),
+    }
     # The most common state of each square, whatever the model does.
     scores = {"most_common": np.broadcast_to(boards.labels_fit.mean(0), labels.shape)}
     by_ply = {}
     for name, kind in kinds.items():
-        probes[name], by_size = together.by_k(kind.fitted, boards.labels_fit, kind.seen, labels, games, sizes)
+        probes[name], by_size = together.by_k(kind.fitted, boards.labels_fit[::THIN], kind.seen, labels, games, sizes)
         single_units = kind.found.active[boards.last]
         scores[f"{name}_single"] = together.said_scores(kind.found.precise.says(single_units), boards.labels_fit)
         scores |= {f"{name}_{k}": found for k, found in by_size.items()}
