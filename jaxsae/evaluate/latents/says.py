@@ -143,7 +143,7 @@ def _lens(e: Mapping[str, Any]) -> list[Figure]:
                 found[name]["share"],
                 found[name]["interval"],
                 note=f"logit weights of an excess kurtosis above {found['kurtosis_limit']:.1f}",
-                baselines={"random": 0.01},
+                baselines={"random": found[name]["random"]},
                 percent=True,
             )
             for name in ("promoting", "suppressing")

@@ -105,7 +105,9 @@ def test_effects_at_a_price_lie_between_strengths():
     sweep = [{"move": "set", "price": p, "share": s} for p, s in ((0.1, 0.2), (0.3, 0.6))]
     sweep.append({"move": "shift", "price": 0.05, "share": 0.1})
     assert _at(sweep, 0.05) == pytest.approx(0.1) and _at(sweep, 0.2) == pytest.approx(0.4)
-    assert _at(sweep, 1) == 0.6 and _at(sweep, 0.02) == pytest.approx(0.04) and _at(sweep[2:], 0.01) == 0
+    assert (
+        _at(sweep, 1) == 0.6 and _at(sweep, 0.02) == pytest.approx(0.04) and _at(sweep[2:], 0.01) == pytest.approx(0.02)
+    )
 
 
 BAD = [
