@@ -65,10 +65,16 @@ def said(e: Results) -> str:
     worst = max((one for one in e["by_parent"] if one["counts"]), key=lambda one: one[e["origin"]]["score"] or 0)
     own = worst[e["origin"]]
     by = f", most often by latent {own['absorbers'][0]['latent']}" if own["absorbers"] else ""
+    random = e["baselines"]["random_dictionary"]
+    if random is not None:
+        known = value(random, "score")
+        beside = (
+            " (along random directions no parent counts)" if known is None else f" (random directions {percent(known)})"
+        )
     return (
         f"Where a parent's main latents ought to fire, another latent carries its direction instead in {percent(score)} of "
-        f"cases [{low:.1%}, {high:.1%}] (random directions {percent(value(e['baselines']['random_dictionary'], 'score'))}); "
-        f"the most absorbed is {worst['parent']}, {percent(own['score'])}{by}."
+        f"cases [{low:.1%}, {high:.1%}]{beside if random else ''}; the most absorbed of {e['parents']} parents is "
+        f"{worst['parent']}, {percent(own['score'])}{by}."
     )
 
 

@@ -127,7 +127,7 @@ def table(results: Results) -> list[str]:
                 shown = "   ".join(f"k {k}: {value(f'{kind}_{k}')}" for k in ks)
                 lines.append(f"{title:<16} AUROC {kind:<18} {shown}")
         lines.append(f"{title:<16} AUROC " + "   ".join(f"{name} {value(name)}" for name in _SHOWN))
-        for k in ks:
+        for k in ks if one["set"] == "all" else ks[-1:]:
             less = one["mean"]["differences"][f"latents_{k}"]
             ends = lambda part: f"{part['value']:+.4f} [{number(part['interval'][0])}, {number(part['interval'][1])}]"
             shown = [f"{name} {ends(less[name]['auroc'])}" for name in ("raw", f"pca_{k}", "knn") if name in less]

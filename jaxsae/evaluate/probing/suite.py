@@ -58,10 +58,10 @@ def evaluate(context: Context) -> dict[str, Any]:
     """Probes each task with latents and with all baselines.
 
     Returns:
-      `definition`, `constants`, `l0`, `sets`: for each data set and pooling its `contexts` and `rows` {fit, test}, `tasks`
-      (with `share` of the class among both, what each probe `chose`, `probes` {name: {auroc, accuracy, f1: {value,
-      interval}}} and `differences` {latents_k: {baseline: ...}}) and `mean` over its tasks; `mean` over all tasks of all
-      sets and poolings.
+      `definition`, `constants`, `l0`, `sets`: for each data set and pooling its `contexts` and `rows` {fit, test}, how many
+      contexts that measure are `repeated` among those that fit, `tasks` (with `share` of the class among both, what each
+      probe `chose`, `probes` {name: {auroc, accuracy, f1: {value, interval}}} and `differences` {latents_k: {baseline: ...}})
+      and `mean` over its tasks; `mean` over all tasks of all sets and poolings.
 
     Raises:
       InputError: a context without a token, a class that is missing on one side of the split; NaN in the activations.
@@ -71,6 +71,8 @@ def evaluate(context: Context) -> dict[str, Any]:
     for one in found:
         for task, y in one.labels.items():
             tasks.check_both(one.name, task, y, one.tests[one.contexts_of_rows()])
+        if repeated := one.repeated():
+            say(f"{SUITE}: {one.name}: {repeated:,} of the {one.unit}s that measure are also among those that fit.")
     control = control_context(context)
     if control is None:
         say(f"{SUITE}: no --control_run, so the baseline {CONTROL} is missing (a run on a model with random weights)")
@@ -155,7 +157,7 @@ def _of_set(
         all_drawn.append(drawn)
         bar.advance(1, task=task)
     counts = {"fit": int((~one.tests).sum()), "test": int(one.tests.sum())}
-    head = {"set": one.name, "unit": one.unit, "pool": pool, "contexts": counts}
+    head = {"set": one.name, "unit": one.unit, "pool": pool, "contexts": counts, "repeated": one.repeated()}
     head["rows"] = {"fit": int((~tests).sum()), "test": int(tests.sum())}
     return head | {"tasks": out, "mean": compare.figures(compare.mean_of(all_drawn), ks)}, all_drawn
 

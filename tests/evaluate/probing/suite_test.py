@@ -116,6 +116,17 @@ def test_text_with_labels_of_contexts_and_of_tokens(tmp_path, text_run):
     assert vowels["probes"]["raw"]["auroc"]["value"] > 0.9
 
 
+def test_a_transcoder_is_probed_by_what_it_reads(tmp_path, make_set):
+    run = make_set(reads=("mlp_in.*",), writes=("mlp_out.*",)) / "mlp_out.1"
+    path = tmp_path / "first.jsonl"
+    path.write_text("".join(json.dumps({"text": f"{c}ab cd {c}", "label": c}) + "\n" for c in "ef" * 12))
+    probing = ProbingConfig(probing_labels=(str(path),), probing_pool=("mean",), **SMALL)
+    found = evaluate(EvaluateConfig(run=str(run), suite=("probing",), text_tokens=100, probing=probing))["probing"]
+    (one,) = found["sets"]
+    assert one["tasks"][0]["probes"]["raw"]["auroc"]["value"] == 1 and "reconstruction" not in one["tasks"][0]["probes"]
+    assert one["repeated"] == one["contexts"]["test"] == 8  # all texts of a class are the same
+
+
 def test_what_is_refused_before_anything_is_read(tmp_path, text_run, make_dictionary, monkeypatch, capsys):
     monkeypatch.setattr(suite, "open_subject", lambda *_: pytest.fail("opened"))
     with pytest.raises(InputError, match=r"has no labels of itself: give a JSONL file with --probing_labels"):
