@@ -147,7 +147,10 @@ def _by(name: str) -> str:
     kind, _, how = name.rpartition("_")
     if kind not in _WORDS:
         return {"linear_probe": "a linear probe", "most_common": "the most common state of each square"}[name]
-    return f"precise single {_WORDS[kind]}" if how == "single" else f"{how} {_WORDS[kind]} a state"
+    words = _WORDS[kind]
+    if how == "single":
+        return f"precise single {words}"
+    return f"{how} {words.replace('s', '', 1) if how == '1' else words} a state"
 
 
 def _ring_tables(rings: Results) -> list[Table]:

@@ -51,11 +51,16 @@ def boards(scores_NxT: np.ndarray, labels_NxT: np.ndarray, games: int) -> dict[s
     right = (of_games == 0).mean(1)
     return {
         "boards": float(right.mean()),
-        "boards_interval": interval(right),
+        "boards_interval": _of_shares(interval(right)),
         "squares_wrong": float(wrong.mean()),
         "squares_wrong_interval": interval(of_games.mean(1)),
         "wrong": missed.mean(0),
     }
+
+
+def _of_shares(ends: list[float] | None) -> list[float] | None:
+    """An interval from 0 to 1 at most, beyond which a normal one of a rare thing may reach."""
+    return ends and [max(0.0, ends[0]), min(1.0, ends[1])]
 
 
 def _states(scores_NxT: np.ndarray) -> np.ndarray:
