@@ -10,6 +10,7 @@ from jaxsae.errors import InputError
 from jaxsae.evaluate.baselines import control_context, one_thread, random_like
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.probing import board, compare, labels, paired, probes, rows, says, tasks
+from jaxsae.evaluate.probing_config import ProbingConfig
 from jaxsae.evaluate.subject import Subject, open_subject
 from jaxsae.evaluate.text_model import reads_text
 from jaxsae.progress import Progress, say
@@ -39,6 +40,9 @@ def check(context: Context) -> None:
             board.parse_task(task)
         if not config.probing_tasks:
             raise InputError("--probing_tasks= is empty: give some, such as mine:D3,flipped:3, or --probing_labels.")
+    wide = [k for k in config.probing_k if k > context.dictionary.width]
+    if wide and config.probing_k != ProbingConfig().probing_k:  # the default is cut to what there is
+        raise InputError(f"--probing_k={wide[0]}: {context.config.run} has {context.dictionary.width:,} latents.")
     _labelled(context)
     control_context(context)
 

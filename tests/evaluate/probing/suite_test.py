@@ -139,6 +139,9 @@ def test_what_is_refused_before_anything_is_read(tmp_path, text_run, make_dictio
     context = Context(Config(run=str(tmp_path), probing=ProbingConfig(probing_tasks=("mine:Z1",))), dictionary)
     with pytest.raises(InputError, match=r"--probing_tasks=mine:Z1"):
         suite.check(context)
+    wide = Context(EvaluateConfig(run="run", probing=ProbingConfig(probing_k=(1, 4096))), dictionary)
+    with pytest.raises(InputError, match=r"--probing_k=4096: run has \d+ latents"):
+        suite.check(wide)
     assert load_dictionary(str(text_run)).metadata["source"] == "hf"
 
 
