@@ -36,6 +36,17 @@ def summary(e: Results) -> Summary:
             ("silent main latents", "silent", "rows on which the probe is right and no main latent fires"),
         )
     ]
+    every = e["by_origin"]["any_main"][e["origin"]]
+    figures.append(
+        Figure(
+            "absorption, all parents",
+            value(every, "score"),
+            every["score"]["interval"] if every["score"] else None,
+            LESS,
+            note=f"of all {every['parents']} with a probe, whatever their main latents say, as SAEBench counts",
+            percent=True,
+        )
+    )
     figures.append(Figure("main latents of a parent", e["main_latents"], note="above 1: split features"))
     return Summary(
         title="Absorption of first letters" if e["task"] == "first letters" else "Absorption on the board",
@@ -71,9 +82,11 @@ def said(e: Results) -> str:
         beside = (
             " (along random directions no parent counts)" if known is None else f" (random directions {percent(known)})"
         )
+    every = e["by_origin"]["any_main"][e["origin"]]
     return (
         f"Where a parent's main latents ought to fire, another latent carries its direction instead in {percent(score)} of "
-        f"cases [{low:.1%}, {high:.1%}]{beside if random else ''}; the most absorbed of {e['parents']} parents is "
+        f"cases [{low:.1%}, {high:.1%}]{beside if random else ''}, of all {every['parents']} parents, whatever their main "
+        f"latents say, in {percent(value(every, 'score'))}; the most absorbed of {e['parents']} parents is "
         f"{worst['parent']}, {percent(own['score'])}{by}."
     )
 
