@@ -31,7 +31,9 @@ class ProbingConfig:
     probing_test: float = option(0.3, "probing: share of the contexts that measures; the others fit and choose")
     probing_k: tuple[int, ...] = option((1, 2, 5, 16), "probing: latents that a sparse probe has")
     probing_pool: tuple[str, ...] = option(
-        ("mean", "max"), f"probing: how a context's positions become one row where its label is one: {', '.join(POOLS)}"
+        ("mean", "max"),
+        f"probing: how a context's positions become one row where its label is one: {', '.join(POOLS)}; means over tasks "
+        "are of the first, since coordinates of both signs lose by a maximum what latents keep",
     )
     probing_choose: Literal["standardized", "difference"] = option(
         "standardized",

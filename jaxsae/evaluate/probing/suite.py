@@ -65,7 +65,7 @@ def evaluate(context: Context) -> dict[str, Any]:
       `definition`, `constants`, `l0`, `sets`: for each data set and pooling its `contexts` and `rows` {fit, test}, how many
       contexts that measure are `repeated` among those that fit, `tasks` (with `share` of the class among both, what each
       probe `chose`, `probes` {name: {auroc, accuracy, f1: {value, interval}}} and `differences` {latents_k: {baseline: ...}})
-      and `mean` over its tasks; `mean` over all tasks of all sets and poolings.
+      and `mean` over its tasks; `mean` over all tasks by token and in the first pooling.
 
     Raises:
       InputError: a context without a token, a class that is missing on one side of the split; NaN in the activations.
@@ -87,7 +87,7 @@ def evaluate(context: Context) -> dict[str, Any]:
             for pool, part in _rows(context, subject, control, one, dictionaries).items():
                 figures, drawn = _of_set(context, one, pool, part, bar)
                 sets.append(figures)
-                all_drawn += drawn
+                all_drawn += drawn if pool in (rows.TOKEN, context.config.probing.probing_pool[0]) else []
     whole = compare.figures(compare.mean_of(all_drawn), _ks(context)) | {"tasks": len(all_drawn)}
     return {"definition": DEFINITION, "constants": _constants(context)} | head | {"sets": sets, "mean": whole}
 
@@ -102,6 +102,7 @@ def _constants(context: Context) -> dict[str, Any]:
     some = context.config.probing
     return {
         "k": list(_ks(context)),
+        "pool": some.probing_pool[0],
         "chosen_by": some.probing_choose,
         "test_share": some.probing_test,
         "C": list(probes.STRENGTHS),

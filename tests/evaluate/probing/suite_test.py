@@ -60,9 +60,9 @@ def test_games_label_themselves(tmp_path, capsys, probe_games):
         for metric in ("auroc", "accuracy", "f1"):
             value, (low, high) = task["probes"][name][metric]["value"], task["probes"][name][metric]["interval"]
             assert 0 <= low <= high <= 1 and low - 1e-6 <= value <= high + 1e-6
-    mean = np.mean([t["probes"]["raw"]["auroc"]["value"] for one in found["sets"] for t in one["tasks"]])
-    assert found["mean"]["probes"]["raw"]["auroc"]["value"] == pytest.approx(mean) and found["mean"]["tasks"] == 4
-    assert "On average over 4 tasks a single latent" in found["summary"]["says"]
+    mean = np.mean([t["probes"]["raw"]["auroc"]["value"] for one in found["sets"][:2] for t in one["tasks"]])
+    assert found["mean"]["probes"]["raw"]["auroc"]["value"] == pytest.approx(mean) and found["mean"]["tasks"] == 3
+    assert "On average over 3 tasks a single latent" in found["summary"]["says"]
     assert json.loads((tmp_path / "eval" / "probing.json").read_text()) == found
     assert "latents less" in capsys.readouterr().err
 
