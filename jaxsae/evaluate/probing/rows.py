@@ -126,11 +126,7 @@ def gather(
 
 
 def _encoded(dictionaries: Mapping[str, Dictionary], x: np.ndarray, size: int) -> dict[str, Any]:
-    # Texts, and draws, differ in length: a power of two rows, or whole batches, keep the shapes few that are compiled.
-    whole = min(size, 1 << (len(x) - 1).bit_length())
-    padded = np.pad(x, ((0, -len(x) % whole), (0, 0)), mode="edge")
-    encode = lambda dictionary: encode_rows(dictionary, padded, size)[: len(x)]
-    out: dict[str, Any] = {name: encode(dictionary) for name, dictionary in dictionaries.items()}
+    out: dict[str, Any] = {name: encode_rows(dictionary, x, size) for name, dictionary in dictionaries.items()}
     own = dictionaries.get("latents")
     if own is not None and not own.config.transcode:
         W_dec, b_dec = (np.asarray(part, np.float32) for part in (own.params.W_dec, own.params.b_dec))
