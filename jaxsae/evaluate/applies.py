@@ -51,21 +51,24 @@ def applicable(context: Context) -> dict[str, ModuleType]:
     for name in SUITES:
         # A control is of some suites alone; the others run without.
         own = config if name in controlled(context) else dataclasses.replace(config, control_run="")
+        if getattr(importlib.import_module(f"jaxsae.evaluate.{name}"), "COSTLY", False):
+            why[name] = f"is costly: ask for it by name, --suite={name}"
+            continue
         try:
-            suite = checked(dataclasses.replace(context, config=own), (name,))[name]
+            found |= checked(dataclasses.replace(context, config=own), (name,))
         except InputError as error:
             if _is_of_a_flag(config, str(error)):
                 raise
-            why[name] = str(error)
-            continue
-        if getattr(suite, "COSTLY", False):
-            why[name] = f"is costly: ask for it by name, --suite={name}"
-        else:
-            found[name] = suite
+            why[name] = _reason(str(error), name)
     if not found:
-        raise InputError(" ".join(why.values()))
+        raise InputError("--suite=all: none applies. " + " ".join(f"{name}: {reason}" for name, reason in why.items()))
     say("left out:", *(f"  {name}: {reason}" for name, reason in why.items())) if why else None
     return found
+
+
+def _reason(message: str, suite: str) -> str:
+    """An error without what it says to those who named the suite."""
+    return message.removeprefix(f"--suite={suite}: ").replace(" Leave it out of --suite.", "")
 
 
 def _is_of_a_flag(config: EvaluateConfig, message: str) -> bool:

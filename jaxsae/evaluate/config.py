@@ -75,8 +75,8 @@ class EvaluateConfig:
     )
     against: tuple[str, ...] = option(
         (),
-        "compare, bench: other runs, or imported dictionaries, of the same site and model, comma-separated; RUN@STEP is one "
-        "of a run's checkpoints",
+        "compare, bench: other runs, or imported dictionaries, of the same site and model, with commas between; RUN@STEP is "
+        "one of a run's checkpoints",
     )
     probe_rows: int = option(20_000, "othello: positions, of other games, that the linear probe is fitted to")
     text: tuple[str, ...] = option(

@@ -59,7 +59,7 @@ def _limits(e: Results, applies: list[str]) -> str:
         return _limits_of_others(applies)
     parts = []
     if own := e["curves"].get(OWN):
-        parts.append(f"{OWN} is a law fitted to {own['points']} smaller models{_misses(e, own)}")
+        parts.append(f"{OWN} is a law fitted to {own['points']} models of less compute{_misses(e, own)}")
     if FRONTIER in e["fraction"]:
         parts.append(
             f"{FRONTIER} assumes no law, but ends in one size that was trained for longer, so that compute spent better "

@@ -66,9 +66,7 @@ def seen(context: Context, subject: Subject, batch: Batch, first: int | None = N
     x, y = (_joined([there[site] for site in sites]) for sites in (context.reads, context.writes))
     for part, sites in ((x, context.reads), (y, context.writes)):
         check_finite(part, f"{subject.name}, site {'+'.join(sites)}", 0)
-    # Texts keep as many rows as they have tokens: one of few numbers of rows, so that few programs are compiled.
-    whole = np.pad(x, ((0, (1 << (len(x) - 1).bit_length()) - len(x)), (0, 0)), mode="edge")
-    latents = encode_rows(context.dictionary, whole, context.config.batch_size)[: len(x)]
+    latents = encode_rows(context.dictionary, x, context.config.batch_size)
     return Seen(first or 0, batch, x, y, latents, None if first is None else _target(subject, batch, first))
 
 

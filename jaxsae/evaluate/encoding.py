@@ -11,11 +11,10 @@ from jaxsae.evaluate.subject import Batch, Subject
 
 def encode_rows(dictionary: Dictionary, x_NxD: np.ndarray, batch_size: int) -> sp.csr_matrix:
     """Active latents float32 [N, n] of rows [N, d_in], `batch_size` at once; what is not active is not stored."""
-    parts = []
-    for first in range(0, len(x_NxD), batch_size):
-        x = x_NxD[first : first + batch_size]
-        whole = np.pad(x, ((0, batch_size - len(x)), (0, 0)), mode="edge") if len(x_NxD) > batch_size else x
-        found = dictionary.encode(whole)  # one shape, compiled once
+    parts, size = [], min(batch_size, 1 << max(0, len(x_NxD) - 1).bit_length())  # few shapes, each compiled once
+    for first in range(0, len(x_NxD), size):
+        x = x_NxD[first : first + size]
+        found = dictionary.encode(np.pad(x, ((0, size - len(x)), (0, 0)), mode="edge"))
         values, indices = (np.asarray(a)[: len(x)] for a in (found.values, found.indices))
         parts.append(active_matrix(values, indices, dictionary.width))
     return sp.vstack(parts, format="csr")

@@ -26,12 +26,14 @@ class ProbingConfig:
         "it), flipped:N (the last move turned N discs or more), column:LETTER or row:DIGIT (of the last move), each a label "
         "of every position; taken:SQUARE (by the last position that is kept), won:black or won:white, each of a whole game",
     )
-    probing_contexts: int = option(1500, "probing: texts or games, at most, of each file, drawn by --seed")
+    probing_contexts: int = option(1000, "probing: texts or games, at most, of each file, drawn by --seed")
     probing_rows: int = option(6000, "probing: rows of labels by token, at most, drawn by --seed")
     probing_test: float = option(0.3, "probing: share of the contexts that measures; the others fit and choose")
     probing_k: tuple[int, ...] = option((1, 2, 5, 16), "probing: latents that a sparse probe has")
     probing_pool: tuple[str, ...] = option(
-        ("mean", "max"), f"probing: how a context's positions become one row where its label is one: {', '.join(POOLS)}"
+        ("mean", "max"),
+        f"probing: how a context's positions become one row where its label is one: {', '.join(POOLS)}; means over tasks "
+        "are of the first, since coordinates of both signs lose by a maximum what latents keep",
     )
     probing_choose: Literal["standardized", "difference"] = option(
         "standardized",

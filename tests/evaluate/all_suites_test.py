@@ -31,7 +31,7 @@ def test_those_that_apply_are_taken_in_order_and_the_others_say_why(prepared, ca
     suites = prepared()
     assert list(suites) == [name for name in SUITES if name in suites]
     assert {"reconstruction", "splice", "othello", "attribution"} <= set(suites)
-    assert "decomposability" not in suites and "decomposability: --suite=decomposability" in capsys.readouterr().err
+    assert "decomposability" not in suites and "decomposability: is for a meta-SAE" in capsys.readouterr().err
 
 
 def test_costly_ones_are_left_out(prepared, capsys, monkeypatch):

@@ -36,6 +36,17 @@ def summary(e: Results) -> Summary:
             ("silent main latents", "silent", "rows on which the probe is right and no main latent fires"),
         )
     ]
+    every = e["by_origin"]["any_main"][e["origin"]]
+    figures.append(
+        Figure(
+            "absorption, all parents",
+            value(every, "score"),
+            every["score"]["interval"] if every["score"] else None,
+            LESS,
+            note=f"of all {every['parents']} with a probe, whatever their main latents say, as SAEBench counts",
+            percent=True,
+        )
+    )
     figures.append(Figure("main latents of a parent", e["main_latents"], note="above 1: split features"))
     return Summary(
         title="Absorption of first letters" if e["task"] == "first letters" else "Absorption on the board",
@@ -65,10 +76,18 @@ def said(e: Results) -> str:
     worst = max((one for one in e["by_parent"] if one["counts"]), key=lambda one: one[e["origin"]]["score"] or 0)
     own = worst[e["origin"]]
     by = f", most often by latent {own['absorbers'][0]['latent']}" if own["absorbers"] else ""
+    random = e["baselines"]["random_dictionary"]
+    if random is not None:
+        known = value(random, "score")
+        beside = (
+            " (along random directions no parent counts)" if known is None else f" (random directions {percent(known)})"
+        )
+    every = e["by_origin"]["any_main"][e["origin"]]
     return (
         f"Where a parent's main latents ought to fire, another latent carries its direction instead in {percent(score)} of "
-        f"cases [{low:.1%}, {high:.1%}] (random directions {percent(value(e['baselines']['random_dictionary'], 'score'))}); "
-        f"the most absorbed is {worst['parent']}, {percent(own['score'])}{by}."
+        f"cases [{low:.1%}, {high:.1%}]{beside if random else ''}, of all {every['parents']} parents, whatever their main "
+        f"latents say, in {percent(value(every, 'score'))}; the most absorbed of {e['parents']} parents is "
+        f"{worst['parent']}, {percent(own['score'])}{by}."
     )
 
 

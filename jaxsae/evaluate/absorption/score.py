@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from jaxsae.dictionary import Dictionary
 from jaxsae.evaluate.absorption.judge import judge
@@ -101,9 +102,18 @@ def _of_parent(
             "score": ratio(what.absorbed.sum(), what.absorbed.sum() + what.main.sum()),
             "rate": ratio(what.absorbed.sum(), len(right)),
             "fraction": ratio(what.fraction.sum(), len(right)),
-            "absorbers": [{"latent": latent, "rows": rows, "cosine": cosines[latent]} for latent, rows in absorbers],
+            "absorbers": [
+                {"latent": i, "rows": rows, "cosine": cosines[i], "parent_holds": _holds(judged.latents, y, i)}
+                for i, rows in absorbers
+            ],
         }
     return Found(about, sums)
+
+
+def _holds(latents: sp.csr_matrix, y: np.ndarray, latent: int) -> float:
+    """Of the rows on which a latent fires the share on which the parent holds: near 1 where it says something narrower."""
+    fires = latents[:, [latent]].nonzero()[0]
+    return float(y[fires].mean())
 
 
 def ratio(a: float, b: float) -> float | None:

@@ -9,6 +9,7 @@ from jaxsae.evaluate.bench.ranks import beats_alone, front, places, ranges
 from jaxsae.evaluate.bench.side_by_side import BASES, FIGURES, Sums
 
 EQUAL_L0 = 0.05  # L0s that differ by no more than this share are equal, as in `benchmark --what=known_dictionary`
+SAME_L0 = 0.01  # on the front of L0 and FVU no lower FVU stands at an L0 that is higher by this share or less
 PAIRED = "side by side"  # where figures are of the same sequences
 
 
@@ -93,8 +94,8 @@ def l0_and_fvu(columns: Sequence[Mapping[str, Any]]) -> tuple[list[float | None]
 
 
 def on_front(columns: Sequence[Mapping[str, Any]]) -> list[bool]:
-    """Whether no other has as low an L0 and as low an FVU."""
-    return front(*l0_and_fvu(columns))
+    """Whether no other has as low an L0, within SAME_L0, and a lower FVU."""
+    return front(*l0_and_fvu(columns), SAME_L0)
 
 
 def unequal(names: Sequence[str], l0: Sequence[float]) -> dict[str, float]:

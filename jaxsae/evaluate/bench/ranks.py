@@ -45,12 +45,18 @@ def places(values: Sequence[float | None], better: str) -> list[float | None]:
     return out
 
 
-def front(x: Sequence[float | None], y: Sequence[float | None]) -> list[bool]:
+def front(x: Sequence[float | None], y: Sequence[float | None], slack: float = 0.0) -> list[bool]:
     """Whether each is on the Pareto front of two figures of which less is better: none is as small in both, and smaller in
-    one."""
+    one.
+
+    Args:
+      slack: share by which two of `x` may differ and count as equal.
+    """
     points = [None if a is None or b is None else (a, b) for a, b in zip(x, y, strict=True)]
 
-    def dominated(p: tuple[float, float]) -> bool:
-        return any(q is not None and q != p and q[0] <= p[0] and q[1] <= p[1] for q in points)
+    def beaten(p: tuple[float, float], q: tuple[float, float]) -> bool:
+        if abs(q[0] - p[0]) <= slack * p[0]:
+            return q[1] < p[1]
+        return q[0] < p[0] and q[1] <= p[1]
 
-    return [p is not None and not dominated(p) for p in points]
+    return [p is not None and not any(q is not None and beaten(p, q) for q in points) for p in points]

@@ -60,7 +60,8 @@ def table(results: Results) -> list[str]:
     unit = results["subject"]["unit"]
     lines.append(
         f"without a suite's name: the same {results['subject']['measured']} {unit}s for all, {results['predictions']:,} "
-        f"predictions; in brackets 95% intervals, behind them ranks, where differences from the others leave more than one"
+        f"predictions; in brackets 95% intervals, behind them ranks, a range where differences are within them, by value "
+        "alone where there is no interval"
     )
     for column in results["columns"]:
         if column["paired"]:
@@ -120,7 +121,10 @@ def _board(results: Results, names: Sequence[str]) -> Table:
     for base in dict.fromkeys(name for c in columns for name in c["baselines"]):
         rows.append([base, "baseline", *(value(c, c["baselines"].get(base)) for c in columns), "", ""])
     heads = ["dictionary", "method, width", *map(title, columns), "mean rank", "on the front"]
-    note = "in brackets 95% intervals and ranges of ranks; baselines are those of the first dictionary that has them"
+    note = (
+        "in brackets 95% intervals and ranks, by value alone where there is no interval; baselines are those of the first "
+        "dictionary that has them"
+    )
     return Table("Dictionaries by figures", heads, rows, note)
 
 

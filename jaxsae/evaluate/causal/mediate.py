@@ -52,10 +52,14 @@ class Ways:
 
 
 def figures(context: Context, task: Task) -> dict[str, Any]:
-    """Returns `contexts`, `tuned_on`, `fitted_rows`, `most_price`, `base` {errors}, `curves` {way: [{m, move, strength,
-    share, interval, price, spill, errors}]}, `mean_difference` (the same of that one direction), `like_probe` (the fewest latents
-    that do as much as one probe direction; None where none do), `probe_right`, `foremost` (latents by effect), `sweeps` {way:
-    [{move, strength, share, ...}]} and `at_price` {way: [share at each of `budgets`, None beyond the sweep]}."""
+    """Moves the test contexts by `SIZES` latents and directions, and by some of them over all `MOVES`.
+
+    Returns:
+      `contexts`, `tuned_on`, `fitted_rows`, `most_price`, `base` {errors}, `curves` {way: [{m, move, strength, share,
+      interval, price, spill, errors}]}, `mean_difference` (the same of that one direction), `like_probe` (the fewest
+      latents that do as much as one probe direction; None where none do), `probe_right`, `foremost` (latents by effect),
+      `sweeps` {way: [{move, strength, share, ...}]} and `at_price` {way: [share within each of `budgets`]}.
+    """
     ways, seed, most = _ways(context, task), context.config.seed, context.config.causal.causal_price
     ways.changes["mean_difference"] = _along(task, _mean_difference(task))
     curves: dict[str, list[dict[str, Any]]] = {}
@@ -121,18 +125,18 @@ def _mean(values: np.ndarray | None) -> float | None:
     return None if values is None or not len(values) else float(values.mean())
 
 
-def _at(sweep: list[dict[str, Any]], budget: float) -> float | None:
-    """The largest share at a price, between the strengths about it, from 0 at 0; None where no kind of move comes to it."""
-    found = []
+def _at(sweep: list[dict[str, Any]], budget: float) -> float:
+    """The largest share at a price of a budget at most, between the strengths about it, from 0 at 0."""
+    best = 0.0
     for kind in (SET, SHIFT):
         before = (0.0, 0.0)
         for part in (part for part in sweep if part["move"] == kind and part["share"] is not None):
             now = part["price"], part["share"]
-            if now[0] >= budget:
-                found.append(float(np.interp(budget, (before[0], now[0]), (before[1], now[1]))))
+            if now[0] > budget:
+                best = max(best, float(np.interp(budget, (before[0], now[0]), (before[1], now[1]))))
                 break
-            before = max(before, now)
-    return max(found, default=None)
+            best, before = max(best, now[1]), now
+    return best
 
 
 def _ways(context: Context, task: Task) -> Ways:

@@ -7,7 +7,8 @@ In context a the m latents that move most are set to their values in b, with a's
 The share of the change that comes with them is 1 - KL(p_b || p') / KL(p_b || p_a), summed over pairs before the division.
 Beside it m of the moved latents at random; as many principal components of such differences, fitted to the other half of the
 pairs, the foremost ones, and those along which this pair differs most, as its latents are its own too; as many coordinates
-of the activation along which it differs most; and all latents: what is missing there is the error's, with which x' is x_b.
+of the activation along which it differs most; all latents; and the whole difference, with the error's: where even that is
+below 1, the rest goes past the site, or reaches later blocks from positions before.
 """
 
 from typing import Any
@@ -29,7 +30,7 @@ def figures(context: Context, pairs: Pairs) -> dict[str, Any]:
     """Returns `pairs`, `changed_kl` (KL(p_b || p_a), a mean), `l0`, `moved` (latents that differ, a mean of pairs),
     `latents_of_half` and `latents_of_90_percent` (of a pair's sum of |f_i(b) - f_i(a)| ||W_dec,i||), `explained` (of the
     squared difference of activations, by all latents) and `projected` (along it) with intervals over pairs, `recovered`
-    {way: [{m, share, interval}]}, `all` (all latents) and `whole` (with the error: 1), `foremost`: latents that
+    {way: [{m, share, interval}]}, `all` (all latents) and `whole` (with the error), `foremost`: latents that
     move in the most pairs."""
     decoder, seed = Decoder(context.dictionary), context.config.seed
     d_f = (pairs.b.latents - pairs.a.latents).tocsr()

@@ -37,7 +37,7 @@ def summary(e: Mapping[str, Any]) -> Summary:
         says.append(
             f"the {SHOWN} latents that move most between two contexts carry {percent(best['share'])} of the change of "
             f"predictions ({SHOWN} principal components {percent(_of(moved['recovered']['own_components'])['share'])}, all "
-            f"latents {percent(moved['all']['share'])})"
+            f"latents {percent(moved['all']['share'])}, with the error {percent(moved['whole']['share'])})"
         )
     if not says:
         says.append(f"{len(single)} latents were ablated and clamped")
@@ -92,6 +92,7 @@ def _figures(e: Mapping[str, Any]) -> list[Figure]:
     if moved := e["pairs"]:
         own = _of(moved["recovered"]["latents"])
         beside = {PAIRED[way]: _of(moved["recovered"][way])["share"] for way in list(PAIRED)[1:]}
+        beside |= {"all latents": moved["all"]["share"], "with the error": moved["whole"]["share"]}
         figure = f"predictions carried by {SHOWN} latents"
         out.append(Figure(figure, own["share"], own["interval"], MORE, beside, "between paired contexts", percent=True))
         whole = moved["explained"]
@@ -137,9 +138,9 @@ def _tables(e: Mapping[str, Any]) -> list[Table]:
     note += "the sequences and measured on the others where the latent fires; price: KL of all predictions, nats"
     out.append(Table("Clamped", columns, rows, note))
     if found := e["mediation"]:
-        columns = ("by", *(f"at {budget:g} nats" for budget in found["budgets"]))
-        rows = [[name, *(percent(x) if x is not None else "-" for x in at)] for name, at in found["at_price"].items()]
-        out.append(Table("The state turned, at equal price", columns, rows, "price: KL among all other tokens"))
+        columns = ("by", *(f"within {budget:g} nats" for budget in found["budgets"]))
+        rows = [[name, *map(percent, at)] for name, at in found["at_price"].items()]
+        out.append(Table("The state turned, at equal prices", columns, rows, "price: KL among all other tokens"))
     return out
 
 
@@ -155,7 +156,8 @@ def _plots(e: Mapping[str, Any]) -> list[Plot]:
         label = "share of the way"
         out.append(Plot("Steering and its price", "KL among other tokens, nats", label, xs, sweeps, log_x=True))
     if moved := e["pairs"]:
-        guides = {"all latents": moved["all"]["share"]} if moved["all"]["share"] is not None else {}
+        ends = {"all latents": moved["all"]["share"], "with the error": moved["whole"]["share"]}
+        guides = {name: value for name, value in ends.items() if value is not None}
         title = "Change of predictions carried between contexts"
         out.append(_curves(title, "share of the change", moved["recovered"], PAIRED, guides))
     return out
@@ -170,8 +172,8 @@ def _curves(
     return Plot(title, x, y, xs, pick("share"), intervals=pick("interval"), log_x=True, guides=guides or {})
 
 
-def _priced(name: str, shares: Sequence[float | None]) -> str:
-    return f"{name} " + " ".join("-" if share is None else percent(share) for share in shares)
+def _priced(name: str, shares: Sequence[float]) -> str:
+    return f"{name} {' '.join(map(percent, shares))}"
 
 
 def table(e: Mapping[str, Any]) -> list[str]:
@@ -191,7 +193,7 @@ def table(e: Mapping[str, Any]) -> list[str]:
             f"{moved['pairs']} pairs: {moved['moved']:.1f} latents move (l0 {moved['l0']:.1f}), half of it in "
             f"{moved['latents_of_half']:.1f}, 90% in {moved['latents_of_90_percent']:.1f}; they explain "
             f"{percent(moved['explained']['share'])} of the difference; predictions carried by all "
-            f"{percent(moved['all']['share'])}"
+            f"{percent(moved['all']['share'])}, with the error {percent(moved['whole']['share'])}"
         )
         lines += [f"  by {label:<33} {shares(moved['recovered'][way])}" for way, label in PAIRED.items()]
     if found := e["mediation"]:
@@ -204,9 +206,7 @@ def table(e: Mapping[str, Any]) -> list[str]:
             lines.append(f"  by {label:<33} {shares(found['curves'][way])}{shown}")
         lines.append(f"  by {'difference of means':<33} {shares([found['mean_difference']])}")
         prices = "  ".join(f"{budget:g}" for budget in found["budgets"])
-        lines.append(
-            f"  at a price of {prices} nats: " + "   ".join(_priced(*item) for item in found["at_price"].items())
-        )
+        lines.append(f"  within {prices} nats: " + "   ".join(_priced(*item) for item in found["at_price"].items()))
     else:
         lines.append(f"no mediation: {e['no_mediation']}")
     return lines

@@ -88,8 +88,9 @@ class Firing:
           pairs: bool [n], those that are shared and mutually nearest. index: as above.
 
         Returns:
-          `alive` (latents that fire at all), `counted`; of the pairs `pairs`, `f1`, `pooled_f1` (each weighs as it fires, so that
-          the many rare latents do not outweigh the rest), `correlation`; of all `best_f1`, `best_f1_chance`, and `same_partner`, the share of the pairs that firing would pair as the decoders do.
+          `alive` (latents that fire at all), `counted`; of the pairs `pairs`, `f1`, `pooled_f1` (each weighs as it fires, so
+          that the many rare latents do not outweigh the rest), `correlation`, and `same_partner`, the share of them that
+          firing would pair as the decoders do; of all `best_f1`, `best_f1_chance`.
         """
         often = self.count >= FEWEST
         told = often & pairs & np.isfinite(self.f1)

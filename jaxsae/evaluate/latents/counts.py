@@ -101,6 +101,7 @@ def figures(counts: Counts) -> dict[str, Any]:
     alive = frequency[~dead]
     edges = np.arange(-12, 1) / 2
     return {
+        "latents": width,
         "rows": rows,
         "sequences": len(counts.sizes),
         "design_effect": effect,

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.effects import Decoder, Seen, at_sites, cross_entropy, divergence, seen_batches
 from jaxsae.evaluate.errors_of_rows import ratio
+from jaxsae.evaluate.intervals import of_share
 from jaxsae.evaluate.splice_figures import interval
 from jaxsae.evaluate.subject import Subject
 from jaxsae.progress import Progress
@@ -57,8 +58,16 @@ def coverage(latents: sp.csr_matrix, largest: np.ndarray, sequence: np.ndarray) 
         covered = np.diff(some.indptr) > 0
         sums, sizes = np.bincount(sequence, weights=covered), np.bincount(sequence)
         found = {"cut": cut, "activations": ratio(some.nnz, latents.nnz), "l0": some.nnz / len(covered)}
-        out.append(found | {"covered": covered.mean(), "covered_interval": interval(sums, sizes)})
+        out.append(found | {"covered": covered.mean(), "covered_interval": _share_interval(sums, sizes)})
     return out
+
+
+def _share_interval(hits: np.ndarray, sizes: np.ndarray) -> list[float] | None:
+    """Of a share of rows over their sequences; of all or none of them, Wilson's of as many rows as there are sequences."""
+    if hits.sum() in (0, sizes.sum()):
+        return of_share(len(sizes) * hits.sum() / sizes.sum(), len(sizes))
+    ends = interval(hits, sizes)
+    return ends and [max(0.0, ends[0]), min(1.0, ends[1])]
 
 
 class _Sums:

@@ -80,8 +80,8 @@ def figures(own: Lens, random: Lens) -> dict[str, Any]:
     """How many directions move few tokens, beside random ones.
 
     Returns:
-      `directions`, `kurtosis_limit` (of 99 in 100 random directions), `promoting` and `suppressing` {count, share, interval}:
-      whose kurtosis is above it, with a skew above and below 0; medians of `kurtosis`, `skew` and `spread`, and
+      `directions`, `kurtosis_limit` (of 99 in 100 random directions), `promoting` and `suppressing` {count, share, interval,
+      random}: whose kurtosis is above it, with a skew above and below 0; medians of `kurtosis`, `skew` and `spread`, and
       `baselines` {random: these}.
     """
     limit = float(np.quantile(random.kurtosis, QUANTILE))
@@ -89,7 +89,9 @@ def figures(own: Lens, random: Lens) -> dict[str, Any]:
     for name, sign in (("promoting", 1), ("suppressing", -1)):
         some = (own.kurtosis > limit) & (sign * own.skew > 0)
         ends = clopper_pearson(some.sum(), len(some))
+        chance = ((random.kurtosis > limit) & (sign * random.skew > 0)).mean()
         out[name] = {"count": int(some.sum()), "share": some.mean(), "interval": [float(end) for end in ends]}
+        out[name] |= {"random": chance}
     medians = lambda lens: {name: float(np.median(getattr(lens, name))) for name in ("kurtosis", "skew", "spread")}
     return out | {"medians": medians(own), "baselines": {"random": medians(random)}}
 

@@ -45,10 +45,10 @@ def summary(e: Mapping[str, Any]) -> Summary:
 
 
 def _frequency(told: Mapping[str, Any], rare: Mapping[str, Any]) -> list[Figure]:
-    width = round(told["dead"]["count"] / told["dead"]["share"]) if told["dead"]["count"] else None
-    of = f" of {width:,}" if width else ""
+    of = f" of {told['latents']:,}"
     between = lambda part: f"{part['sure']:,} for sure, {part['open']:,} open at 95%"
-    dead, dense = told["dead"], told["dense"]
+    dead, dense, latents = told["dead"], told["dense"], told["latents"]
+    ends = lambda part: [part["sure"] / latents, (part["sure"] + part["open"]) / latents]
     woken = (
         f"; of those silent on one half {percent(dead['woken'])} fire on the other" if dead["woken"] is not None else ""
     )
@@ -56,8 +56,20 @@ def _frequency(told: Mapping[str, Any], rare: Mapping[str, Any]) -> list[Figure]
         Figure(
             "silent latents", dead["share"], better=LESS, percent=True, note=f"{dead['count']:,}{of}, on no row{woken}"
         ),
-        Figure("ultra-rare latents", rare["share"], percent=True, note=f"on less than 1e-4 of rows: {between(rare)}"),
-        Figure("dense latents", dense["share"], percent=True, note=f"on more than 1 row in 10: {between(dense)}"),
+        Figure(
+            "ultra-rare latents",
+            None if told["rows"] < told["rows_to_tell"] else rare["share"],
+            ends(rare),
+            percent=True,
+            note=f"on less than 1e-4 of rows, which {told['rows_to_tell']:,} rows tell: {between(rare)}",
+        ),
+        Figure(
+            "dense latents",
+            dense["share"],
+            ends(dense),
+            percent=True,
+            note=f"on more than 1 row in 10: {between(dense)}",
+        ),
     ]
 
 
@@ -143,7 +155,7 @@ def _lens(e: Mapping[str, Any]) -> list[Figure]:
                 found[name]["share"],
                 found[name]["interval"],
                 note=f"logit weights of an excess kurtosis above {found['kurtosis_limit']:.1f}",
-                baselines={"random": 0.01},
+                baselines={"random": found[name]["random"]},
                 percent=True,
             )
             for name in ("promoting", "suppressing")

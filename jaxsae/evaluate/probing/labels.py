@@ -134,10 +134,10 @@ def _parsed(line: str, where: str) -> tuple[frozenset[str], Any, Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise InputError(f"{where}: is no JSON ({error}). Give {FORMS} a line.") from None
+        raise InputError(f"{where}: is no JSON ({error.msg}). Give {FORMS} a line.") from None
     keys = next((keys for keys in _KEYS if isinstance(row, dict) and keys <= row.keys()), None)
     if keys is None or sum(key in row for key in ("label", "labels", "spans")) != 1 or {"text", "moves"} <= row.keys():
-        raise InputError(f"{where}: is none of {FORMS}.")
+        raise InputError(f"{where}: has not the keys of {FORMS}.")
     if "moves" in keys:
         context = moves_of(row["moves"], where)
         if "label" in keys:

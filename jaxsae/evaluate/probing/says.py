@@ -26,7 +26,7 @@ def summary(e: Results) -> Summary:
             mean["probes"][f"latents_{k}"]["auroc"]["interval"],
             MORE,
             beside(k),
-            f"mean of {mean['tasks']} tasks",
+            f"mean of {mean['tasks']} tasks, {e['constants']['pool']}-pooled or by token",
         )
         for k in ks
     ]
@@ -78,14 +78,20 @@ def said(e: Results) -> str:
     low, high = ahead["interval"] or (0.0, 0.0)
     who = "the latents win" if low > 0 else "the raw activations win" if high < 0 else "neither wins"
     one = f"a single latent tells a task with AUROC {value(f'latents_{ks[0]}')}, and " if ks[0] == 1 and k > 1 else ""
+    headed = [s for s in e["sets"] if s["pool"] in ("token", e["constants"]["pool"])]
     beaten = sum(
-        task["differences"][f"latents_{k}"]["raw"]["auroc"]["value"] > 0 for s in e["sets"] for task in s["tasks"]
+        task["differences"][f"latents_{k}"]["raw"]["auroc"]["value"] > 0 for s in headed for task in s["tasks"]
     )
     return (
         f"On average over {mean['tasks']} tasks {one}{k} latents with {value(f'latents_{k}')}, beside {value('raw')} of "
         f"logistic regression on the raw activations: {who} ({ahead['value']:+.4f} [{low:+.4f}, {high:+.4f}]; latents are "
         f"ahead in {beaten} tasks); {k} principal components have {value(f'pca_{k}')}."
     )
+
+
+def _others(e: Results) -> list[str]:
+    """Poolings that the means leave out."""
+    return sorted({one["pool"] for one in e["sets"]} - {"token", e["constants"]["pool"]})
 
 
 def by_task(e: Results) -> Table:
@@ -118,7 +124,14 @@ def by_task(e: Results) -> Table:
 def table(results: Results) -> list[str]:
     """The figures in a few lines."""
     ks, lines = results["constants"]["k"], [sample(results)]
-    for one in (*results["sets"], {"set": "all", "pool": "", "mean": results["mean"]}):
+    for one in (
+        *results["sets"],
+        {
+            "set": "all",
+            "pool": f"but {'/'.join(_others(results))}" if _others(results) else "",
+            "mean": results["mean"],
+        },
+    ):
         found = one["mean"]["probes"]
         value = lambda name, found=found: number(found[name]["auroc"]["value"]) if name in found else "-"
         title = " ".join(part for part in (one["set"], one["pool"]) if part)
@@ -127,7 +140,7 @@ def table(results: Results) -> list[str]:
                 shown = "   ".join(f"k {k}: {value(f'{kind}_{k}')}" for k in ks)
                 lines.append(f"{title:<16} AUROC {kind:<18} {shown}")
         lines.append(f"{title:<16} AUROC " + "   ".join(f"{name} {value(name)}" for name in _SHOWN))
-        for k in ks:
+        for k in ks if one["set"] == "all" else ks[-1:]:
             less = one["mean"]["differences"][f"latents_{k}"]
             ends = lambda part: f"{part['value']:+.4f} [{number(part['interval'][0])}, {number(part['interval'][1])}]"
             shown = [f"{name} {ends(less[name]['auroc'])}" for name in ("raw", f"pca_{k}", "knn") if name in less]

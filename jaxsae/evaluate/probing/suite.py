@@ -10,6 +10,7 @@ from jaxsae.errors import InputError
 from jaxsae.evaluate.baselines import control_context, one_thread, random_like
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.probing import board, compare, labels, paired, probes, rows, says, tasks
+from jaxsae.evaluate.probing_config import ProbingConfig
 from jaxsae.evaluate.subject import Subject, open_subject
 from jaxsae.evaluate.text_model import reads_text
 from jaxsae.progress import Progress, say
@@ -39,6 +40,9 @@ def check(context: Context) -> None:
             board.parse_task(task)
         if not config.probing_tasks:
             raise InputError("--probing_tasks= is empty: give some, such as mine:D3,flipped:3, or --probing_labels.")
+    wide = [k for k in config.probing_k if k > context.dictionary.width]
+    if wide and config.probing_k != ProbingConfig().probing_k:  # the default is cut to what there is
+        raise InputError(f"--probing_k={wide[0]}: {context.config.run} has {context.dictionary.width:,} latents.")
     _labelled(context)
     control_context(context)
 
@@ -58,10 +62,10 @@ def evaluate(context: Context) -> dict[str, Any]:
     """Probes each task with latents and with all baselines.
 
     Returns:
-      `definition`, `constants`, `l0`, `sets`: for each data set and pooling its `contexts` and `rows` {fit, test}, `tasks`
-      (with `share` of the class among both, what each probe `chose`, `probes` {name: {auroc, accuracy, f1: {value,
-      interval}}} and `differences` {latents_k: {baseline: ...}}) and `mean` over its tasks; `mean` over all tasks of all
-      sets and poolings.
+      `definition`, `constants`, `l0`, `sets`: for each data set and pooling its `contexts` and `rows` {fit, test}, how many
+      contexts that measure are `repeated` among those that fit, `tasks` (with `share` of the class among both, what each
+      probe `chose`, `probes` {name: {auroc, accuracy, f1: {value, interval}}} and `differences` {latents_k: {baseline: ...}})
+      and `mean` over its tasks; `mean` over all tasks by token and in the first pooling.
 
     Raises:
       InputError: a context without a token, a class that is missing on one side of the split; NaN in the activations.
@@ -71,6 +75,8 @@ def evaluate(context: Context) -> dict[str, Any]:
     for one in found:
         for task, y in one.labels.items():
             tasks.check_both(one.name, task, y, one.tests[one.contexts_of_rows()])
+        if repeated := one.repeated():
+            say(f"{SUITE}: {one.name}: {repeated:,} of the {one.unit}s that measure are also among those that fit.")
     control = control_context(context)
     if control is None:
         say(f"{SUITE}: no --control_run, so the baseline {CONTROL} is missing (a run on a model with random weights)")
@@ -81,7 +87,7 @@ def evaluate(context: Context) -> dict[str, Any]:
             for pool, part in _rows(context, subject, control, one, dictionaries).items():
                 figures, drawn = _of_set(context, one, pool, part, bar)
                 sets.append(figures)
-                all_drawn += drawn
+                all_drawn += drawn if pool in (rows.TOKEN, context.config.probing.probing_pool[0]) else []
     whole = compare.figures(compare.mean_of(all_drawn), _ks(context)) | {"tasks": len(all_drawn)}
     return {"definition": DEFINITION, "constants": _constants(context)} | head | {"sets": sets, "mean": whole}
 
@@ -96,6 +102,7 @@ def _constants(context: Context) -> dict[str, Any]:
     some = context.config.probing
     return {
         "k": list(_ks(context)),
+        "pool": some.probing_pool[0],
         "chosen_by": some.probing_choose,
         "test_share": some.probing_test,
         "C": list(probes.STRENGTHS),
@@ -155,7 +162,7 @@ def _of_set(
         all_drawn.append(drawn)
         bar.advance(1, task=task)
     counts = {"fit": int((~one.tests).sum()), "test": int(one.tests.sum())}
-    head = {"set": one.name, "unit": one.unit, "pool": pool, "contexts": counts}
+    head = {"set": one.name, "unit": one.unit, "pool": pool, "contexts": counts, "repeated": one.repeated()}
     head["rows"] = {"fit": int((~tests).sum()), "test": int(tests.sum())}
     return head | {"tasks": out, "mean": compare.figures(compare.mean_of(all_drawn), ks)}, all_drawn
 

@@ -40,6 +40,11 @@ class DataSet:
         each = np.ones(len(self.ids), int) if self.chosen is None else np.array([part.sum() for part in self.chosen])
         return np.repeat(np.arange(len(self.ids)), each)
 
+    def repeated(self) -> int:
+        """How many contexts that measure are, token for token, also among those that fit."""
+        fitted = {own.tobytes() for own, test in zip(self.ids, self.tests, strict=True) if not test}
+        return sum(own.tobytes() in fitted for own, test in zip(self.ids, self.tests, strict=True) if test)
+
     def folds(self, seed: int) -> np.ndarray:
         """int [contexts]: the fold that each belongs to, where it fits."""
         return np.random.default_rng([seed, _FOLD_KEY]).permutation(len(self.ids)) % FOLDS

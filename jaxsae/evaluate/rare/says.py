@@ -73,6 +73,9 @@ def summary(results: Results) -> Summary:
     main = widths[widest]
     half = "; ".join(f"{threshold(of['law'])} at width {int(width):,}" for width, of in widths.items())
     slope = "" if power is None else f", falling as width to the minus {exponent(power)}"
+    near, of_near = next(iter(results["powers"].items()))
+    if of_near:  # latents of rare features find their direction late, and at a high cosine that is all one sees
+        slope += f" (where a cosine of {near} is enough, to the minus {exponent(of_near)})"
     how = {1: "one width says nothing of others", 2: TWO}.get(
         len(widths), "a power law is one of the curves that may fit"
     )
@@ -93,6 +96,10 @@ def summary(results: Results) -> Summary:
         figures.append(
             Figure("exponent of f50 by width", power["exponent"], power["interval"], MORE, note="f50 = C width^-a")
         )
+    for cosine, of in results["powers"].items():
+        if of:
+            name = f"exponent of f50 by width, at a cosine of {cosine}"
+            figures.append(Figure(name, of["exponent"], of["interval"], MORE))
     return Summary(
         title="Rare features",
         sample=f"{results['features']} planted features, {results['seeds']} seed(s), {results['rows']:,} rows, "
@@ -148,6 +155,8 @@ def _plots(results: Results) -> list[Plot]:
     laws = [of["law"] for of in widths.values()]
     ends = [law["interval"] if law["f50"] is not None and None not in law["interval"] else None for law in laws]
     power, series = results["power"], {"half found at": [law["f50"] for law in laws]}
+    for cosine in results["powers"]:
+        series[f"at a cosine of {cosine}"] = [of["laws"][cosine]["f50"] for of in widths.values()]
     if power:
         series["power law"] = [power["scale"] * int(width) ** -power["exponent"] for width in widths]
     half = Plot(

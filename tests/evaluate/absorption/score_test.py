@@ -138,6 +138,7 @@ def test_planted_absorption_is_found_to_the_row():
     for origin in score.ORIGINS:
         assert parent[origin]["absorbed"] == CHILDREN * EACH and parent[origin]["main"] == ROWS - CHILDREN * EACH
         assert sorted(a["latent"] for a in parent[origin]["absorbers"]) == [10, 11, 12, 13, 14]
+        assert all(a["rows"] == EACH and a["parent_holds"] == 1 for a in parent[origin]["absorbers"])
         for name in ("score", "rate", "fraction", "silent"):
             assert found[origin][name]["value"] == pytest.approx(share)
             low, high = found[origin][name]["interval"]

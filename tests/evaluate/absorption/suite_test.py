@@ -1,5 +1,6 @@
 """The suite on games and on words: rows and labels against a plain forward pass, refusals, and what is said."""
 
+import dataclasses
 import json
 import shutil
 
@@ -70,6 +71,21 @@ def test_the_board(tmp_path, capsys, of_games):
     assert {name: constants[name] for name in reference} == reference and "prompt" not in constants
     assert "f1_jump 0.03" in capsys.readouterr().err and "of cases" in found["summary"]["says"]
     assert json.loads((tmp_path / "eval" / "absorption.json").read_text()) == found
+
+
+def test_of_a_transcoder_projections_are_of_what_it_writes(of_games, model):
+    config, dictionary = of_games()
+    about = {"reads": ["mlp_in.0"], "writes": ["mlp_out.0"], "site": "mlp_in.0->mlp_out.0"}
+    method = dataclasses.replace(dictionary.config, transcode=True)
+    dictionary = dataclasses.replace(dictionary, config=method, metadata=dictionary.metadata | about)
+    context = Context(config, dictionary)
+    seen, _ = squares.read_boards(context, open_subject(context, "absorption"))
+    moves = play.held_out_games(100, 0, play.PARENTS).moves[:1, :59].astype(np.int32)
+    found = model(moves, read=("mlp_in.0", "mlp_out.0"))[1]
+    for rows, site in ((seen.read, "mlp_in.0"), (seen.written, "mlp_out.0")):
+        assert np.abs(np.asarray(found[site])[0] - rows[0]).max(1).min() < 1e-4
+    result = evaluate(config, dictionary)["absorption"]
+    assert result["baselines"]["random_dictionary"] is None and result["asked"] == 9
 
 
 def test_nothing_is_said_where_no_parent_counts(of_games):

@@ -24,6 +24,8 @@ def test_without_intervals_values_rank_and_equal_ones_tie():
 def test_the_front_is_what_nothing_beats_in_both():
     assert front([1, 2, 3, 2, None], [5, 3, 1, 4, 1]) == [True, True, True, False, False]
     assert front([1, 1], [2, 2]) == [True, True]
+    assert front([100, 100.5, 102], [2, 1, 0.5]) == [True, True, True]
+    assert front([100, 100.5, 102], [2, 1, 0.5], slack=0.01) == [False, True, True]
 
 
 def test_columns_of_suites_by_name_with_baselines_and_unpaired_differences():
