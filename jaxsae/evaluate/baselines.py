@@ -1,6 +1,5 @@
-"""What suites of probes have in common: dictionaries of random directions, the control run, one thread."""
+"""What suites of probes have in common: dictionaries of random directions, one thread."""
 
-import dataclasses
 from contextlib import AbstractContextManager
 from functools import partial
 
@@ -9,7 +8,6 @@ import numpy as np
 
 from jaxsae.dictionary import SPECS, Dictionary, MethodConfig
 from jaxsae.dictionary.parameters import tied_init
-from jaxsae.evaluate.context import Context, load_dictionary
 from jaxsae.parallel import shardings
 
 _RANDOM_KEY = 0xD1C7
@@ -22,20 +20,6 @@ def random_like(dictionary: Dictionary, mean: np.ndarray, l0: float, seed: int) 
     make = jax.jit(partial(tied_init, width=width, d_model=dictionary.d_model), out_shardings=shardings(mesh, SPECS))
     params = make(jax.random.fold_in(jax.random.key(seed), _RANDOM_KEY)).put(b_dec=np.float32(mean))
     return Dictionary(params, MethodConfig(width=width, k=min(width, max(1, round(l0)))), mesh=mesh)
-
-
-def control_context(context: Context) -> Context | None:
-    """The dictionary of --control_run with its own store, model and site; None where none is named.
-
-    Raises:
-      InputError: no such run.
-    """
-    config = context.config
-    if not config.control_run:
-        return None
-    dictionary = load_dictionary(config.control_run, config.mesh, flag="control_run")
-    own = dataclasses.replace(config, run=config.control_run, store="", site="", model="", control_run="")
-    return Context(own, dictionary)
 
 
 def one_thread() -> AbstractContextManager:

@@ -21,12 +21,14 @@ from jaxsae.progress import say
 NAME = "random model"  # among a figure's baselines
 
 
-def control_context(config: EvaluateConfig) -> Context:
-    """The dictionary of `--control_run` with its own model, site and store.
+def control_context(config: EvaluateConfig) -> Context | None:
+    """The dictionary of `--control_run` with its own model, site and store; None where none is named.
 
     Raises:
       InputError: no such run; one on an Othello model that was trained.
     """
+    if not config.control_run:
+        return None
     dictionary = load_dictionary(config.control_run, config.mesh, flag="control_run")
     if config.k is not None:
         dictionary = dictionary.with_k(config.k)

@@ -6,9 +6,9 @@ import pytest
 
 from jaxsae.dictionary import Dictionary, MethodConfig, Params
 from jaxsae.errors import InputError
-from jaxsae.evaluate import EvaluateConfig, evaluate
+from jaxsae.evaluate import EvaluateConfig, beside_control, evaluate
 from jaxsae.evaluate import games as play
-from jaxsae.evaluate.othello import both_present, single, suite
+from jaxsae.evaluate.othello import both_present, single
 from jaxsae.evaluate.othello_config import OthelloConfig
 from jaxsae.lm import weights
 
@@ -69,7 +69,7 @@ def test_every_count(tmp_path, monkeypatch, capsys, model, model_path, make_dict
     control_model = weights.load("random:7")
     width = control_model.config.d_model
     control = make_dictionary("topk", seed=3, d_model=width, site="resid_post.1", model="random:7")
-    monkeypatch.setattr(suite, "load_dictionary", lambda run, mesh, flag: control)
+    monkeypatch.setattr(beside_control, "load_dictionary", lambda run, mesh, flag: control)
     config = EvaluateConfig(run=str(tmp_path), model=model_path, control_run=str(tmp_path), **FLAGS)
     found = evaluate(config, dictionary)["othello"]
 
@@ -148,7 +148,7 @@ def test_without_a_control_the_baseline_is_null_and_said(tmp_path, capsys, model
 
 
 def test_a_control_on_trained_weights_is_refused(tmp_path, monkeypatch, model_path, make_dictionary):
-    monkeypatch.setattr(suite, "load_dictionary", lambda run, mesh, flag: make_dictionary(model="shipped"))
+    monkeypatch.setattr(beside_control, "load_dictionary", lambda run, mesh, flag: make_dictionary(model="shipped"))
     config = EvaluateConfig(run=str(tmp_path), model=model_path, control_run=str(tmp_path), **FLAGS)
     with pytest.raises(InputError, match=r"--control_run=.* belongs to model 'shipped'"):
         evaluate(config, make_dictionary())

@@ -8,7 +8,8 @@ from jaxsae.evaluate.absorption import says, squares, words
 from jaxsae.evaluate.absorption.parents import CANDIDATES, L1
 from jaxsae.evaluate.absorption.score import DRAWS, FEWEST, measure, probes_of
 from jaxsae.evaluate.absorption.seen import Seen
-from jaxsae.evaluate.baselines import control_context, random_like
+from jaxsae.evaluate.baselines import random_like
+from jaxsae.evaluate.beside_control import control_context
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.subject import GameSubject, Subject, open_subject
 from jaxsae.evaluate.subject.text import check_causal
@@ -20,7 +21,7 @@ SUITE = "absorption"
 
 def check(context: Context) -> None:
     """Raises `InputError` where the control cannot be opened, or reads something else."""
-    control = control_context(context)
+    control = control_context(context.config)
     if control is not None and reads_text(control) != reads_text(context):
         what = "text" if reads_text(context) else "games"
         raise InputError(
@@ -54,7 +55,7 @@ def evaluate(context: Context) -> dict[str, Any]:
         random = random_like(dictionary, fit.read.mean(0), l0, context.config.seed)
         both = fit.encoded(random, size), judged.encoded(random, size)
         baselines["random_dictionary"] = measure(random, *both, names, probes, context.config)[1][origin]
-    if (control := control_context(context)) is not None:
+    if (control := control_context(context.config)) is not None:
         baselines["control"] = {"model": control.dictionary.metadata.get("model")} | _of_control(control, origin)
     else:
         say(f"{SUITE}: no --control_run, so the baseline control is null (a run on a model with random weights)")

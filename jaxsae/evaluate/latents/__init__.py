@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from jaxsae.errors import InputError
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.effects import Decoder, Seen, at_sites, seen_batches
-from jaxsae.evaluate.latents import basis, counts, cuts, lens, says
+from jaxsae.evaluate.latents import basis, counts, cuts, lens, lines, says
 from jaxsae.evaluate.run import ARRAYS
 from jaxsae.evaluate.subject import GameSubject, Subject, open_subject
 from jaxsae.progress import Progress
@@ -158,4 +158,4 @@ def _examples(
     ]
 
 
-summary, table = says.summary, says.table
+summary, table = says.summary, lines.table

@@ -19,15 +19,15 @@ from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError
 from jaxsae.evaluate import games as play
 from jaxsae.evaluate import probe
+from jaxsae.evaluate.beside_control import control_context
 from jaxsae.evaluate.config import EvaluateConfig
-from jaxsae.evaluate.context import Context, check_finite, load_dictionary
+from jaxsae.evaluate.context import Context, check_finite
 from jaxsae.evaluate.encoding import encode_rows
 from jaxsae.evaluate.othello import few, playing, single, together
 from jaxsae.evaluate.othello.rings import chosen_units, rings
 from jaxsae.evaluate.othello.targets import board_labels, both_present
 from jaxsae.evaluate.text_model import reads_text
 from jaxsae.lm.othello import Games
-from jaxsae.lm.weights import RANDOM
 from jaxsae.progress import Progress, say
 
 DEFINITION = (
@@ -212,16 +212,10 @@ def _play(context: Context, directions: np.ndarray, mean: np.ndarray, l0: float)
 
 
 def _control_context(config: EvaluateConfig) -> Context | None:
-    """The dictionary of `--control_run` with its own model and site."""
-    if not config.control_run:
+    """That of `--control_run`, which is missed where none is named."""
+    control = control_context(config)
+    if control is None:
         say("othello: no --control_run, so the baseline random_model is null (a run on a store of --model=random:SEED)")
         return None
-    dictionary = load_dictionary(config.control_run, config.mesh, flag="control_run")
-    source = dictionary.metadata.get("model", "")
-    if not source.startswith(RANDOM):
-        raise InputError(
-            f"--control_run={config.control_run} belongs to model {source!r}: give a run on random weights"
-        )
-    control = Context(dataclasses.replace(config, run=config.control_run, store="", site="", model=""), dictionary)
     play.check_plays_othello(control.model)
     return control

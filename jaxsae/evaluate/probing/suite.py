@@ -7,7 +7,8 @@ import numpy as np
 
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError
-from jaxsae.evaluate.baselines import control_context, one_thread, random_like
+from jaxsae.evaluate.baselines import one_thread, random_like
+from jaxsae.evaluate.beside_control import control_context
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.probing import board, compare, labels, paired, probes, rows, says, tasks
 from jaxsae.evaluate.probing_config import ProbingConfig
@@ -44,7 +45,7 @@ def check(context: Context) -> None:
     if wide and config.probing_k != ProbingConfig().probing_k:  # the default is cut to what there is
         raise InputError(f"--probing_k={wide[0]}: {context.config.run} has {context.dictionary.width:,} latents.")
     _labelled(context)
-    control_context(context)
+    control_context(context.config)
 
 
 def _labelled(context: Context) -> list[labels.Labelled]:
@@ -77,7 +78,7 @@ def evaluate(context: Context) -> dict[str, Any]:
             tasks.check_both(one.name, task, y, one.tests[one.contexts_of_rows()])
         if repeated := one.repeated():
             say(f"{SUITE}: {one.name}: {repeated:,} of the {one.unit}s that measure are also among those that fit.")
-    control = control_context(context)
+    control = control_context(context.config)
     if control is None:
         say(f"{SUITE}: no --control_run, so the baseline {CONTROL} is missing (a run on a model with random weights)")
     dictionaries, head = _dictionaries(context, subject, found[0])
