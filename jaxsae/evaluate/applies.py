@@ -57,21 +57,21 @@ def applicable(context: Context) -> dict[str, ModuleType]:
         try:
             found |= checked(dataclasses.replace(context, config=own), (name,))
         except InputError as error:
-            if _is_of_a_flag(config, str(error)):
+            if is_of_a_flag(config, str(error)):
                 raise
-            why[name] = _reason(str(error), name)
+            why[name] = reason(str(error), name)
     if not found:
-        raise InputError("--suite=all: none applies. " + " ".join(f"{name}: {reason}" for name, reason in why.items()))
-    say("left out:", *(f"  {name}: {reason}" for name, reason in why.items())) if why else None
+        raise InputError("--suite=all: none applies. " + " ".join(f"{name}: {said}" for name, said in why.items()))
+    say("left out:", *(f"  {name}: {said}" for name, said in why.items())) if why else None
     return found
 
 
-def _reason(message: str, suite: str) -> str:
+def reason(message: str, suite: str) -> str:
     """An error without what it says to those who named the suite."""
     return message.removeprefix(f"--suite={suite}: ").replace(" Leave it out of --suite.", "")
 
 
-def _is_of_a_flag(config: EvaluateConfig, message: str) -> bool:
+def is_of_a_flag(config: EvaluateConfig, message: str) -> bool:
     """Whether an error names a flag that somebody gave: it is wrong, whatever suites apply."""
     named = re.match(r"--(\w+)", message)
     values = to_dict(config)

@@ -39,7 +39,7 @@ def evaluate(config: EvaluateConfig, dictionary: Dictionary | None = None, quiet
         if not quiet:
             say(f"{site}, {number} of {len(opened)}")
         results[site] = run.measure(context, suites, quiet)
-    if together:
+    if together and all("splice" in results[site] for site in opened):
         alone = {site: results[site]["splice"]["delta_ce"] for site in opened}
         found = run.origin(next(iter(opened.values()))[0]) | together.evaluate(alone)
         table = None if quiet else compounding.table

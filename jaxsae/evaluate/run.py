@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from jaxsae.dictionary import Dictionary
-from jaxsae.errors import reraise_if_disk_full
-from jaxsae.evaluate.applies import OWN_CONTROL, applicable, checked, controlled, default_suites
+from jaxsae.errors import InputError, reraise_if_disk_full
+from jaxsae.evaluate.applies import OWN_CONTROL, applicable, checked, controlled, default_suites, is_of_a_flag, reason
 from jaxsae.evaluate.beside_control import control_context, with_control
 from jaxsae.evaluate.config import ALL, EvaluateConfig
 from jaxsae.evaluate.context import Context, check_whole, load_dictionary
@@ -69,12 +69,19 @@ def prepare(
 
 
 def measure(context: Context, suites: Mapping[str, ModuleType], quiet: bool = False) -> dict[str, dict[str, Any]]:
-    """Figures of each suite, written and printed."""
-    results, config = {}, context.config
+    """Figures of each suite, written and printed; of `all` those of the suites that have something to say."""
+    results, why, config = {}, {}, context.config
     beside = [name for name in suites if config.control_run and name in controlled(context) and name not in OWN_CONTROL]
     control = control_context(config) if beside else None  # before the work: it may be refused
     for name, suite in suites.items():
-        found = suite.evaluate(context)
+        try:
+            found = suite.evaluate(context)
+        except InputError as error:
+            if config.suite != (ALL,) or is_of_a_flag(config, str(error)):
+                raise
+            why[name] = reason(str(error), name)  # what only its work shows; the others are no worse for it
+            say(f"{name} is left out: {why[name]}")
+            continue
         arrays, file = found.pop(ARRAYS, {}), found.pop(FILE, name)
         found = plain(origin(context) | found)
         summary = suite.summary(found)
@@ -82,6 +89,8 @@ def measure(context: Context, suites: Mapping[str, ModuleType], quiet: bool = Fa
             summary = with_control(name, suite, control, summary)
         found["summary"] = as_json(summary)
         results[name] = put_down(config, file, found, arrays, None if quiet else suite.table)
+    if why and not results:
+        raise InputError(" ".join(f"{name}: {said}" for name, said in why.items()))
     return results
 
 

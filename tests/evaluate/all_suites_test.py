@@ -42,6 +42,27 @@ def test_costly_ones_are_left_out(prepared, capsys, monkeypatch):
     assert "splice: is costly: ask for it by name, --suite=splice" in capsys.readouterr().err
 
 
+def test_what_a_suite_finds_out_at_its_work_leaves_it_out_alone(monkeypatch, capsys, tmp_path, make_dictionary):
+    from jaxsae.evaluate import context, reconstruction, splice
+
+    def refuse(context):
+        raise InputError("--suite=splice: of no use here. Leave it out of --suite.")
+
+    monkeypatch.setattr(splice, "evaluate", refuse)
+    found = {"rows": 8, "fvu": 0.5, "l0": 6.0, "gamma": 1.0, "dead_fraction": 0.0, "held_out": True, "baselines": {}}
+    monkeypatch.setattr(reconstruction, "evaluate", lambda context: dict(found))
+    both = {"reconstruction": reconstruction, "splice": splice}
+    config = EvaluateConfig(run=str(tmp_path), suite=(ALL,))
+    here = context.Context(config, make_dictionary(site="resid_post.0", source="othello"))
+    assert list(run.measure(here, both, quiet=True)) == ["reconstruction"]
+    assert "splice is left out: of no use here.\n" in capsys.readouterr().err
+    with pytest.raises(InputError, match="splice: of no use"):
+        run.measure(here, {"splice": splice}, quiet=True)
+    named = dataclasses.replace(here, config=dataclasses.replace(config, suite=("reconstruction", "splice")))
+    with pytest.raises(InputError, match="--suite=splice"):
+        run.measure(named, both, quiet=True)
+
+
 def test_a_flag_that_is_wrong_is_refused_all_the_same(prepared):
     with pytest.raises(InputError, match="--control_run=nowhere"):
         prepared(control_run="nowhere")
