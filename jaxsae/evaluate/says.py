@@ -21,7 +21,11 @@ def percent(value: float | None) -> str:
 def reconstruction(e: Results) -> Summary:
     """Of `reconstruction`."""
     others = {name: part.get("fvu") for name, part in e["baselines"].items()}
-    beside = ", ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in others.items() if name != "mean")
+    words = {
+        "pca_k": f"{e['baselines'].get('pca_k', {}).get('components')} principal components",
+        "linear": "a linear map",
+    }
+    beside = ", ".join(f"{words.get(name, name)} {percent(value)}" for name, value in others.items() if name != "mean")
     return Summary(
         title="Reconstruction",
         sample=f"{e['rows']:,} {'held-out rows' if e['held_out'] else 'rows of another store'}",

@@ -7,6 +7,8 @@ from typing import Any
 from jaxsae.numbers import is_number
 from jaxsae.report.read import RunFiles
 
+CONTROL = "random model"  # of `evaluate/beside_control.py`
+_NAMES = {"\N{GREEK CAPITAL LETTER DELTA}CE": "delta CE"}  # of rows, by the figures' own
 NONE = "\N{EN DASH}"  # a figure that was not measured
 OTHELLO_BASELINES = {
     "raw": "raw activations",
@@ -81,9 +83,18 @@ def key_figures(run: RunFiles, othello: bool) -> list[Group]:
 
 
 def _said(group: Group, e: Mapping[str, Any]) -> Group:
-    """With the suite's sentences, which older files lack."""
+    """With the suite's sentences, and its control among the baselines, which older files lack."""
     summary = part(e, "summary")
-    return dataclasses.replace(group, says=summary.get("says", ""), limits=summary.get("limits", ""))
+    control = {f["name"]: f["baselines"].get(CONTROL) for f in summary.get("figures", [])}
+    rows = [_beside(row, control.get(_NAMES.get(row.label, row.label))) for row in group.rows]
+    return dataclasses.replace(group, rows=rows, says=summary.get("says", ""), limits=summary.get("limits", ""))
+
+
+def _beside(row: Row, control: Any) -> Row:
+    if not is_number(control):
+        return row
+    show = percent if row.value.endswith("%") else decimal
+    return dataclasses.replace(row, baselines=row.baselines | {CONTROL: show(control)})
 
 
 def _effective_compute(title: str, e: Mapping[str, Any]) -> Group:

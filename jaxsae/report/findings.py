@@ -63,7 +63,8 @@ def _finding(suite: str, summary: Mapping[str, Any]) -> Finding:
     name = lambda i, kind: f"{suite}-{kind}-{i}"
     pictures = [(p["title"], finding_plots.draw(name(i, "plot"), p)) for i, p in enumerate(summary.get("plots", []))]
     pictures += [(b["title"], boards.figure_board(b)) for b in summary.get("boards", [])]
-    parts = {part: summary.get(part, "") for part in ("title", "sample", "says", "limits")}
+    told = ("title", "sample") if suite in GROUPED else ("title", "sample", "says", "limits")  # a group says it once
+    parts = {"says": "", "limits": ""} | {part: summary.get(part, "") for part in told}
     return Finding(suite, **parts, rows=rows, tables=tables, pictures=pictures)
 
 

@@ -91,3 +91,10 @@ def test_numbers_are_shown_so_that_none_is_lost():
         "\N{EN DASH}",
     ]
     assert cell(["a", 1, 2]) == "a, 1, 2"
+
+
+def test_a_control_stands_among_the_baselines_of_a_group(make_run):
+    figures = [Figure("FVU", 0.5, baselines={"random model": 0.4321}), Figure("dead latents", 0.1, percent=True)]
+    summary = dataclasses.replace(SUMMARY, figures=figures, tables=[], plots=[], boards=[])
+    text = page(make_run, "reconstruction", {"rows": 10, "fvu": 0.5, "l0": 6.0, "summary": as_json(summary)})
+    assert "<i>random model</i> 0.4321" in text
