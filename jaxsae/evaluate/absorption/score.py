@@ -122,7 +122,7 @@ def ratio(a: float, b: float) -> float | None:
 
 
 def means(counted: Sequence[Found], origin: str, seed: int) -> dict[str, Any]:
-    """Means over the parents that count, {score, rate, fraction, missed, main_latents}, with 95% intervals.
+    """Means over the parents that count, {score, rate, fraction, silent, main_latents}, with 95% intervals.
 
     Draws are of parents and, apart from them, of games or words, both with replacement: what other parents, and other games,
     would have given.
