@@ -10,6 +10,7 @@ from jaxsae.dictionary import Dictionary
 from jaxsae.dictionary.parameters import SKIP
 from jaxsae.evaluate.context import Context, check_finite
 from jaxsae.evaluate.encoding import encode_rows
+from jaxsae.evaluate.splice_figures import log_softmax
 from jaxsae.evaluate.subject import Batch, GameSubject, Subject
 
 _AT_ONCE = 512  # predictions whose log-probabilities stand in float64
@@ -112,18 +113,11 @@ class Decoder:
         return np.linalg.norm(self.rows.astype(np.float64), axis=1)
 
 
-def log_probabilities(logits: np.ndarray) -> np.ndarray:
-    """float64, over the last axis."""
-    x = np.asarray(logits, np.float64)
-    x = x - x.max(-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
-
-
 def divergence(original: np.ndarray, changed: np.ndarray) -> np.ndarray:
     """float64 [rows]: KL(original || changed) in nats, of logits [rows, vocabulary]; exactly 0 of the same logits."""
     out = np.empty(len(original))
     for some in _stretches(len(original)):
-        p, q = (log_probabilities(part[some]) for part in (original, changed))
+        p, q = (log_softmax(part[some]) for part in (original, changed))
         out[some] = (np.exp(p) * (p - q)).sum(-1)
     return out
 
@@ -132,7 +126,7 @@ def cross_entropy(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
     """float64 [rows]: nats, of logits [rows, vocabulary] and targets as `Seen` has them."""
     out = np.empty(len(logits))
     for some in _stretches(len(logits)):
-        logs, wanted = log_probabilities(logits[some]), target[some]
+        logs, wanted = log_softmax(logits[some]), target[some]
         out[some] = -(
             np.take_along_axis(logs, wanted[:, None], 1)[:, 0] if wanted.ndim == 1 else (wanted * logs).sum(1)
         )

@@ -12,8 +12,8 @@ from flax import nnx
 from jaxsae.errors import InputError
 from jaxsae.evaluate import games as play
 from jaxsae.evaluate.context import Context
-from jaxsae.evaluate.splice import log_softmax, whole
-from jaxsae.evaluate.splice_figures import STAND_INS
+from jaxsae.evaluate.splice import whole
+from jaxsae.evaluate.splice_figures import STAND_INS, log_softmax
 from jaxsae.evaluate.splice_measure import Measured
 from jaxsae.evaluate.splice_stand_ins import ERROR_NODES
 from jaxsae.lm.gpt import GPT, check_sites

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxsae.errors import InputError
 from jaxsae.evaluate.curves import AnyCurve
-from jaxsae.evaluate.splice_figures import Z_95
+from jaxsae.evaluate.intervals import Z_95
 
 # Of each curve: what `on_curve` gives, whether it is of such data, why it gives nothing.
 FIGURES = (

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxsae.evaluate.splice_figures import Z_95
+from jaxsae.evaluate.intervals import Z_95
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from jaxsae.evaluate import games as play
 from jaxsae.evaluate import says, splice_text
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.run import number
-from jaxsae.evaluate.splice_figures import STAND_INS, interval, recovered, with_interval
+from jaxsae.evaluate.splice_figures import STAND_INS, interval, log_softmax, recovered, with_interval
 from jaxsae.lm.gpt import check_sites
 from jaxsae.lm.othello import CONTEXT, Games, loss_floor
 from jaxsae.progress import Progress
@@ -109,13 +109,6 @@ def compare(logits: dict[Any, np.ndarray], place: str, legal_GxPxV: np.ndarray) 
         "legal_top1": {k: np.take_along_axis(legal_GxPxV, p[..., None], -1).mean() for k, p in picks.items()},
         "next_token_agreement": {k: (picks[k] == picks["original"]).mean() for k in STAND_INS},
     }
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """float64 log-probabilities over the last axis."""
-    x = np.asarray(logits, np.float64)
-    x = x - x.max(-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
 def _ends(positions: slice) -> list[int]:

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxsae.evaluate.intervals import Z_95
+
 STAND_INS = ("spliced", "zero", "mean")
-Z_95 = 1.959964
 
 
 def recovered(ce: float, ce_spliced: float, ce_base: float) -> float | None:
@@ -34,3 +35,10 @@ def with_interval(results: dict[str, Any], name: str) -> str:
     """A figure and its interval, where it has one, as a table shows them."""
     ends = results[f"{name}_interval"]
     return f"{results[name]:.4f}" + (f" [{ends[0]:.4f}, {ends[1]:.4f}]" if ends else "")
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """float64 log-probabilities over the last axis."""
+    x = np.asarray(logits, np.float64)
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))

@@ -7,6 +7,7 @@ ends before its sixtieth move is short.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +16,7 @@ U64 = np.uint64
 MOVES = 60  # in a full game, and the number of tokens
 CONTEXT = 59  # positions a model reads: the sixtieth move has nothing after it
 CENTRE = (27, 28, 35, 36)
+COLUMNS = "ABCDEFGH"
 TOKEN_TO_SQUARE = np.array([s for s in range(64) if s not in CENTRE])
 SQUARE_TO_TOKEN = np.full(64, -1, np.int8)
 SQUARE_TO_TOKEN[TOKEN_TO_SQUARE] = np.arange(MOVES)
@@ -62,6 +64,17 @@ class Games:
     def legal_tokens(self) -> np.ndarray:
         """uint8 [G, 59, 60]: 1 where the token is a legal next move at that position."""
         return bits(self.legal[:, :CONTEXT])[..., TOKEN_TO_SQUARE]
+
+
+def square_name(square: int) -> str:
+    """0 -> A1, 63 -> H8: column letter, row number from the top."""
+    return f"{COLUMNS[square % 8]}{square // 8 + 1}"
+
+
+def square_of(name: str) -> int | None:
+    """0 to 63 of a name such as D3 or d3, None where it is none."""
+    found = re.fullmatch(r"([A-Ha-h])([1-8])", name)
+    return COLUMNS.index(found[1].upper()) + 8 * (int(found[2]) - 1) if found else None
 
 
 def bits(masks: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from jaxsae.lm import othello
 from jaxsae.lm.othello import TOKEN_TO_SQUARE
 
 STATES = ("empty", "mine", "theirs")  # the order of the 192 targets, 64 squares each
@@ -16,7 +17,7 @@ _MARGIN = 22
 
 def square_name(square: int) -> str:
     """0 -> a1, 63 -> h8: column letter, row number from the top."""
-    return f"{'abcdefgh'[square % 8]}{square // 8 + 1}"
+    return othello.square_name(square).lower()
 
 
 def move_names(tokens: Sequence[int]) -> list[str]:

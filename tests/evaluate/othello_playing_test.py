@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxsae.evaluate.othello.playing import Played, figures, play_all, played, share_interval
+from jaxsae.evaluate.intervals import of_share
+from jaxsae.evaluate.othello.playing import Played, figures, play_all, played
 from jaxsae.lm import othello
 from jaxsae.lm.othello import MOVES, TOKEN_TO_SQUARE, U64, advance, bits
 
@@ -81,7 +82,7 @@ def test_its_own_activations_change_nothing_and_zeros_do(model, games):
 
 
 def test_the_interval_of_a_share_is_one_of_none_and_of_all_too():
-    low, high = share_interval(0, 50)
+    low, high = of_share(0, 50)
     assert low == pytest.approx(0, abs=1e-12) and high == pytest.approx(0.0713, abs=1e-4)
-    assert share_interval(50, 50)[0] == pytest.approx(1 - high)
-    assert share_interval(15, 50) == pytest.approx([0.1910, 0.4375], abs=1e-4)  # Wilson's, by hand
+    assert of_share(50, 50)[0] == pytest.approx(1 - high)
+    assert of_share(15, 50) == pytest.approx([0.1910, 0.4375], abs=1e-4)  # Wilson's, by hand

@@ -13,6 +13,7 @@ from jaxsae.evaluate.absorption.judge import judge
 from jaxsae.evaluate.absorption.parents import Part, Probe, balanced_probe, main_latents
 from jaxsae.evaluate.absorption_config import AbsorptionConfig
 from jaxsae.evaluate.baselines import one_thread
+from jaxsae.evaluate.errors_of_rows import ratio
 from jaxsae.progress import Progress
 
 ORIGINS = ("zero", "b_dec")
@@ -114,11 +115,6 @@ def _holds(latents: sp.csr_matrix, y: np.ndarray, latent: int) -> float:
     """Of the rows on which a latent fires the share on which the parent holds: near 1 where it says something narrower."""
     fires = latents[:, [latent]].nonzero()[0]
     return float(y[fires].mean())
-
-
-def ratio(a: float, b: float) -> float | None:
-    """a / b, None for 0 / 0."""
-    return float(a / b) if b else None
 
 
 def means(counted: Sequence[Found], origin: str, seed: int) -> dict[str, Any]:

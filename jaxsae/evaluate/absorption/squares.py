@@ -19,7 +19,7 @@ from jaxsae.evaluate import games as play
 from jaxsae.evaluate.absorption.seen import Seen, read_both
 from jaxsae.evaluate.context import Context
 from jaxsae.evaluate.subject import GameSubject
-from jaxsae.lm.othello import bits
+from jaxsae.lm.othello import bits, square_name
 from jaxsae.progress import Progress
 
 POSITIONS_OF_A_GAME, TEST_SHARE = 8, 1 / 3
@@ -36,7 +36,7 @@ def parents(context: Context) -> list[tuple[str, int]]:
 
 def name(state: str, square: int) -> str:
     """Such as "mine D3"."""
-    return f"{state} {'ABCDEFGH'[square % 8]}{square // 8 + 1}"
+    return f"{state} {square_name(square)}"
 
 
 def read_boards(context: Context, subject: GameSubject) -> tuple[Seen, Seen]:

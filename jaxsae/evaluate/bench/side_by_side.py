@@ -16,8 +16,7 @@ from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError
 from jaxsae.evaluate.bench.others import Entry
 from jaxsae.evaluate.context import Context
-from jaxsae.evaluate.splice import log_softmax
-from jaxsae.evaluate.splice_figures import interval
+from jaxsae.evaluate.splice_figures import interval, log_softmax
 from jaxsae.evaluate.subject import Batch, Subject
 from jaxsae.evaluate.summary import LESS
 from jaxsae.progress import Progress, say

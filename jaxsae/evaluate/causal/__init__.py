@@ -16,6 +16,7 @@ from jaxsae.evaluate.subject import GameSubject, Subject, open_subject
 from jaxsae.evaluate.subject.text import check_causal
 from jaxsae.evaluate.text_model import reads_text
 from jaxsae.lm.checkpoint import find
+from jaxsae.lm.othello import square_of
 
 SUITE = "causal"
 
@@ -40,7 +41,7 @@ def check(context: Context) -> None:
     text = reads_text(context)
     if flags.causal_square:
         fix = f"{config.run} is of a model that reads text: leave the flag out" if text else "give A1 to H8"
-        known = not text and pairs.square_of(flags.causal_square) is not None
+        known = not text and square_of(flags.causal_square.strip()) is not None
         check_flag(known, "causal_square", flags.causal_square, fix)
     if flags.causal_pairs:
         pairs.read_file(flags.causal_pairs, games=not text)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,10 @@ import numpy as np
 from jaxsae.errors import InputError
 from jaxsae.evaluate.causal.contexts import Contexts, game_batches
 from jaxsae.evaluate.context import Context
-from jaxsae.evaluate.effects import cut, log_probabilities
+from jaxsae.evaluate.effects import cut
+from jaxsae.evaluate.splice_figures import log_softmax
 from jaxsae.evaluate.subject import Batch, GameSubject, Subject, TextSubject
-from jaxsae.lm.othello import CONTEXT, SQUARE_TO_TOKEN, U64, bits, flipped, legal_moves
+from jaxsae.lm.othello import CONTEXT, SQUARE_TO_TOKEN, U64, bits, flipped, legal_moves, square_of
 from jaxsae.progress import say
 
 SIDES = "a", "b"
@@ -27,12 +27,6 @@ class Pairs:
     a: Contexts
     b: Contexts
     given: bool
-
-
-def square_of(word: str) -> int | None:
-    """0 to 63 of a name such as D3, None where it is none."""
-    found = re.fullmatch(r"([A-Ha-h])([1-8])", word.strip())
-    return "ABCDEFGH".index(found[1].upper()) + 8 * (int(found[2]) - 1) if found else None
 
 
 def read_file(path: str, games: bool) -> list[tuple[Any, Any]]:
@@ -89,7 +83,7 @@ def _moves(moves: list[Any], where: str) -> list[int]:
         raise InputError(f"{where}: has {len(moves)} moves. Give 1 to {CONTEXT}.")
     own, other, tokens = U64(1 << 28 | 1 << 35), U64(1 << 27 | 1 << 36), []
     for number, word in enumerate(moves, 1):
-        square = square_of(word) if isinstance(word, str) else None
+        square = square_of(word.strip()) if isinstance(word, str) else None
         if square is None:
             raise InputError(f"{where}, move {number}: {word!r} is no square. Give A1 to H8, a letter and a digit.")
         boards = np.array([own]), np.array([other])
@@ -195,7 +189,7 @@ def _other_tokens(subject: TextSubject, count: int, rng: np.random.Generator) ->
         at, row = np.arange(able.shape[1]), np.arange(len(able))
         before = subject.logits(batch, at == last[:, None] - 1)
         tokens = np.where(at > last[:, None], -1, batch.tokens).astype(np.int32)
-        chances = np.exp(log_probabilities(before))
+        chances = np.exp(log_softmax(before))
         chances[row, tokens[row, last]] = 0
         chances[:, [token for token in special if token < chances.shape[1]]] = 0
         other = (chances / chances.sum(1, keepdims=True)).cumsum(1) > rng.random(len(row))[:, None]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from jaxsae.evaluate.context import Context
-from jaxsae.evaluate.effects import Decoder, Seen, at_sites, cross_entropy, divergence, log_probabilities
-from jaxsae.evaluate.splice_figures import interval
+from jaxsae.evaluate.effects import Decoder, Seen, at_sites, cross_entropy, divergence
+from jaxsae.evaluate.splice_figures import interval, log_softmax
 from jaxsae.evaluate.subject import Subject
 from jaxsae.progress import Progress
 
@@ -51,7 +51,7 @@ class _Sums:
             for first in range(0, len(some), 512):
                 at = some[first : first + 512]
                 self.logits[side] += (changed[at].astype(np.float64) - original[at]).sum(0)
-                self.logs[side] += (log_probabilities(changed[at]) - log_probabilities(original[at])).sum(0)
+                self.logs[side] += (log_softmax(changed[at]) - log_softmax(original[at])).sum(0)
             self.rows[side] += len(some)
 
     def figures(self, counts: np.ndarray) -> dict[str, Any]:

@@ -13,12 +13,12 @@ import numpy as np
 
 from jaxsae.evaluate import games as play
 from jaxsae.evaluate.causal.contexts import Contexts, game_batches
-from jaxsae.evaluate.causal.pairs import square_of
 from jaxsae.evaluate.causal.task import Fitted, Scored, Task, renormalized
 from jaxsae.evaluate.context import Context
-from jaxsae.evaluate.effects import log_probabilities, seen
+from jaxsae.evaluate.effects import seen
+from jaxsae.evaluate.splice_figures import log_softmax
 from jaxsae.evaluate.subject import GameSubject
-from jaxsae.lm.othello import TOKEN_TO_SQUARE, U64, bits, legal_moves
+from jaxsae.lm.othello import TOKEN_TO_SQUARE, U64, bits, legal_moves, square_of
 
 FIT_GAMES = 300  # other games, of which probes and latents' means are taken
 FIT_ROWS = 12_000
@@ -62,7 +62,7 @@ class Flip:
 
     def score(self, original: np.ndarray, changed: np.ndarray, spill: np.ndarray) -> Scored:
         """Of logits [R, 60]."""
-        p, q = (np.exp(log_probabilities(logits)) for logits in (original, changed))
+        p, q = (np.exp(log_softmax(logits)) for logits in (original, changed))
         of = lambda shares: (shares * self.appear).sum(1) - (shares * self.vanish).sum(1)
         goal = self.appear.sum(1) / self.after.sum(1)
         price = renormalized(original, changed, ~(self.appear | self.vanish))
@@ -80,7 +80,7 @@ def open_task(context: Context, subject: GameSubject) -> tuple[Task | None, dict
     games, one of each; and what it is of. None where fewer than 8 games have such a position."""
     config, rng = context.config, np.random.default_rng([context.config.seed, _KEY])
     games, plies = subject.played, np.arange(subject.positions.start, min(subject.positions.stop, 59))
-    wanted = square_of(config.causal.causal_square) if config.causal.causal_square else None
+    wanted = square_of(config.causal.causal_square.strip()) if config.causal.causal_square else None
     own, opponent = games.own[:, plies], games.opponent[:, plies]
     squares, best = range(64) if wanted is None else [wanted], (-1, -1, None)
     for square in squares:

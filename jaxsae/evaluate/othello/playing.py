@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from jaxsae.evaluate.intervals import of_share
 from jaxsae.evaluate.splice_figures import interval
 from jaxsae.lm.gpt import GPT
 from jaxsae.lm.gpt_step import empty_cache, read_step, step
@@ -104,19 +105,12 @@ def figures(found: Played, original: Played) -> dict[str, Any]:
         "fewer_than_original": float(lost.mean()),
         "fewer_interval": interval(lost),
         "whole": float(found.whole.mean()),
-        "whole_interval": share_interval(int(found.whole.sum()), len(until)),
+        "whole_interval": of_share(int(found.whole.sum()), len(until)),
         "legal": float(found.legal.sum() / moves.sum()),
         "legal_interval": interval(found.legal.sum(1), moves),
         "still_legal": survivors,
         "until_of_games": until,
     }
-
-
-def share_interval(count: int, of: int) -> list[float]:
-    """95% interval of a share (Wilson, 1927), which is one of 0 and of 1, too."""
-    z2, share = 1.959964**2, count / of
-    middle, half = (share + z2 / (2 * of)), 1.959964 * np.sqrt(share * (1 - share) / of + z2 / (4 * of * of))
-    return [float((middle + sign * half) / (1 + z2 / of)) for sign in (-1, 1)]
 
 
 def play_all(

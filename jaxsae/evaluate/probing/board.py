@@ -1,6 +1,5 @@
 """Games as labelled contexts: moves that people write, and properties that follow from the game itself."""
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,23 +8,10 @@ import numpy as np
 from jaxsae.errors import InputError
 from jaxsae.evaluate.subject import Batch
 from jaxsae.lm import othello
-from jaxsae.lm.othello import CONTEXT, MOVES, SQUARE_TO_TOKEN, TOKEN_TO_SQUARE, Games, bits
+from jaxsae.lm.othello import COLUMNS, CONTEXT, MOVES, SQUARE_TO_TOKEN, TOKEN_TO_SQUARE, Games, bits, square_of
 
-COLUMNS = "ABCDEFGH"
-_SQUARE = re.compile(r"[A-Ha-h][1-8]")
 _START = 1 << 28 | 1 << 35, 1 << 27 | 1 << 36  # black's discs and white's
 BY_POSITION, BY_GAME = ("mine", "theirs", "empty", "flipped", "column", "row"), ("taken", "won")
-
-
-def square(name: str) -> int:
-    """8 * row + column of a square such as C4.
-
-    Raises:
-      ValueError: there is no such square.
-    """
-    if not _SQUARE.fullmatch(name):
-        raise ValueError(name)
-    return 8 * (int(name[1]) - 1) + COLUMNS.index(name[0].upper())
 
 
 def moves_of(names: Any, where: str) -> np.ndarray:
@@ -41,10 +27,9 @@ def moves_of(names: Any, where: str) -> np.ndarray:
     own, opponent = (np.array([discs], np.uint64) for discs in _START)
     tokens = []
     for ply, name in enumerate(names, 1):
-        try:
-            at = square(name.strip())
-        except ValueError:
-            raise InputError(f"{where}: move {ply}, {name!r}, is no square from A1 to H8.") from None
+        at = square_of(name.strip())
+        if at is None:
+            raise InputError(f"{where}: move {ply}, {name!r}, is no square from A1 to H8.")
         if not othello.legal_moves(own, opponent).any():
             own, opponent = opponent, own
         move = np.array([1 << at], np.uint64)
@@ -77,8 +62,8 @@ def parse_task(task: str) -> tuple[str, int | str]:
     """
     kind, _, of = task.partition(":")
     try:
-        if kind in ("mine", "theirs", "empty", "taken"):
-            return kind, square(of)
+        if kind in ("mine", "theirs", "empty", "taken") and (square := square_of(of)) is not None:
+            return kind, square
         if kind == "flipped" and int(of) >= 1:
             return kind, int(of)
         if kind == "column" and len(of) == 1:

@@ -11,9 +11,7 @@ from flax import nnx
 from jaxsae.evaluate import games as play
 from jaxsae.evaluate.subject.base import Batch, Rows, Subject
 from jaxsae.lm.gpt import GPT, check_sites
-from jaxsae.lm.othello import CONTEXT, TOKEN_TO_SQUARE, Games
-
-_COLUMNS = "ABCDEFGH"
+from jaxsae.lm.othello import CONTEXT, TOKEN_TO_SQUARE, Games, square_name
 
 
 class GameSubject(Subject):
@@ -63,8 +61,7 @@ class GameSubject(Subject):
         return np.asarray(found, np.float32)[: len(batch.tokens)][at]
 
     def word(self, token: int) -> str:
-        square = int(TOKEN_TO_SQUARE[token])
-        return f"{_COLUMNS[square % 8]}{square // 8 + 1}"
+        return square_name(int(TOKEN_TO_SQUARE[token]))
 
 
 def _filled(array: np.ndarray, size: int) -> np.ndarray:
