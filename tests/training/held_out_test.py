@@ -10,6 +10,7 @@ import pytest
 from jaxsae.dictionary import MethodConfig
 from jaxsae.evaluate import EvaluateConfig, evaluate
 from jaxsae.report import figures
+from jaxsae.report.cards import cards as cards_of
 from jaxsae.training import train
 from jaxsae.training.held_out import RARE, HeldOut, missed_l0, words
 from jaxsae.training.setup import Setup
@@ -84,7 +85,7 @@ def test_a_report_without_an_evaluation_heads_with_held_out_figures(configure):
     config = configure(steps=2)
     train(config)
     metrics = [json.loads(line) for line in Path(config.workdir, "metrics.jsonl").read_text().splitlines()]
-    cards = {c.label: c for c in figures.cards(SimpleNamespace(evaluations={}, metrics=metrics), othello=False)}
+    cards = {c.label: c for c in cards_of(SimpleNamespace(evaluations={}, metrics=metrics), othello=False)}
     assert cards["FVU"].value == figures.decimal(metrics[-1]["held_out_fvu"]) != figures.decimal(metrics[-1]["fvu"])
     assert all("64 held-out rows" in card.beside for card in cards.values())
 
@@ -102,7 +103,7 @@ def test_before_a_window_has_passed_no_share_of_dead_latents_is_told(configure, 
     assert "dead not known before 1,000 rows" in capsys.readouterr().err.splitlines()[-1]
     metrics = [json.loads(Path(config.workdir, "metrics.jsonl").read_text().splitlines()[-1])]
     run = SimpleNamespace(evaluations={}, metrics=metrics)
-    card = next(c for c in figures.cards(run, othello=False) if c.label == "dead")
+    card = next(c for c in cards_of(run, othello=False) if c.label == "dead")
     assert card.value == figures.NONE and "not known before 1,000 rows" in card.beside
 
 
