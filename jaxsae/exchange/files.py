@@ -22,7 +22,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"--input: {path} is missing. {_listing(path.parent)}") from None
+        raise InputError(f"--input: {path} is missing. {listing(path.parent)}") from None
     except (OSError, ValueError) as error:
         raise InputError(f"--input: {path} cannot be read as JSON ({error})") from None
     if not isinstance(value, dict):
@@ -37,7 +37,7 @@ def read_safetensors(path: Path, names: Iterable[str] | None = None) -> dict[str
       InputError: no such file, not a safetensors file.
     """
     if not path.is_file():
-        raise InputError(f"--input: {path} is missing. {_listing(path.parent)}")
+        raise InputError(f"--input: {path} is missing. {listing(path.parent)}")
     try:
         with safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in names or file.keys()}
@@ -120,7 +120,8 @@ def read_l0(target: Any, width: int, path: Path) -> int:
     return read_k({"k": max(1, round(target)) if finite else target}, width, path)
 
 
-def _listing(folder: Path) -> str:
+def listing(folder: Path) -> str:
+    """What is in a folder, in a sentence."""
     if not folder.is_dir():
         return f"There is no directory {folder}."
     names = sorted(p.name for p in folder.iterdir())
