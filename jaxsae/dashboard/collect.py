@@ -11,12 +11,14 @@ import scipy.sparse as sp
 from jaxsae.dashboard.board import best_targets
 from jaxsae.dashboard.choose import choose
 from jaxsae.dashboard.encode import encoded
+from jaxsae.dashboard.games import games_source, plays_othello
 from jaxsae.dashboard.products import nearest
 from jaxsae.dashboard.promoted import Promoted, promoted
 from jaxsae.dashboard.record import Record
 from jaxsae.dashboard.settings import Settings, numbers
 from jaxsae.dashboard.shade import shaded
-from jaxsae.dashboard.source import ROWS, Source, open_source
+from jaxsae.dashboard.source import ROWS, Source
+from jaxsae.dashboard.stored import store_source
 from jaxsae.dashboard.strengths import Strengths, histogram, stretches
 from jaxsae.dashboard.together import thinned, together
 from jaxsae.dashboard.words import words_of
@@ -62,6 +64,15 @@ def collect(context: Context, settings: Settings) -> Record:
     shown = numbers(settings.which, context.dictionary.width) if settings.which else None
     latents = encoded_rows(context, source)
     return record_of(context, settings, source, {"": latents}, shown=shown)
+
+
+def open_source(context: Context, settings: Settings) -> Source:
+    """Rows of the store, or of an Othello model games that nothing was trained on.
+
+    Raises:
+      InputError: no store, no rows in it, another width; no Othello model.
+    """
+    return games_source(context, settings) if plays_othello(context) else store_source(context, settings)
 
 
 def encoded_rows(context: Context, source: Source) -> sp.csc_matrix:
@@ -122,7 +133,7 @@ def _parts(
     near, cosine = nearest(unit, shown, count)
     firing = {}
     if count:
-        thin, step = thinned(dict(matrices))
+        thin = thinned(dict(matrices))
         about["together_rows"] = thin[own].shape[0]
         with Progress(len(thin), "firing together", "dictionary") as bar:
             for name, matrix in thin.items():
@@ -132,7 +143,7 @@ def _parts(
     if settings.parts:
         found, why = promoted(context, unit[shown], settings.tokens, shared)
     about |= {"no_lens": why} if why else {}
-    return dataclasses.asdict(found) | {"nearest": near, "nearest_cosine": cosine, "together": firing}, about
+    return vars(found) | {"nearest": near, "nearest_cosine": cosine, "together": firing}, about
 
 
 def _contexts(

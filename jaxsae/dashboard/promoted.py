@@ -25,8 +25,8 @@ DOCUMENTS, GAMES = 64, 64
 
 @dataclasses.dataclass(frozen=True)
 class Promoted:
-    """Of m latents: tokens int32 [m, T] at both ends, -1 where there are no more, and their logits float32, for a direction of
-    length 1."""
+    """Of m latents the tokens at both ends, int32 [m, T], -1 where there are no more, and their logits, float32, for a
+    direction of length 1."""
 
     promoted: np.ndarray
     promoted_weights: np.ndarray

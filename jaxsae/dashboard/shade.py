@@ -12,7 +12,7 @@ def shaded(
     """Tokens int32 [P, length], -1 behind the last, and values float32, NaN where no row is.
 
     Args:
-      latents: [R, m]. column: int64 [P], whose context it is. begin, end: int64 [P], its tokens, as `Places.windows` has them.
+      latents: [R, m]. column: int64 [P], whose context it is. begin, end: int64 [P], its tokens, of `Places.windows`.
     """
     number, inside = spread(begin, end, length)
     harvested = np.zeros(len(places.tokens), bool)

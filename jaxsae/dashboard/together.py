@@ -6,6 +6,8 @@ of R rows, n_i on which i fires, n_ij on which both do. What fires together on f
 that fire once each, on the same row, would be perfectly correlated.
 """
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -51,11 +53,11 @@ def together(
     return ids, phi
 
 
-def thinned(matrices: dict[str, sp.csc_matrix], budget: int = PRODUCTS) -> tuple[dict[str, sp.csc_matrix], int]:
-    """The same on every s-th row, s the least that all pairs of them cost no more multiply-adds than `budget`, and s."""
+def thinned(matrices: Mapping[str, sp.csc_matrix], budget: int = PRODUCTS) -> dict[str, sp.csc_matrix]:
+    """The same on every s-th row, s the least that all pairs of them cost no more multiply-adds than `budget`."""
     per_row = sum(np.bincount(m.indices, minlength=m.shape[0]).astype(np.float64) for m in matrices.values())
     step = max(1, int(np.ceil(np.square(per_row).sum() / budget)))
-    return {name: _every(m, step) for name, m in matrices.items()}, step
+    return {name: _every(m, step) for name, m in matrices.items()}
 
 
 def _every(matrix: sp.csc_matrix, step: int) -> sp.csc_matrix:
@@ -69,7 +71,7 @@ def _every(matrix: sp.csc_matrix, step: int) -> sp.csc_matrix:
     )
 
 
-def _stretches(own: sp.csc_matrix, active: np.ndarray, shown: np.ndarray):
+def _stretches(own: sp.csc_matrix, active: np.ndarray, shown: np.ndarray) -> Iterator[tuple[int, int]]:
     """first:last of `shown`, as many at once as cost _AT_ONCE multiply-adds."""
     cost = np.cumsum((_on(own).T @ active.astype(np.float64))[shown])
     first = 0
