@@ -11,11 +11,13 @@ import numpy as np
 
 from jaxsae.config import check, check_positive, option
 from jaxsae.errors import DiskFullError, InputError, reraise_if_disk_full
-from jaxsae.exchange import saelens, weights
+from jaxsae.exchange import recorded, saelens, weights
 from jaxsae.exchange.formats import FORMATS, FormatName, check_taken, read_any
 from jaxsae.exchange.holds import name_in
 from jaxsae.paths import check_above
 from jaxsae.progress import say
+
+ExportName = Literal[FormatName, "neuronpedia", "contexts"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,9 @@ class ExportConfig:
     """Flags of `jaxsae export`."""
 
     run: str = option(help="run, or one of its checkpoints, to export")
-    format: FormatName = option(help="whose files to write")
+    format: ExportName = option(
+        help="whose files to write; neuronpedia, contexts: of what latents fire on, as report --latents found it"
+    )
     output: str = option(help="directory to write; must not exist or be empty")
     k: int | None = option(
         None,
@@ -32,10 +36,15 @@ class ExportConfig:
     also: tuple[str, ...] = option(
         (), "circuit_tracer: the runs of the other layers, whose transcoders make one set with this one's"
     )
+    labels: str = option("", "neuronpedia: file of labels, written as its explanations (see report)")
     overwrite: bool = option(False, "replace an earlier export at --output")
 
     def __post_init__(self):
         check_positive(self, "k")
+        wants = "--format=neuronpedia alone holds labels; contexts are what labels are made of"
+        check(self.format == "neuronpedia" or not self.labels, "labels", self.labels, wants)
+        fixed = "is of --format with weights; latents were recorded with the dictionary's own k"
+        check(self.k is None or self.format not in recorded.FORMATS, "k", self.k, fixed)
         alone = f"--format={self.format} holds one dictionary: leave the flag out"
         check(self.format == "circuit_tracer" or not self.also, "also", ",".join(self.also), alone)
 
@@ -73,9 +82,15 @@ def export(config: ExportConfig) -> Path:
     """
     from jaxsae.training import load
 
-    file_format, output = FORMATS[config.format], Path(config.output)
+    output = Path(config.output)
     _check_free(output, config.overwrite)
     dictionary = load(config.run)
+    if config.format in recorded.FORMATS:
+        with _replacing(output) as staging:
+            recorded.write(config.format, Path(config.run), dictionary, staging, config.labels)
+        print(f"# {config.format}: load {output} with\n{recorded.FORMATS[config.format].snippet(output)}\n")
+        return output
+    file_format = FORMATS[config.format]
     if config.k is not None:
         dictionary = dictionary.with_k(config.k)
     name_in(config.format, dictionary)  # refuses what it cannot hold before anything is written
@@ -130,9 +145,10 @@ def _check_free(output: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise InputError(f"--output={output}: exists and is not empty. Name another directory, or remove it first.")
-    known = frozenset().union(*(f.FILES for f in FORMATS.values()))
+    every = (FORMATS | recorded.FORMATS).values()
+    known = frozenset().union(*(f.FILES for f in every))
     strange = sorted(str(p.relative_to(output)) for p in output.rglob("*") if not p.is_dir() and p.name not in known)
-    if strange or not any(f.is_here(output) for f in FORMATS.values()):
+    if strange or not any(f.is_here(output) for f in every):
         what = f"holds {strange[0]}, which no export wrote" if strange else "is not an export"
         raise InputError(f"--output={output}: {what}; --overwrite replaces exports only. Name another directory.")
 

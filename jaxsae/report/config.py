@@ -26,6 +26,10 @@ class ReportConfig:
     scaling_curve: str = option(
         "epoch", "sweep: curve of effective compute: hoffmann, epoch, or a JSON file (see evaluate)"
     )
+    labels: str = option(
+        "",
+        "latents: file of labels to show, a JSON object on each line: latent, text, and site where there are several",
+    )
     seed: int = option(0, "of the games, of the choice of latents, and of the bootstrap of a sweep's laws")
 
     def __post_init__(self):
@@ -34,4 +38,5 @@ class ReportConfig:
                 check(value > 0 and math.isfinite(value), name, value, "must be above 0")
         check_positive(self, "contexts", "games", "rows")
         check(self.latents >= 0, "latents", self.latents, "must be 0 or more")
+        check(not self.labels or bool(self.latents), "labels", self.labels, "stand beside latents: give --latents too")
         check(self.seed >= 0, "seed", self.seed, "must be 0 or more")
