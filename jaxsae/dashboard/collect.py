@@ -25,26 +25,26 @@ from jaxsae.dashboard.words import words_of
 from jaxsae.errors import InputError
 from jaxsae.evaluate.config import EvaluateConfig
 from jaxsae.evaluate.context import Context, check_whole, load_dictionary
-from jaxsae.progress import Progress
+from jaxsae.progress import Progress, say
 from jaxsae.training.sets import is_set
 from jaxsae.version import __version__
 
 
-def collect_run(run: str, store: str = "", **settings: Any) -> Record:
+def collect_run(run: str, store: str = "", settings: Settings | None = None, **changes: Any) -> Record:
     """What a run's latents fire on, in one pass over held-out rows.
 
     Args:
       run: a run, or an imported dictionary. store: activations to search; default: the end of the run's own store. Of an
         Othello model games are played instead.
-      settings: fields of `Settings`, such as `rows=100_000, which="0:100"`.
+      changes: fields of `Settings`, such as `rows=100_000, which="0:100"`.
 
     Raises:
       InputError: no such run or store; a set of runs; no such latents; NaN in the activations.
     """
     if is_set(run):
         raise InputError(f"--run={run}: is a set of runs. Give one of them, or take collect_set.")
-    wanted = Settings(**settings)
-    return collect(open_context(run, store, wanted), wanted)
+    settings = dataclasses.replace(settings or Settings(), **changes)
+    return collect(open_context(run, store, settings), settings)
 
 
 def open_context(run: str, store: str, settings: Settings) -> Context:
@@ -60,10 +60,23 @@ def open_context(run: str, store: str, settings: Settings) -> Context:
 
 def collect(context: Context, settings: Settings) -> Record:
     """A record of one dictionary; raises as `collect_run`."""
-    source = open_source(context, settings)
-    shown = numbers(settings.which, context.dictionary.width) if settings.which else None
-    latents = encoded_rows(context, source)
-    return record_of(context, settings, source, {"": latents}, shown=shown)
+    shown, source = shown_of(context, settings), open_source(context, settings)
+    say_few(source, settings)
+    return record_of(context, settings, source, {"": encoded_rows(context, source)}, shown=shown)
+
+
+def shown_of(context: Context, settings: Settings) -> np.ndarray | None:
+    """int [m], the latents that are asked for; None: all that fire."""
+    return numbers(settings.which, context.dictionary.width) if settings.which else None
+
+
+def say_few(source: Source, settings: Settings) -> None:
+    """Says where fewer rows can be searched than were asked for."""
+    if source.about.get("store") and source.about["held_out"] and source.places.rows < settings.rows:
+        say(
+            f"{source.about['store']}: {source.places.rows:,} rows are held out, fewer than --rows={settings.rows:,}; "
+            "--trained_rows searches those that training saw, too, and --store=URL another store"
+        )
 
 
 def open_source(context: Context, settings: Settings) -> Source:
@@ -72,7 +85,11 @@ def open_source(context: Context, settings: Settings) -> Source:
     Raises:
       InputError: no store, no rows in it, another width; no Othello model.
     """
-    return games_source(context, settings) if plays_othello(context) else store_source(context, settings)
+    return (
+        games_source(context, settings)
+        if plays_othello(context.dictionary.metadata)
+        else store_source(context, settings)
+    )
 
 
 def encoded_rows(context: Context, source: Source) -> sp.csc_matrix:

@@ -1,6 +1,7 @@
 """Games of Othello that nothing was trained on, as rows to search: what stands on the board comes with each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from jaxsae.dashboard.places import Places
 from jaxsae.dashboard.settings import Settings
 from jaxsae.dashboard.source import OTHELLO, Source
 from jaxsae.evaluate import games as play
-from jaxsae.evaluate.context import Context
+from jaxsae.evaluate.context import Context, is_meta_sae
 from jaxsae.evaluate.encoding import read_rows
 from jaxsae.evaluate.subject import GameSubject
 from jaxsae.lm.othello import CONTEXT
@@ -17,10 +18,10 @@ from jaxsae.lm.othello import CONTEXT
 PURPOSE = 4  # games of pages, apart from those that evaluation plays
 
 
-def plays_othello(context: Context) -> bool:
-    """Whether a dictionary's activations come from Othello games."""
-    metadata = context.dictionary.metadata
-    return metadata.get("tokenizer") == "othello" or metadata.get("model") == "shipped"
+def plays_othello(metadata: Mapping[str, Any]) -> bool:
+    """Whether a dictionary's activations come from Othello games; a meta-SAE's are another dictionary's rows."""
+    of_games = metadata.get("tokenizer") == "othello" or metadata.get("model") == "shipped"
+    return of_games and not is_meta_sae(metadata)
 
 
 def games_source(context: Context, settings: Settings) -> Source:

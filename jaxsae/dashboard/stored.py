@@ -10,7 +10,7 @@ from jaxsae.dashboard.settings import Settings
 from jaxsae.dashboard.source import ROWS, TEXT, Source
 from jaxsae.errors import InputError
 from jaxsae.evaluate.context import Context, check_finite, is_meta_sae
-from jaxsae.progress import prefetched, say
+from jaxsae.progress import prefetched
 from jaxsae.store import select
 
 
@@ -34,20 +34,11 @@ def store_source(context: Context, settings: Settings) -> Source:
 def _ranges(context: Context, settings: Settings) -> list[tuple[int, int]]:
     """The last `settings.rows` rows that may be searched."""
     store, wanted = context.store, settings.rows
-    own = dataclasses.replace(context, config=dataclasses.replace(context.config, rows=wanted))
-    if settings.trained_rows:
-        if not store.rows:
-            raise InputError(f"--store={store.url}: it has no complete rows. Give another with --store.")
-        ranges = select(store.available, store.rows - min(store.rows, wanted), store.rows)
-    else:
-        ranges = own.ranges
-    found = sum(stop - start for start, stop in ranges)
-    if found < wanted and context.trained_on_store and not settings.trained_rows and found < store.rows:
-        say(
-            f"{store.url}: {found:,} rows are held out, fewer than --rows={wanted:,}; --trained_rows searches those that "
-            "training saw, too, and --store=URL another store"
-        )
-    return ranges
+    if not settings.trained_rows:
+        return dataclasses.replace(context, config=dataclasses.replace(context.config, rows=wanted)).ranges
+    if not store.rows:
+        raise InputError(f"--store={store.url}: it has no complete rows. Give another with --store.")
+    return select(store.available, store.rows - min(store.rows, wanted), store.rows)
 
 
 def _batches(context: Context, ranges: list[tuple[int, int]]) -> Iterator[np.ndarray]:
