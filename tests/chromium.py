@@ -3,7 +3,9 @@
 import base64
 import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -99,10 +101,11 @@ def chromium() -> Iterator[Tab]:
     if program is None:
         pytest.skip("no Chromium on this computer")
     pytest.importorskip("websocket")
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
         command = [program, *flags, f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank"]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        quiet = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
+        process = subprocess.Popen(command, start_new_session=True, **quiet)
         try:
             line = next((line for line in process.stderr if "DevTools listening on" in line), "")
             port = line.split("127.0.0.1:")[1].split("/")[0]
@@ -110,6 +113,6 @@ def chromium() -> Iterator[Tab]:
                 pages = [one for one in json.load(answer) if one["type"] == "page"]
             yield Tab(pages[0]["webSocketDebuggerUrl"])
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # with the renderers that it started
             process.wait()
             process.stderr.close()

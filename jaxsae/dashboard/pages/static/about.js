@@ -7,7 +7,7 @@ const About = (() => {
   function draw(site, version, hooks) {
     const { about } = site;
     const facts = {
-      run: about.run, dictionary: site.title, model: about.model, architecture: about.architecture,
+      run: about.run, model: about.model, architecture: about.architecture,
       latents: Say.whole(site.width), d_model: about.d_model && Say.whole(about.d_model), store: about.store,
       "rows searched": about.rows && Say.whole(about.rows), "of sequences": about.sequences && Say.whole(about.sequences),
     };
@@ -16,7 +16,7 @@ const About = (() => {
       el("p.kind", {}, "Latents of a sparse autoencoder"), el("h1", {}, site.title),
       el("dl.facts", {}, Object.entries(facts).map(([name, value]) =>
         value ? el("div", {}, el("dt", {}, name), el("dd", {}, String(value))) : null)),
-      el("div.panels", {}, frequencies(site), counts(site)),
+      el("div.panels.two", {}, frequencies(site), counts(site)),
       el("section", {}, el("h2", {}, "What the figures mean"), el("dl.meanings", {}, meanings(site).filter(Boolean).map(([name, says]) =>
         [el("dt", {}, name), el("dd", {}, says)]))),
       el("section", {}, el("h2", {}, "What they do not say"), el("ul.notes", {}, notes(site).map((note) => note && el("li", {}, note)))),

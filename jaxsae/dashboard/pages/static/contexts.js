@@ -2,6 +2,8 @@
 /* Where a latent fires: the strongest places, then some of each equal part of 0 to its largest activation. */
 
 const Contexts = (() => {
+  const LONG = 24; // letters of a token that may be broken over lines
+
   /* Sections of contexts of row i of a block; `latent` is whose. */
   function draw(site, latent, block, i) {
     const from = block.start.data[i], to = block.start.data[i + 1];
@@ -34,11 +36,11 @@ const Contexts = (() => {
     const at = block.at.data[p];
     const value = block.values.width > at ? Data.row(block.values, p)[at] : NaN;
     const shaded = tokens(site, latent, block, p);
+    const { data: sequences } = block.sequence, { data: positions } = block.position;
+    const long = `sequence ${sequences[p]}, position ${positions[p]}`;
     return el("li.line", {}, el("b.value", {}, Say.number(value)), shaded && el("p.text", {}, shaded),
-      el("small.where", { title: place(block, p) }, `${block.sequence.data[p]}:${block.position.data[p]}`));
+      el("small.where", { title: long }, shaded ? `${sequences[p]}:${positions[p]}` : long));
   }
-
-  const place = (block, p) => `sequence ${block.sequence.data[p]}, position ${block.position.data[p]}`;
 
   /* A board after the move it fires on, with the moves up to it. */
   function position(site, latent, block, p) {
@@ -65,16 +67,16 @@ const Contexts = (() => {
       const value = values[j], known = !Number.isNaN(value), word = site.word(id);
       const share = known && most > 0 ? Math.min(Math.abs(value) / most, 1) : 0;
       const token = el(j === at ? "mark.t" : "span.t", { "data-tip": tip(site, id, word, value, position + j - at) });
-      token.append(moves ? word : Say.token(word));
+      token.append(...(moves ? [word] : Say.shown(word)));
       if (share > 0) {
         token.style.setProperty("--a", share.toFixed(3));
         token.classList.add(value < 0 ? "below" : "fires");
       } else if (!known) token.classList.add("unknown");
-      drawn.push(token);
-      if (moves) drawn.push(" ");
-      else if (word.includes("\n")) drawn.push(el("wbr"));
+      if (word.length > LONG) token.classList.add("long");
+      if (moves) drawn.push(token, " ");
+      else drawn.push(/^\s/.test(word) ? el("wbr") : null, token); // a line ends before a blank, never inside a token
     });
-    return drawn.length ? drawn : null;
+    return drawn.length ? drawn.filter(Boolean) : null;
   }
 
   function tip(site, id, word, value, position) {

@@ -5,7 +5,7 @@ const Detail = (() => {
   function draw(site, latent, block, i, sites, hooks) {
     const parts = [head(site, latent, hooks), figures(site, latent)];
     if (block) {
-      parts.push(el("div.panels", {}, activations(site, latent, block, i),
+      parts.push(el("div.panels.first", {}, activations(site, latent, block, i),
         ends(site, block, i, "promoted", "Promoted"), ends(site, block, i, "suppressed", "Suppressed")));
       parts.push(el("section.contexts", {}, el("h2", {}, "Where it fires", scale(site, latent)), Contexts.draw(site, latent, block, i)));
       parts.push(el("div.panels.links", {}, nearest(site, block, i), together(site, block, i, sites)));
@@ -20,7 +20,7 @@ const Detail = (() => {
       hooks.button(text, { class: "tool", "aria-label": name, "aria-keyshortcuts": key }, () => hooks.step(by));
     return el("header.head", {},
       hooks.button("‹ list", { class: "tool back", "aria-label": "Back to the list" }, hooks.back),
-      el("div.titles", {}, el("p.kind", {}, site.title),
+      el("div.titles", {}, el("p.beside", {}, site.title),
         el("h1", { id: "latent" }, `Latent ${latent}`, label && el("span.label", {}, label),
           label && !given ? el("small", {}, "best board target") : null)),
       el("div.tools", {}, step("‹", "The one before in the list", "k", -1), step("›", "The next in the list", "j", 1),
@@ -49,7 +49,7 @@ const Detail = (() => {
     if (!counts.length || !(most > 0)) return null;
     const edge = (bin) => Say.number((bin * most) / counts.length);
     const drawn = Histogram.draw(counts, {
-      low: 0, high: most, ticks: [0, 0.25, 0.5, 0.75].map((part) => [part * most, Say.number(part * most)]),
+      low: 0, high: most, ticks: Histogram.round(most),
       tell: (bin) => `${edge(bin)} to ${edge(bin + 1)}\n${Say.whole(counts[bin])} rows`,
       title: `Rows by activation, from 0 to ${Say.number(most)}, counts on a logarithmic axis`,
     });
@@ -70,6 +70,7 @@ const Detail = (() => {
   }
 
   function scale(site, latent) {
+    if (site.kind === "rows") return null; // has no tokens to shade
     return el("small.scale", {}, "0 ", el("span.shades", { "aria-hidden": "true" }), ` ${Say.number(site.most[latent])}, its largest`);
   }
 

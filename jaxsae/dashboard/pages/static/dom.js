@@ -3,7 +3,7 @@
 
 const SVG = document.getElementById("svg").namespaceURI; // whose name looks like an address, and none stands in these files
 
-/* el("b.value", {title: "x"}, "text", child): `null` children are left out. */
+/* el("b.value", {title: "x"}, "text", child): a child that is nothing (null, undefined, "") is left out. */
 function el(what, attributes = {}, ...children) {
   return filled(document.createElement(what.split(".")[0]), what, attributes, children);
 }
@@ -16,7 +16,7 @@ function filled(element, what, attributes, children) {
   const classes = what.split(".").slice(1);
   if (classes.length) element.setAttribute("class", classes.join(" "));
   for (const [name, value] of Object.entries(attributes)) if (value !== null) element.setAttribute(name, value);
-  element.append(...children.flat(2).filter((child) => child !== null && child !== ""));
+  element.append(...children.flat(2).filter((child) => (child ?? "") !== ""));
   return element;
 }
 
@@ -33,8 +33,7 @@ const Say = (() => {
 
   function percent(share) {
     if (share === 0) return "0";
-    const value = share * 100;
-    return value < 0.001 ? `${value.toExponential(0)}%` : `${Number(value.toPrecision(2))}%`;
+    return `${Number((share * 100).toPrecision(2))}%`;
   }
 
   /* Cut, never rounded up: 0.9996 is not 1. */
@@ -51,8 +50,15 @@ const Say = (() => {
       `‹${c.codePointAt(0).toString(16)}›`) || "∅";
   }
 
-  /* The same on its own, as in a list of tokens, where a blank at either end would not be seen. */
-  const lone = (word) => token(word).replace(/^ | $/g, "·");
+  /* The same as elements: what stands for a blank is faint. */
+  const faint = (text, blanks) => text.split(blanks).map((part, i) => (i % 2 ? el("i.blank", {}, part === " " ? "·" : part) : part));
+  const shown = (word) => faint(token(word), /([·↵⇥⇠]+)/);
 
-  return { whole: (value) => whole.format(value), number, percent, share, signed, token, lone };
+  /* And on its own, as in a list of tokens, where a blank at either end would not be seen. */
+  const lone = (word) => faint(token(word), /(^ | $|[·↵⇥⇠]+)/);
+
+  /* And as a mere hint of what it is. */
+  const bare = (word) => token(word).trim();
+
+  return { whole: (value) => whole.format(value), number, percent, share, signed, token, shown, lone, bare };
 })();

@@ -2,18 +2,18 @@
 /* Bars of counts on a logarithmic axis, so that the rare strong activations can be seen beside the many weak ones. */
 
 const Histogram = (() => {
-  const WIDTH = 340, HEIGHT = 132, LEFT = 34, RIGHT = 6, TOP = 8, BOTTOM = 20;
+  const WIDTH = 260, HEIGHT = 175, LEFT = 34, RIGHT = 6, TOP = 8, BOTTOM = 20;
 
   /* counts: of equal bins from `low` to `high`. tell(i): what bin i says when pointed at. ticks: [[value, text]]. */
   function draw(counts, { low, high, ticks, tell, title }) {
     const most = Math.max(...counts, 1);
-    const decades = Math.max(Math.ceil(Math.log10(most)), 1);
+    const decades = Math.max(Math.log10(most), 0.7);
     const width = WIDTH - LEFT - RIGHT, height = HEIGHT - TOP - BOTTOM, foot = HEIGHT - BOTTOM;
     const FLOOR = 0.3; // so that a count of 1, whose logarithm is 0, has a bar
     const up = (count) => (height * (Math.log10(count) + FLOOR)) / (decades + FLOOR);
     const across = (value) => LEFT + (width * (value - low)) / (high - low || 1);
     const lines = [];
-    const every = Math.ceil((decades + 1) / 4);
+    const every = decades > 4 ? 2 : 1;
     for (let decade = 0; decade <= decades; decade += every) {
       const y = foot - up(10 ** decade);
       lines.push(svg("line.grid", { x1: LEFT, x2: WIDTH - RIGHT, y1: y, y2: y }),
@@ -31,7 +31,16 @@ const Histogram = (() => {
     return svg("svg.histogram", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title }, lines, bars, axis, marks);
   }
 
-  const power = (decade) => (decade < 4 ? String(10 ** decade) : `1e${decade}`);
+  const power = (decade) => `${10 ** (decade % 3)}${["", "k", "M", "G"][Math.floor(decade / 3)]}`;
 
-  return { draw };
+  /* Round numbers from 0 to below `high`, some four of them. */
+  function round(high) {
+    const rough = high / 4, power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map((one) => one * power).find((one) => one >= rough);
+    const found = [];
+    for (let i = 0; i * step < high * 0.99; i++) found.push([i * step, String(Number((i * step).toPrecision(3)))]);
+    return found;
+  }
+
+  return { draw, round };
 })();

@@ -75,13 +75,13 @@ class List {
   what(latent) {
     const { site } = this;
     const label = site.label(latent), snippet = site.snippet(latent);
-    const fires = site.fires(latent).slice(0, 4).map((word) => el("span.token", {}, Say.lone(word)));
+    const fires = site.fires(latent).slice(0, 4).map((word) => el("span.token", {}, Say.bare(word)));
     const silent = site.frequency[latent] === 0 ? "never fires" : "";
     const head = label ? el("span.label", {}, label) : el("span.fires", {}, fires.length ? fires : el("i", {}, silent));
     if (site.kind === "rows") return el("span.what", {}, head);
     const [before, token, after] = snippet ?? ["", "", ""];
     const text = site.kind === "othello" && label ? el("span.snippet", {}, fires.length ? ["after ", fires] : null)
-      : el("span.snippet", {}, Array.from(before).slice(-18).join(""), snippet ? el("mark", {}, token) : null, after);
+      : el("span.snippet", {}, snippet && [el("span.before", {}, before), el("mark", {}, token), el("span.after", {}, after)]);
     return el("span.what", {}, head, text);
   }
 
@@ -94,7 +94,9 @@ class List {
     const i = this.find(latent);
     if (i >= 0) {
       const top = i * this.height, view = this.scroller.clientHeight, above = this.above;
-      if (top < above) this.scrollTo(top);
+      const far = top < above - view || top > above + 2 * view;
+      if (far) this.scrollTo(top - view / 2);
+      else if (top < above) this.scrollTo(top);
       else if (top + this.height > above + view) this.scrollTo(top + this.height - view);
     }
     this.draw();

@@ -6,7 +6,7 @@ const Page = (() => {
   const NAMED = 60_000; // latents up to which another dictionary is read for the names of its own
   const narrow = matchMedia("(max-width: 47.5rem)"); // as in page.css: the list and a latent are two screens
   const by = (id) => document.getElementById(id);
-  const asked = { query: "", which: "shown", only: false, low: 0, high: 100, sort: "frequency", descending: true };
+  const asked = { query: "", which: "shown", only: false, low: 0, high: 100, sort: "", descending: true };
   let sites = [], version = "", site = null, latent = -1, figure = "most", list = null, turn = 0;
 
   function start(told) {
@@ -89,8 +89,10 @@ const Page = (() => {
     if (!site.labelled) by("only").checked = false;
     const kinds = Object.keys(FIGURES).filter((key) => key !== "auroc" || site.hasAuroc);
     by("figure").replaceChildren(...kinds.map((key) => el("option", { value: key }, FIGURES[key])));
-    if (!kinds.includes(figure) || (site.hasAuroc && figure === "most")) figure = site.hasAuroc ? "auroc" : "most";
-    if (!["number", "label", "frequency", ...kinds].includes(asked.sort)) asked.sort = "frequency";
+    if (!asked.sort || !["number", "label", "frequency", ...kinds].includes(asked.sort)) {
+      Object.assign(asked, { sort: site.hasAuroc ? "auroc" : "frequency", descending: true }); // what a reader looks for first
+      figure = site.hasAuroc ? "auroc" : "most";
+    }
     read();
     refresh();
     site.arrived.then(() => {

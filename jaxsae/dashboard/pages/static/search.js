@@ -67,13 +67,22 @@ const Search = (() => {
   function matches(site, term) {
     const hit = new Uint8Array(site.width);
     const plain = term.whole ?? term.part;
-    for (const [latent, label] of site.labels) if (label.toLowerCase().includes(plain)) hit[latent] = 1;
+    const { labels } = prepare(site);
+    for (const [latent, label] of labels) if (label.includes(plain)) hit[latent] = 1;
+    byNumber(site, plain, hit);
     byTarget(site, plain, hit);
-    if (/^\d+$/.test(plain)) {
-      for (let latent = 0; latent < site.width; latent++) if (String(latent).startsWith(plain)) hit[latent] = 1;
-    }
     if (site.words) byTokens(site, term, hit);
+    if (site.words && term.whole === undefined) byText(site, plain, hit);
     return hit;
+  }
+
+  /* 12, 120 to 129, 1200 to 1299, ... */
+  function byNumber(site, plain, hit) {
+    if (!/^(0|[1-9]\d*)$/.test(plain)) return;
+    for (let low = Number(plain), many = 1; low < site.width; low *= 10, many *= 10) {
+      hit.fill(1, low, low + many);
+      if (low === 0) return;
+    }
   }
 
   function byTarget(site, plain, hit) {
@@ -86,36 +95,41 @@ const Search = (() => {
 
   /* Each token of the vocabulary is looked at once, then only numbers are compared. */
   function byTokens(site, term, hit) {
-    const { fires, promoted } = site.words;
-    site.lower ??= site.vocabulary.map((word) => word.toLowerCase());
     const fits = term.whole === undefined ? (word) => word.includes(term.part) : (word) => word.trim() === term.whole;
-    const found = Uint8Array.from(site.lower, fits);
-    for (const { data, width } of [fires, promoted]) {
-      for (let i = 0; i < data.length; i++) if (found[data[i]]) hit[site.latents[Math.floor(i / width)]] = 1;
+    const found = Uint8Array.from(prepare(site).words, fits);
+    for (const { data, width } of [site.words.fires, site.words.promoted]) {
+      for (let row = 0, i = 0; i < data.length; row++) {
+        let any = 0;
+        for (const end = i + width; i < end; i++) any |= found[data[i]]; // undefined of -1, which is as good as 0
+        if (any) hit[site.latents[row]] = 1;
+      }
     }
-    if (term.whole !== undefined) return;
-    const texts = snippets(site); // words that are several tokens
-    for (let i = 0; i < texts.length; i++) if (texts[i].includes(term.part)) hit[site.latents[i]] = 1;
   }
 
-  /* The strongest context of each latent as text in lower case. */
-  function snippets(site) {
-    if (site.texts) return site.texts;
+  /* Words that are several tokens: all strongest contexts are one text, which is searched much faster than many. */
+  function byText(site, plain, hit) {
+    const { text, starts } = prepare(site);
+    for (let at = text.indexOf(plain), row = 0; at >= 0; at = text.indexOf(plain, starts[row + 1])) {
+      while (starts[row + 1] <= at) row++;
+      hit[site.latents[row]] = 1;
+    }
+  }
+
+  /* All that is searched in lower case, made once. starts: where each latent's part of the text begins. */
+  function prepare(site) {
+    site.lower ??= { labels: Array.from(site.labels, ([latent, label]) => [latent, label.toLowerCase()]) };
+    if (!site.words || site.lower.text !== undefined) return site.lower;
+    const words = site.vocabulary.map((word) => word.toLowerCase());
     const { data, width } = site.words.snippet;
     const join = site.kind === "othello" ? " " : "";
-    site.texts = new Array(site.latents.length).fill("");
-    for (let i = 0; i < site.texts.length && width; i++) {
-      let text = "";
-      for (let j = i * width; j < (i + 1) * width; j++) if (data[j] >= 0) text += site.lower[data[j]] + join;
-      site.texts[i] = text;
+    const starts = new Int32Array(site.latents.length + 1), lines = [];
+    for (let row = 0; row < site.latents.length; row++) {
+      let line = "";
+      for (let i = row * width; i < (row + 1) * width; i++) if (data[i] >= 0) line += words[data[i]] + join;
+      lines.push(line);
+      starts[row + 1] = starts[row] + line.length + 1;
     }
-    return site.texts;
-  }
-
-  /* What a first search would wait for, while nothing else happens. */
-  function prepare(site) {
-    site.lower ??= site.vocabulary.map((word) => word.toLowerCase());
-    snippets(site);
+    return Object.assign(site.lower, { words, starts, text: lines.join("\0") }); // which no query holds
   }
 
   return { DESCENDING, find, prepare };

@@ -66,14 +66,14 @@ class Site {
     if (!this.words || i < 0 || !this.words.snippet.width) return null;
     const words = Array.from(Data.row(this.words.snippet, i), (index) => this.word(index));
     if (!words[this.before]) return null;
-    const join = this.kind === "othello" ? " " : "";
-    const text = (part) => part.filter(Boolean).map(Say.token).join(join);
+    const moves = this.kind === "othello";
+    const text = (part) => part.filter(Boolean).map((word) => (moves ? ` ${word} ` : Say.token(word))).join("");
     return [text(words.slice(0, this.before)), Say.token(words[this.before]), text(words.slice(this.before + 1))];
   }
 
   /* A name for links: never empty where anything is known. */
   called(latent) {
-    return this.label(latent) || this.fires(latent).slice(0, 3).map(Say.lone).join("  ");
+    return this.label(latent) || this.fires(latent).slice(0, 3).map(Say.bare).join("  ");
   }
 
   /* The block with the contexts of a latent, and its row there. */
