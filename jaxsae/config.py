@@ -180,20 +180,18 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
     return cls(**kwargs)
 
 
+def flag_text(value: Any) -> str:
+    """A plain value, or a tuple or list of some, as a flag holds it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return _joined(value)
+    return repr(value) if isinstance(value, float) else str(value)
+
+
 def to_flag_lines(config: Any) -> list[str]:
     """One `--name=value` line for each field; fields that are None are left out."""
-    lines = []
-    for name, value in to_dict(config).items():
-        if value is None:
-            continue
-        if isinstance(value, bool):
-            value = str(value).lower()
-        elif isinstance(value, list):
-            value = _joined(value)
-        elif isinstance(value, float):
-            value = repr(value)
-        lines.append(f"--{name}={value}")
-    return lines
+    return [f"--{name}={flag_text(value)}" for name, value in to_dict(config).items() if value is not None]
 
 
 def write_flag_file(path: Path, config: Any, command: str, *notes: str) -> None:
