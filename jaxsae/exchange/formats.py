@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError
-from jaxsae.exchange import circuit_tracer, dictionary_learning, saelens, sparsify
+from jaxsae.exchange import circuit_tracer, dictionary_learning, gemma_scope, saelens, sparsify
 from jaxsae.exchange.files import listing
 
 FORMATS: dict[str, ModuleType] = {
@@ -14,17 +14,19 @@ FORMATS: dict[str, ModuleType] = {
     "sparsify": sparsify,
     "dictionary_learning": dictionary_learning,
     "circuit_tracer": circuit_tracer,
+    "gemma_scope": gemma_scope,
 }
-FormatName = Literal["saelens", "sparsify", "dictionary_learning", "circuit_tracer"]
+FormatName = Literal["saelens", "sparsify", "dictionary_learning", "circuit_tracer", "gemma_scope"]
 # Flag -> the formats whose files may leave it open, and why the others do not take it.
 _TAKEN = {
-    "k": (("saelens", "circuit_tracer"), "says k itself"),
+    "k": (("saelens", "circuit_tracer", "gemma_scope"), "says k itself"),
     "layer": (("circuit_tracer",), "holds one dictionary"),
 }
 _FILES = {
     "saelens": f"{saelens.CONFIG} and {saelens.WEIGHTS}",
     "sparsify": f"{sparsify.CONFIG} and {sparsify.WEIGHTS}",
     "dictionary_learning": f"{dictionary_learning.CONFIG} and {dictionary_learning.WEIGHTS}",
+    "gemma_scope": f"{gemma_scope.OLD} or {gemma_scope.WEIGHTS}",
     "circuit_tracer": f"{circuit_tracer.CONFIG} and layer_I.safetensors or W_enc_I.safetensors",
 }
 

@@ -70,6 +70,16 @@ def directory_of(name: str, flag: str = "--input") -> Path:
     return fetch(hub_name, ENDINGS, flag)
 
 
+def file_of(name: HubName, flag: str = "--input") -> Path:
+    """One file of a repository, fetched.
+
+    Raises:
+      InputError: as `directory_of`.
+    """
+    folder, _, file = name.inside.rpartition("/")
+    return fetch(dataclasses.replace(name, inside=folder), (file,), flag) / file
+
+
 def fetch(name: HubName, endings: tuple[str, ...], flag: str = "--input") -> Path:
     """Fetches the files of a folder, without those of the folders in it.
 
