@@ -71,7 +71,9 @@ def _open(context: Context, shared: dict[str, Any] | None) -> Subject:
         more = {"documents": f"{first}:{min(end, first + DOCUMENTS)}"}
     config = dataclasses.replace(config, **more)
     with hushed():  # that these are not held out does not matter here
-        return open_subject(dataclasses.replace(context, config=config, shared={} if shared is None else shared), "latents")
+        return open_subject(
+            dataclasses.replace(context, config=config, shared={} if shared is None else shared), "latents"
+        )
 
 
 def _jacobian(subject: Subject, d: int) -> np.ndarray:
