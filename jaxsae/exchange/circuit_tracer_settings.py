@@ -16,6 +16,8 @@ from jaxsae.exchange.files import read_k
 from jaxsae.files import write_text
 
 CONFIG = "config.yaml"
+LISTED = "transcoders"  # a list of files, one a layer, where they are not beside it
+MOST_LAYERS = 1000
 SET, CROSS_LAYER = "transcoder_set", "cross_layer_transcoder"
 HOOKS = ("feature_input_hook", "feature_output_hook")
 _HOOKS = {"mlp_in": "mlp.hook_in", "mlp_out": "mlp.hook_out", "resid_mid": "hook_resid_mid"}
@@ -42,6 +44,19 @@ def layers_and_hooks(dictionary: Dictionary) -> tuple[list[int], tuple[str, str]
         wanted = "reads and writes sites of the same layers, such as mlp_in.3 and mlp_out.3"
         raise InputError(f"--format=circuit_tracer: {wanted}; this is {said}.")
     return layers[0], tuple(_HOOKS.get(name, f"hook_{name}") for side in names for name in side)
+
+
+def check_all_layers(dictionary: Dictionary, file_format: str) -> tuple[str, str]:
+    """What the tool calls the sites of a cross-layer transcoder, which must be of all layers from 0 on.
+
+    Raises:
+      InputError: as `layers_and_hooks`; other layers.
+    """
+    numbers, hooks = layers_and_hooks(dictionary)
+    if numbers != list(range(dictionary.config.layers)):
+        shown = ", ".join(map(str, numbers))
+        raise InputError(f"--format={file_format}: has every layer of a model from 0 on, and this is of {shown}.")
+    return hooks
 
 
 def sites(settings: Mapping[str, Any], layers: Sequence[int]) -> dict[str, Any]:
@@ -109,6 +124,14 @@ def read(path: Path) -> dict[str, Any]:
         if not isinstance(settings.get(name), str):
             raise InputError(f"--input: {file}: {name} = {settings.get(name)!r}, expected the name of a hook.")
     return settings
+
+
+def lists_files(path: Path) -> bool:
+    """Whether the settings of a folder say where the files are."""
+    try:
+        return read(path).get(LISTED) is not None
+    except InputError:
+        return False
 
 
 def hook_flags(settings: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ A layer's decoder is [n of the layer, layers - I, d]: what its latents write at 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,8 @@ def write(dictionary: Dictionary, output: Path) -> None:
         finite.
     """
     name_in("circuit_tracer", dictionary)
-    numbers, hooks = settings_of.layers_and_hooks(dictionary)
+    hooks = settings_of.check_all_layers(dictionary, "circuit_tracer")
     w, layers = settings_of.with_threshold(dictionary), dictionary.config.layers
-    if numbers != list(range(layers)):
-        shown = ", ".join(map(str, numbers))
-        raise InputError(f"--format=circuit_tracer: has every layer of a model from 0 on, and this is of {shown}.")
     if w.d_out != layers * w.d_model:
         raise InputError(
             f"--format=circuit_tracer: reads and writes sites of one width, and this reads {w.d_model} and writes "
@@ -57,32 +54,49 @@ def snippet(output: Path, settings: Mapping[str, Any]) -> str:
     )
 
 
-def read(input: Path, settings: Mapping[str, Any], k: int | None = None) -> Dictionary:
+def read(
+    input: Path, settings: Mapping[str, Any], k: int | None = None, w: weights.Weights | None = None
+) -> Dictionary:
     """Reads a cross-layer transcoder.
 
     Args:
-      k: active latents of a row on average, of all layers, where no record says them.
+      k: active latents of a row on average, of all layers, where no record says them. w: its weights, where they are of
+        other files.
 
     Raises:
       InputError: files or tensors missing or misshapen.
     """
-    numbers = layers_of(input)
-    layers = len(numbers)
-    if numbers != list(range(layers)) or layers < 2:
+    if w is None:
+        numbers = layers_of(input)
+        check_layers(numbers, input)
+        w = of_parts([_of_layer(input, layer, len(numbers)) for layer in numbers], input)
+    layers = w.d_out // w.d_model
+    record = settings.get("jaxsae")
+    known = record.get("k", k) if isinstance(record, Mapping) else k
+    config = MethodConfig(width=w.width, transcode=True, layers=layers, **settings_of.method_of(w, known, input))
+    about = {"model": settings.get("model_name")} | settings_of.sites(settings, range(layers))
+    metadata = provenance.imported({"jaxsae": record}, "circuit_tracer", **about)
+    return weights.to_dictionary(w, config, metadata, str(input))
+
+
+def check_layers(numbers: Sequence[int], input: Path) -> None:
+    """Raises `InputError` unless files are of two layers or more, all from 0 on."""
+    if list(numbers) != list(range(len(numbers))) or len(numbers) < 2:
         shown = ", ".join(map(str, numbers)) or "none"
         raise InputError(f"--input: {input} has files of layers {shown}; expected two or more, all from 0 on.")
-    parts = [_of_layer(input, layer, layers) for layer in numbers]
+
+
+def of_parts(parts: Sequence[Mapping[str, np.ndarray]], input: Path) -> weights.Weights:
+    """The weights of layers' arrays: W_enc [n, d], b_enc [n], W_dec [n, layers d], b_dec [d], perhaps threshold [n].
+
+    Raises:
+      InputError: layers that differ in their shapes or in what they have.
+    """
     if len({(part["W_enc"].shape, "threshold" in part) for part in parts}) > 1:
         raise InputError(f"--input: {input}: its layers have W_enc of different shapes, or only some have thresholds.")
     in_turns = lambda name: np.stack([part[name] for part in parts], 1).reshape(-1, *parts[0][name].shape[1:])
     arrays = {name: in_turns(name) for name in ("W_enc", "b_enc", "W_dec", "threshold") if name in parts[0]}
-    w = weights.Weights.of(arrays | {"b_dec": np.concatenate([part["b_dec"] for part in parts])})
-    record = settings.get("jaxsae")
-    known = record.get("k", k) if isinstance(record, Mapping) else k
-    config = MethodConfig(width=w.width, transcode=True, layers=layers, **settings_of.method_of(w, known, input))
-    about = {"model": settings.get("model_name")} | settings_of.sites(settings, numbers)
-    metadata = provenance.imported({"jaxsae": record}, "circuit_tracer", **about)
-    return weights.to_dictionary(w, config, metadata, str(input))
+    return weights.Weights.of(arrays | {"b_dec": np.concatenate([part["b_dec"] for part in parts])})
 
 
 def _of_layer(input: Path, layer: int, layers: int) -> dict[str, np.ndarray]:

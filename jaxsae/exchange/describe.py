@@ -6,6 +6,7 @@ from jaxsae.exchange import (
     circuit_tracer,
     contexts,
     dictionary_learning,
+    gemma_scope,
     neuronpedia,
     saelens,
     saelens_record,
@@ -39,6 +40,8 @@ def _described(path: Path) -> str | None:
         return "\n\n".join(_lines("sparsify", folder, _sparsify(folder)) for folder in folders)
     if circuit_tracer.is_here(path):
         return _lines("circuit-tracer", path, circuit_tracer.facts(path))
+    if gemma_scope.is_here(path):
+        return _lines("Gemma Scope", path, gemma_scope.facts(path))
     if dictionary_learning.is_here(path):
         return _lines("dictionary_learning", path, _dictionary_learning(path))
     if neuronpedia.is_here(path):

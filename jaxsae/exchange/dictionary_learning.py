@@ -20,6 +20,7 @@ from jaxsae.errors import InputError
 from jaxsae.exchange import provenance, weights
 from jaxsae.exchange.files import as_float32, check_shapes, read_json, read_k, read_l0
 from jaxsae.exchange.holds import name_in
+from jaxsae.exchange.sites import site_of
 from jaxsae.exchange.weights import Form
 from jaxsae.files import write_json
 
@@ -114,7 +115,7 @@ def read(input: Path) -> Dictionary:
         width=w.width, architecture=METHODS[name], **_switches(name, trainer, tensors, w.width, input)
     )
     if "threshold" in w.own:
-        weights.check_thresholds(w.own["threshold"], input / WEIGHTS)
+        w = weights.behind_relu(w, input / WEIGHTS)
     if name == "AutoEncoder":
         w = weights.unit_norm(w)
     w = weights.set_pre_bias(w, now=_subtracts(name), wanted=make_method(config).pre_bias)
@@ -239,5 +240,5 @@ def _metadata(settings: Mapping[str, Any], trainer: Mapping[str, Any]) -> dict[s
     site = trainer.get("submodule_name")
     if site is None and "layer" in trainer:
         site = f"layer.{trainer['layer']}"
-    found = {"model": trainer.get("lm_name"), "site": site, "context": buffer.get("ctx_len")}
+    found = {"model": trainer.get("lm_name"), "site": site_of(site), "context": buffer.get("ctx_len")}
     return provenance.imported(settings, "dictionary_learning", **found)

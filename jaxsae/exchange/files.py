@@ -1,6 +1,7 @@
 """Reading and writing the files that formats are made of; what is wrong with one is said by name."""
 
 import json
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"--input: {path} is missing. {_listing(path.parent)}") from None
+        raise InputError(f"--input: {path} is missing. {listing(path.parent)}") from None
     except (OSError, ValueError) as error:
         raise InputError(f"--input: {path} cannot be read as JSON ({error})") from None
     if not isinstance(value, dict):
@@ -37,13 +38,33 @@ def read_safetensors(path: Path, names: Iterable[str] | None = None) -> dict[str
       InputError: no such file, not a safetensors file.
     """
     if not path.is_file():
-        raise InputError(f"--input: {path} is missing. {_listing(path.parent)}")
+        raise InputError(f"--input: {path} is missing. {listing(path.parent)}")
     try:
         with safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in names or file.keys()}
     except (SafetensorError, OSError) as error:
         raise InputError(f"--input: {path} is damaged or not a safetensors file ({error})") from None
     return {name: as_float32(tensor) for name, tensor in tensors.items()}
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a NumPy .npz file, float32 where they are floating point; nothing in it is run.
+
+    Raises:
+      InputError: no such file, not an .npz file, one that holds Python objects.
+    """
+    if not path.is_file():
+        raise InputError(f"--input: {path} is missing. {listing(path.parent)}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: as_float32(file[name]) for name in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        if "allow_pickle" in str(error) or "pickled" in str(error):
+            raise InputError(
+                f"--input: {path} holds Python objects, which could run code; it is not read. "
+                "Save plain arrays: numpy.savez(path, **arrays)."
+            ) from None
+        raise InputError(f"--input: {path} is damaged or not an .npz file ({str(error)[:120]})") from None
 
 
 def as_float32(tensor: np.ndarray) -> np.ndarray:
@@ -120,7 +141,8 @@ def read_l0(target: Any, width: int, path: Path) -> int:
     return read_k({"k": max(1, round(target)) if finite else target}, width, path)
 
 
-def _listing(folder: Path) -> str:
+def listing(folder: Path) -> str:
+    """What is in a folder, in a sentence."""
     if not folder.is_dir():
         return f"There is no directory {folder}."
     names = sorted(p.name for p in folder.iterdir())

@@ -7,12 +7,13 @@ are positive or above a threshold. The files stand in OUTPUT/<site>/, and OUTPUT
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 from jaxsae.dictionary import SKIP, Dictionary, MethodConfig
 from jaxsae.errors import InputError
-from jaxsae.exchange import provenance, weights
+from jaxsae.exchange import provenance, sites, weights
 from jaxsae.exchange.files import (
     check_setting,
     read_json,
@@ -26,6 +27,10 @@ from jaxsae.files import write_json
 
 WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
 FILES = frozenset({WEIGHTS, CONFIG})
+_IS_SITE = re.compile(r"(layers|h)\.\d+|embed_tokens$")
+_NO_GROUPS = (
+    "group-max keeps the largest latent of each of k groups, however small, and no --architecture of jaxsae does"
+)
 FORM: Form = {
     "encoder.weight": ("W_enc", "nd"),
     "encoder.bias": ("b_enc", "n"),
@@ -75,16 +80,17 @@ def read(input: Path) -> Dictionary:
     folder = _hookpoint(input)
     path = folder / CONFIG
     settings = read_json(path)
-    check_setting(settings, "activation", "topk", path, "jaxsae has no group-max")
+    check_setting(settings, "activation", "topk", path, _NO_GROUPS)
     kind = {"transcode": bool(settings.get("transcode")), "skip": bool(settings.get("skip_connection"))}
     if not kind["transcode"]:
         check_setting(settings, "skip_connection", False, path, "with a map past them an autoencoder needs no latents")
     w = weights.of_tensors(read_safetensors(folder / WEIGHTS), _form(kind["skip"]), folder / WEIGHTS)
     check_setting(settings, "d_in", w.d_model, path, f"{WEIGHTS} says so")
     k = read_k({"k": settings.get("k", 32)}, w.width, path)  # 32 is sparsify's default
-    site = folder.name if folder != input else None
-    metadata = provenance.imported(settings, "sparsify", site=site)
-    return weights.to_dictionary(w, MethodConfig(w.width, "topk", k, **kind), metadata, str(folder))
+    architecture = "multi_topk" if settings.get("multi_topk") else "topk"
+    where = sites.of_module(folder.name if folder != input or _IS_SITE.match(folder.name) else None, kind["transcode"])
+    metadata = provenance.imported(settings, "sparsify", **where)
+    return weights.to_dictionary(w, MethodConfig(w.width, architecture, k, **kind), metadata, str(folder))
 
 
 def is_here(path: Path) -> bool:

@@ -134,11 +134,25 @@ def check_finite(weights: Weights, source: str, fix: str) -> None:
 def check_thresholds(threshold: np.ndarray, path: Path) -> None:
     """Raises `InputError` unless the thresholds [n] of a file are finite and none is negative."""
     low, high = threshold.min(), threshold.max()
-    if not (low >= 0 and high < np.inf):
-        found = f"--input: {path}: thresholds from {low:g} to {high:g}, expected finite numbers of 0 or more"
-        if np.isfinite([low, high]).all():  # both packages have a ReLU behind the threshold, jaxsae has none
-            raise InputError(f"{found}. A ReLU follows them, so 0 means the same: save threshold.clamp(min=0).")
+    if not np.isfinite([low, high]).all():
+        found = f"--input: {path}: thresholds from {low:g} to {high:g}, expected finite numbers"
         raise InputError(f"{found}; the file is damaged or its training diverged.")
+    if low < 0:
+        below = f"--input: {path}: thresholds from {low:g} to {high:g}, expected 0 or more"
+        raise InputError(f"{below}: nothing there keeps latents below 0 from being active, which jaxsae's never are.")
+
+
+def behind_relu(weights: Weights, path: Path) -> Weights:
+    """The same of a file whose tool has a ReLU behind the threshold, where one below 0 means 0.
+
+    Raises:
+      InputError: a threshold is not finite.
+    """
+    threshold = weights.own["threshold"]
+    with np.errstate(invalid="ignore"):
+        clipped = np.where(threshold < 0, np.float32(0), threshold)  # NaN and infinities stay, -inf with them
+    check_thresholds(np.where(np.isfinite(threshold), clipped, threshold), path)
+    return dataclasses.replace(weights, own=dict(weights.own) | {"threshold": clipped})
 
 
 def unit_norm(weights: Weights, own: tuple[str, ...] = ()) -> Weights:
