@@ -1,4 +1,4 @@
-"""`jaxsae export` and `jaxsae import`: a run to files of another tool, and back."""
+"""`jaxsae export` and `jaxsae import`: a run, or what its latents fire on, to files of another tool, and back."""
 
 import dataclasses
 import shutil
@@ -79,7 +79,8 @@ def export(config: ExportConfig) -> Path:
       The directory written.
 
     Raises:
-      InputError: no such run, an output in the way, weights that are not finite or that the format cannot hold.
+      InputError: no such run, an output in the way, weights that are not finite or that the format cannot hold, no record
+        of what latents fire on where the format holds that.
     """
     from jaxsae.training import load
 
