@@ -13,10 +13,11 @@ from typing import Any
 from jaxsae.dictionary import SKIP, Dictionary, MethodConfig
 from jaxsae.errors import InputError
 from jaxsae.exchange import circuit_tracer_settings as settings_of
-from jaxsae.exchange import cross_layer, provenance, weights
+from jaxsae.exchange import cross_layer, provenance, stream, weights
 from jaxsae.exchange.circuit_tracer_settings import CONFIG, CROSS_LAYER, SET
-from jaxsae.exchange.files import read_safetensors, safetensors_shapes, write_safetensors
+from jaxsae.exchange.files import read_safetensors, safetensors_shapes
 from jaxsae.exchange.holds import name_in
+from jaxsae.exchange.ranges import pieces
 from jaxsae.exchange.weights import Form
 
 MOST_LAYERS = 1000
@@ -24,20 +25,21 @@ THRESHOLD = "activation_function.threshold"
 _FILES = ("layer_{}.safetensors", "W_enc_{}.safetensors", "W_dec_{}.safetensors")
 FILES = frozenset({CONFIG, *(name.format(layer) for name in _FILES for layer in range(MOST_LAYERS))})
 FORM: Form = {"W_enc": ("W_enc", "nd"), "b_enc": ("b_enc", "n"), "W_dec": ("W_dec", "no"), "b_dec": ("b_dec", "o")}
-_OPTIONAL: Form = {THRESHOLD: ("threshold", "n"), SKIP: (SKIP, "od")}
+_THRESHOLD: Form = {THRESHOLD: ("threshold", "n")}
+_PAST: Form = {SKIP: (SKIP, "od")}
 
 
-def write(dictionary: Dictionary, output: Path, others: Sequence[Dictionary] = ()) -> None:
+def write(dictionary: Dictionary, output: Path, others: Sequence[Dictionary] = (), dtype: str = "float32") -> None:
     """Writes a transcoder, with `others` of the other layers, or a cross-layer one, into the directory `output`.
 
     Raises:
       InputError: a method without a form there, sites that are not of one layer, layers that are missing or there twice,
-        transcoders of other sizes or sites than the first, weights that are not finite.
+        transcoders of other sizes or sites than the first, weights that are not finite or too large for `dtype`.
     """
     if dictionary.config.layers > 1:
         if others:
             raise InputError("--also: --run is a cross-layer transcoder, which has all layers. Leave the flag out.")
-        cross_layer.write(dictionary, output)
+        cross_layer.write(dictionary, output, dtype)
         return
     for one in (dictionary, *others):
         name_in("circuit_tracer", one)
@@ -60,9 +62,10 @@ def write(dictionary: Dictionary, output: Path, others: Sequence[Dictionary] = (
             f"{'is' if len(missing) == 1 else 'are'} missing. Give the runs of these with --also=RUN,RUN."
         )
     for layer, one in layers.items():
-        w = settings_of.with_threshold(one)
-        forms = FORM | {theirs: form for theirs, form in _OPTIONAL.items() if form[0] in w.own}
-        write_safetensors(output / f"layer_{layer}.safetensors", weights.to_tensors(w, forms))
+        form = FORM | (_THRESHOLD if name_in("circuit_tracer", one) == "jumprelu" else {})
+        form |= _PAST if one.config.skip else {}
+        arrays = (w.arrays for w in pieces(one, settings_of.with_threshold(one)))
+        stream.write({output / f"layer_{layer}.safetensors": form}, arrays, one.width, dtype)
     records = [settings_of.own_record(layers[layer]) for layer in sorted(layers)]
     settings_of.write(output, SET, hooks, layers[0], records)
 
@@ -100,7 +103,7 @@ def read(input: Path, layer: int | None = None, k: int | None = None) -> Diction
         raise InputError(f"--layer={layer}: {input} has layers {', '.join(map(str, there)) or 'none'}. Name one.")
     path = input / f"layer_{layer}.safetensors"
     names = safetensors_shapes(path)
-    form = FORM | {theirs: own for theirs, own in _OPTIONAL.items() if theirs in names}
+    form = FORM | {theirs: own for theirs, own in (_THRESHOLD | _PAST).items() if theirs in names}
     w = weights.of_tensors(read_safetensors(path), form, path)
     record = _record(settings, layer)
     method = settings_of.method_of(w, record.get("k", k), path)

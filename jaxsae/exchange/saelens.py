@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxsae.dictionary import SKIP, Dictionary, MethodConfig, make_method
 from jaxsae.errors import InputError
-from jaxsae.exchange import provenance, weights
+from jaxsae.exchange import provenance, stream, weights
 from jaxsae.exchange.files import (
     check_setting,
     read_json,
@@ -25,6 +25,7 @@ from jaxsae.exchange.files import (
     write_safetensors,
 )
 from jaxsae.exchange.holds import name_in
+from jaxsae.exchange.ranges import pieces
 from jaxsae.exchange.saelens_record import recorded_k, recorded_l0, recorded_prefixes, trained_as
 from jaxsae.exchange.weights import Form, Weights
 from jaxsae.files import write_json
@@ -56,19 +57,17 @@ FORMS: dict[str, Form] = {  # by SAELens' architecture
 SAME = 1e-6  # relative spread of thresholds that count as one; dividing by decoder norms leaves some rounding
 
 
-def write(dictionary: Dictionary, output: Path) -> None:
+def write(dictionary: Dictionary, output: Path, dtype: str = "float32") -> None:
     """Writes `dictionary` into the directory `output`.
 
     Raises:
-      InputError: a method that SAELens has no class for, weights that are not finite.
+      InputError: a method that SAELens has no class for, weights that are not finite or too large for `dtype`.
     """
-    theirs, config = name_in("saelens", dictionary), dictionary.config
-    w = weights.with_unit_rows(dictionary)
-    if config.has_threshold:
-        threshold = np.full(w.width, dictionary.threshold, np.float32)
-        w = dataclasses.replace(w, own=dict(w.own) | {"threshold": threshold})
-    write_safetensors(output / WEIGHTS, weights.to_tensors(w, FORMS[theirs]))
-    write_json(output / CONFIG, _config(dictionary))
+    theirs = name_in("saelens", dictionary)
+    change = lambda w: weights.one_threshold(weights.unit_rows(w, dictionary.config), dictionary)
+    arrays = (w.arrays for w in pieces(dictionary, change))
+    stream.write({output / WEIGHTS: FORMS[theirs]}, arrays, dictionary.width, dtype)
+    write_json(output / CONFIG, _config(dictionary, dtype))
 
 
 def write_sparsity(output: Path, frequency: np.ndarray) -> None:
@@ -152,7 +151,7 @@ def _k(settings: Mapping[str, Any], architecture: str, width: int, path: Path, g
     return read_l0(recorded, width, path) if architecture == "jumprelu" else read_k({"k": recorded}, width, path)
 
 
-def _config(dictionary: Dictionary) -> dict[str, Any]:
+def _config(dictionary: Dictionary, dtype: str) -> dict[str, Any]:
     metadata, transcodes = dictionary.metadata, dictionary.config.transcode
     past = {"hook_name_out": provenance.hook_name(provenance.written(metadata))} if transcodes else {}
     config = {
@@ -160,7 +159,7 @@ def _config(dictionary: Dictionary) -> dict[str, Any]:
         "d_in": dictionary.d_model,
         "d_sae": dictionary.width,
         **({"d_out": dictionary.widths.d_out} if transcodes else {}),
-        "dtype": "float32",
+        "dtype": dtype,
         "device": "cpu",
         "apply_b_dec_to_input": dictionary.pre_bias,
         "normalize_activations": "none",  # folded into the weights

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from jaxsae.dictionary import MethodConfig, Widths, make_method
-from jaxsae.errors import InputError
 from jaxsae.training import load
 from jaxsae.training.by_range import load_by_range
 from jaxsae.training.checkpoint import Checkpoints
