@@ -15,6 +15,7 @@ from jaxsae.errors import DiskFullError, InputError, reraise_if_disk_full
 from jaxsae.exchange import recorded, saelens, weights
 from jaxsae.exchange.formats import FORMATS, FormatName, check_taken, read_any
 from jaxsae.exchange.holds import name_in
+from jaxsae.exchange.stream import DtypeName
 from jaxsae.paths import check_above
 from jaxsae.progress import say
 
@@ -38,6 +39,10 @@ class ExportConfig:
         (), "circuit_tracer: the runs of the other layers, whose transcoders make one set with this one's"
     )
     labels: str = option("", "neuronpedia: file of labels, written as its explanations (see report)")
+    dtype: DtypeName = option(
+        "float32",
+        "of matrices; biases and thresholds, which say what fires, stay float32 in the file, whatever the tool makes of them",
+    )
     overwrite: bool = option(False, "replace an earlier export at --output")
 
     def __post_init__(self):
@@ -82,11 +87,11 @@ def export(config: ExportConfig) -> Path:
       InputError: no such run, an output in the way, weights that are not finite or that the format cannot hold, no record
         of what latents fire on where the format holds that.
     """
-    from jaxsae.training import load
+    from jaxsae.training import load_by_range
 
     output = Path(config.output)
     _check_free(output, config.overwrite)
-    dictionary = load(config.run)
+    dictionary = load_by_range(config.run)
     if config.format in recorded.FORMATS:
         with _replacing(output) as staging:
             recorded.write(config.format, Path(config.run), dictionary, staging, config.labels)
@@ -97,9 +102,9 @@ def export(config: ExportConfig) -> Path:
         dictionary = dictionary.with_k(config.k)
     name_in(config.format, dictionary)  # refuses what it cannot hold before anything is written
     frequency = _frequencies(Path(config.run), dictionary.width) if config.format == "saelens" else None
-    others = {"others": [load(run) for run in config.also]} if config.also else {}
+    others = {"others": [load_by_range(run) for run in config.also]} if config.also else {}
     with _replacing(output) as staging:
-        file_format.write(dictionary, staging, **others)
+        file_format.write(dictionary, staging, dtype=config.dtype, **others)
         if frequency is not None:
             saelens.write_sparsity(staging, frequency)
     if dictionary.config.has_threshold and config.format in ("saelens", "circuit_tracer"):

@@ -22,7 +22,7 @@ from jaxsae.training.layouts import as_used, as_written
 from jaxsae.training.run import abstract_dictionary, find_dictionary, threshold_of, widths_of
 from jaxsae.training.state import TrainState, trained_params
 
-WORTH_KEEPING = 128 << 20  # bytes of a chunk above which the one that is being read stays decoded
+SLACK = 128 << 20  # bytes; where the cache is a little too small, TensorStore decodes a chunk again for every range
 
 
 def load_by_range(run: str | Path) -> Dictionary:
@@ -167,10 +167,8 @@ def _opened(directory: Path, step: int, abstract: Any, sums: Mapping[str, int]) 
         return [future.result() for future in [ts.open(spec, context=context, read=True) for spec in specs]]
 
     try:
-        arrays = opened(0)
-        sizes = [math.prod(a.chunk_layout.read_chunk.shape or ()) * a.dtype.numpy_dtype.itemsize for a in arrays]
-        if large := [size for size in sizes if size > WORTH_KEEPING]:
-            arrays = opened(sum(large) + WORTH_KEEPING)
+        sizes = [math.prod(a.chunk_layout.read_chunk.shape or ()) * a.dtype.numpy_dtype.itemsize for a in opened(0)]
+        arrays = opened(sum(sizes) + SLACK)  # the chunk of each that is being read stays decoded
         for (path, leaf), array in zip(paths, arrays, strict=True):
             if tuple(array.shape) != leaf.shape or array.dtype.numpy_dtype != leaf.dtype:
                 said = f"{jax.tree_util.keystr(path)} is {list(array.shape)}, expected {list(leaf.shape)}"
