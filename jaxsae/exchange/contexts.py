@@ -49,8 +49,9 @@ KEYS = {
 
 def write(record: Record, dictionary: Dictionary, output: Path, site: str) -> None:
     """Writes the two files into the directory `output`; an inactive window for each example where there are enough."""
-    kept = ("kind", "tokenizer", "rows", "sequences", "width", "d_model", "architecture", "bands", "seed")
+    kept = ("kind", "rows", "sequences", "width", "d_model", "architecture", "bands", "seed")
     about = {name: record.about[name] for name in kept if name in record.about}
+    about |= {"tokenizer": examples.base(str(record.about.get("tokenizer") or ""))}
     about |= {"site": site, "model": examples.model_name(dictionary.metadata), "latents": len(record.shown)}
     write_json(output / ABOUT, {"version": __version__, "format": "contexts", "keys": KEYS, **about})
     silent = _Silent(record)

@@ -1,5 +1,6 @@
 """Formats that hold what latents fire on, and no weights: made of the record that `report --latents` leaves in a run."""
 
+import re
 from pathlib import Path
 
 from jaxsae.dashboard import labels
@@ -22,10 +23,10 @@ def write(file_format: str, run: Path, dictionary: Dictionary, output: Path, lab
     Raises:
       InputError: no record of the run, one of another dictionary, one without tokens or latents; labels that do not fit.
     """
-    path, site, collect = _find(run, file_format)
+    path, member, collect = _find(run, file_format)
     record = load(path)
     examples.check(record, path, dictionary, file_format, collect)
-    site = site or str(record.about.get("site"))
+    site = member or str(record.about.get("site"))
     if file_format == "contexts":
         contexts.write(record, dictionary, output, site)
         if not len(record.drawn):
@@ -33,8 +34,11 @@ def write(file_format: str, run: Path, dictionary: Dictionary, output: Path, lab
                 f"{path}: has no windows drawn at random, so no line has inactive examples. Collect it again: {collect}"
             )
     else:
+        # There a set has one dictionary of each layer, of whose number and the set's name it makes that of the dictionary.
+        kind, whole = re.sub(r"[._]?\d+", "", member), run.resolve()
+        name = f"{whole.parent.name}-{kind}" if member else whole.name
         known = labels.read(label_file, {site: record.width}) if label_file else {}
-        neuronpedia.write(record, dictionary, output, run.resolve().name, known.get(site))
+        neuronpedia.write(record, dictionary, output, name, known.get(site))
     say(f"{file_format}: {len(record.shown):,} of {record.width:,} latents, by {record.about.get('rows', 0):,} rows.")
 
 

@@ -88,7 +88,8 @@ def test_a_run_of_a_set_has_its_record_with_the_others(run, w):
     assert line["site"] == "run"
     path = run.parent / "labels.jsonl"
     path.write_text('{"latent": 12, "site": "run", "text": "days"}\n')
-    export(config(run, "neuronpedia", labels=str(path), overwrite=True))
+    output = export(config(run, "neuronpedia", labels=str(path), overwrite=True))
+    assert json.loads((output / "batch-0.json").read_text())["sae_set"] == f"{run.parent.name}-run"
     put_set = dataclasses.replace(w.record, about=w.record.about | {"d_model": 3})
     save(put_set, run.parent / "latents" / "run.npz")
     with pytest.raises(InputError, match=f"Collect it again: jaxsae report --run={run.parent} --latents"):
