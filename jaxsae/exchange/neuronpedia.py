@@ -7,6 +7,7 @@ of activations (a record has that of firing), the logits of the whole vocabulary
 dictionaries (`vector`) or for heads of attention (`decoder_weights_dist`).
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxsae.dashboard.record import TOP, Record
+from jaxsae.dashboard.words import SIGNS
 from jaxsae.dictionary import Dictionary
 from jaxsae.exchange import examples, provenance
 from jaxsae.exchange.files import read_json
@@ -23,6 +25,9 @@ from jaxsae.progress import Progress, say
 
 BATCH = 128  # its runner's n_features_at_a_time, and the most that the neuronpedia package uploads at once
 MOST_BATCHES = 10_000
+_AS_IS = str.maketrans(
+    {sign: character for character, sign in SIGNS.items()}
+)  # ends of lines and tabs, not signs for them
 ALIGNED = 3  # its rows of each table of neurons
 SETTINGS, SKIPPED, EXPLANATIONS = "run_settings.json", "skipped_indexes.json", "explanations.jsonl"
 FILES = frozenset({SETTINGS, SKIPPED, EXPLANATIONS, *(f"batch-{i}.json" for i in range(MOST_BATCHES))})
@@ -36,7 +41,8 @@ def write(
     Args:
       name: of the set of dictionaries there (`sae_set`). labels: {latent: text}, written as explanations.
     """
-    metadata, shown = dictionary.metadata, record.shown
+    words = {token: word.translate(_AS_IS) for token, word in record.words.items()}
+    record, metadata, shown = dataclasses.replace(record, words=words), dictionary.metadata, record.shown
     about = {
         "model_id": examples.model_name(metadata),
         "layer": provenance.layer(provenance.written(metadata)),
