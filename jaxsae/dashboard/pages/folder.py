@@ -21,11 +21,12 @@ from jaxsae.progress import Progress
 
 INDEX = "index.html"
 DATA = "data"
-SITES = "sites.js"  # says what there is; its place in `data` marks a folder as one of ours
+PAGE_FILES = "page"
+SITES = "sites.js"  # says what there is; where it is, the folder is one of ours
 
 
 def write_pages(folder: Path, records: Mapping[str, Record], labels: Mapping[str, Mapping[int, str]]) -> Path:
-    """Writes the pages of the dictionaries of one run or set, over older ones in the same folder.
+    """Writes the pages of the dictionaries of one run or set, in the place of older ones in the same folder.
 
     Args:
       records: {name of a dictionary: its record}, each asked for once and let go of, in the order of the page's switch.
@@ -35,32 +36,40 @@ def write_pages(folder: Path, records: Mapping[str, Record], labels: Mapping[str
       the file to open.
 
     Raises:
-      InputError: a label for what is not there, or a folder with other people's `data` in it; nothing is written.
+      InputError: a label for what is not there, or a folder that holds something else; what was there stays.
     """
     names = list(records)
     if strange := sorted(set(labels) - set(names)):
         raise InputError(f"--labels: {strange[0]!r} is no dictionary of these pages: {', '.join(map(repr, names))}.")
-    data = folder / DATA
-    if data.exists() and not (data / SITES).is_file():
-        raise InputError(f"{data}: is there, and is not of pages of latents. Name another folder.")
+    _check_ours(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    fresh = folder / f".{DATA}.{os.getpid()}.part"
+    fresh = folder / f".pages.{os.getpid()}.part"
     try:
-        fresh.mkdir()
+        data = fresh / DATA
+        data.mkdir(parents=True)
         sites = [
-            _write_site(fresh / slug, slug, name, records[name], labels.get(name, {}))
+            _write_site(data / slug, slug, name, records[name], labels.get(name, {}))
             for name, slug in zip(names, slugs(names), strict=True)
         ]
-        _write_sites(fresh / SITES, sites)
-        if data.exists():
-            shutil.rmtree(data)  # older pages may have had more blocks
-        fresh.rename(data)
+        _write_sites(data / SITES, sites)
+        with resources.as_file(resources.files("jaxsae.dashboard.pages") / "static") as static:
+            shutil.copytree(static / PAGE_FILES, fresh / PAGE_FILES)
+            index = (static / INDEX).read_text(encoding="utf-8")
+        for part in (PAGE_FILES, DATA):  # whole folders: older pages may have had more files
+            if (folder / part).exists():
+                shutil.rmtree(folder / part)
+            (fresh / part).rename(folder / part)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    for file in sorted(resources.files("jaxsae.dashboard.pages").joinpath("static").iterdir(), key=lambda f: f.name):
-        if file.name.endswith((".html", ".css", ".js")):
-            write_text(folder / file.name, file.read_text(encoding="utf-8"))
+    write_text(folder / INDEX, index)
     return folder / INDEX
+
+
+def _check_ours(folder: Path) -> None:
+    """Raises `InputError` where something other than pages of latents would be replaced."""
+    parts = [folder / part for part in (DATA, PAGE_FILES) if (folder / part).exists()]
+    if (folder.exists() and not folder.is_dir()) or (parts and not (folder / DATA / SITES).is_file()):
+        raise InputError(f"{folder}: holds something other than pages of latents. Name another folder, or remove it.")
 
 
 def slugs(names: Iterable[str]) -> list[str]:

@@ -33,6 +33,13 @@ class Site {
     return this;
   }
 
+  /* What was searched, in a few words. */
+  get searched() {
+    const { rows, games, store } = this.about;
+    if (!rows) return "";
+    return games ? `${Say.whole(rows)} positions of ${Say.whole(games)} games` : `${Say.whole(rows)} rows of ${store || "the store"}`;
+  }
+
   href(latent) { return `#${encodeURIComponent(this.name)}/${latent}`; }
 
   /* What a latent is called: its label, or the target of the board that it tells well. */
