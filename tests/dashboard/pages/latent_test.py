@@ -113,7 +113,7 @@ def test_links_lead_to_others_and_back(reader, records):
     links = reader.tab.run("[...document.querySelectorAll('.near a')].map((a) => decodeURIComponent(a.hash))")
     assert links[:8] == [f"#{TEXT}/{n}" for n in own] and links[16:] == [f"#{BOARD}/{n}" for n in other]
     reader.tab.run("document.querySelectorAll('.near a')[16].click()")
-    there = "document.querySelector('#latent').textContent.startsWith('Latent {}') && document.getElementById('site').value === '{}'"
+    there = "document.querySelector('#latent').textContent.startsWith('Latent {}') && Page.site() === '{}'"
     reader.tab.until(there.format(other[0], BOARD))
     reader.tab.run("history.back()")
     reader.tab.until(there.format(latent, TEXT))

@@ -29,6 +29,26 @@ def test_it_opens_from_disk_and_asks_nothing_of_a_network(reader, records):
     )
 
 
+def test_what_would_ask_a_network_is_refused_by_the_page_itself(reader):
+    reader.go()
+    refused = (
+        "new Promise((tell) => {{ addEventListener('securitypolicyviolation', "
+        "(event) => tell(event.effectiveDirective), {{once: true}}); {} }})"
+    )
+    for attempt, rule in [
+        ("fetch('http://127.0.0.1:9/').catch(() => 0)", "connect-src"),
+        ("new Image().src = 'http://127.0.0.1:9/'", "img-src"),
+        (
+            "document.body.append(Object.assign(document.createElement('script'), {textContent: 'hit = 1'}))",
+            "script-src-elem",
+        ),
+    ]:
+        assert reader.tab.run(refused.format(attempt)) == rule
+    assert reader.tab.run("typeof hit") == "undefined"
+    assert not [address for address in reader.tab.asked if address.startswith("http")]
+    reader.tab.errors.clear()  # the refusals
+
+
 def fires_on(record, fits):
     """Latents whose most common token fits; a made-up latent fires on one."""
     first = record.start[:-1]

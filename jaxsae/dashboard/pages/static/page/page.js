@@ -206,7 +206,7 @@ const Page = (() => {
     if (!sites.length) fill(el("p.trouble", { role: "alert" }, "data/sites.js cannot be read. Was the folder copied whole?"));
   });
 
-  return { start, listed: () => Array.from(list.latents) };
+  return { start, site: () => site.name, listed: () => Array.from(list.latents) };
 })();
 
 const receiveSites = Page.start; // what data/sites.js calls
