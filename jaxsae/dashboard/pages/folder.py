@@ -13,6 +13,7 @@ from jaxsae import version
 from jaxsae.dashboard.pages.block import write_block
 from jaxsae.dashboard.pages.columns import BEFORE, columns, labelled, previews
 from jaxsae.dashboard.pages.details import PAGE, write_page
+from jaxsae.dashboard.pages.fires import fires
 from jaxsae.dashboard.pages.vocabulary import vocabulary
 from jaxsae.dashboard.record import Record
 from jaxsae.errors import InputError
@@ -91,8 +92,9 @@ def _write_site(folder: Path, slug: str, name: str, record: Record, labels: Mapp
     latents, texts = labelled(record, labels, name)
     words = vocabulary(record)
     write_block(folder / "columns.js", f"{slug}/columns", columns(record) | {"labelled": latents}, {"labels": texts})
-    known = {"token": words.tokens} | previews(record, words)
-    write_block(folder / "words.js", f"{slug}/words", known, {"words": words.words})
+    found, whole = fires(record, words)
+    known = {"token": words.tokens} | previews(record, words) | found
+    write_block(folder / "words.js", f"{slug}/words", known, {"words": words.words, "whole": whole})
     pages = -(-len(record.shown) // PAGE)
     with Progress(len(record.shown), f"pages {name}".strip(), "latent") as progress:
         for number in range(pages):

@@ -10,7 +10,7 @@ const Keys = (() => {
   const SEARCHES = [
     ["1234", "the latent of that number, then those that begin with it"],
     ["royal women", "both words, each in a label, a token it fires on or promotes, or its strongest context; labels and what it fires on come first"],
-    ["\"the\"", "a whole token"], ["e4 mine", "a square of the board"],
+    ["\"the\"", "a whole token or word"], ["e4 mine", "a square of the board"],
   ];
 
   function listen(actions) {

@@ -33,7 +33,7 @@ const Search = (() => {
     return { known: Uint32Array.from(known), unknown: Uint32Array.from(unknown) };
   }
 
-  /* The words of a query; what stands in quotes is one word, and has to be a whole token. */
+  /* The words of a query; what stands in quotes is one word, and has to be a whole token or word. */
   function terms(query) {
     const found = query.toLowerCase().matchAll(/"([^"]+)"?|(\S+)/g);
     return Array.from(found, ([, whole, part]) => (whole === undefined ? { part } : { whole: whole.trim() }));
@@ -78,6 +78,7 @@ const Search = (() => {
       byTokens(site, site.words.promoted, found, hit, FOLLOWS);
       if (term.whole === undefined) byText(site, plain, hit);
       byTokens(site, site.words.fires, found, hit, LEADS);
+      byTokens(site, site.words.whole, Uint8Array.from(prepare(site).whole, fits(term)), hit, LEADS);
     }
     for (const [latent, label] of prepare(site).labels) if (label.includes(plain)) hit[latent] = LEADS;
     byNumber(site, plain, hit);
@@ -150,7 +151,8 @@ const Search = (() => {
       lines.push(line);
       starts[row + 1] = starts[row] + line.length + 1;
     }
-    return Object.assign(site.lower, { words, starts, text: lines.join("\0") }); // which no query holds
+    const whole = site.words.json.whole.map((word) => word.toLowerCase());
+    return Object.assign(site.lower, { words, whole, starts, text: lines.join("\0") }); // which no query holds
   }
 
   return { DESCENDING, find, prepare, promotedBy };
