@@ -111,7 +111,8 @@ def write(
                 if path not in open_files:
                     open_files[path] = stack.enter_context(opened(path, _layout(form, arrays, width, kind)))
                 for theirs, (ours, letters) in form.items():
-                    array = arrays[ours].astype(_type_of(letters, kind), copy=False)
+                    with np.errstate(over="ignore"):  # which is told below
+                        array = arrays[ours].astype(_type_of(letters, kind), copy=False)
                     if array.dtype != np.float32:
                         lost[ours] += not_finite({ours: array})[ours]
                     open_files[path].put(theirs, array, letters)
