@@ -2,7 +2,16 @@
 
 from pathlib import Path
 
-from jaxsae.exchange import circuit_tracer, dictionary_learning, gemma_scope, saelens, saelens_record, sparsify
+from jaxsae.exchange import (
+    circuit_tracer,
+    contexts,
+    dictionary_learning,
+    gemma_scope,
+    neuronpedia,
+    saelens,
+    saelens_record,
+    sparsify,
+)
 from jaxsae.exchange.files import read_json, read_safetensors, safetensors_shapes
 
 
@@ -35,6 +44,10 @@ def _described(path: Path) -> str | None:
         return _lines("Gemma Scope", path, gemma_scope.facts(path))
     if dictionary_learning.is_here(path):
         return _lines("dictionary_learning", path, _dictionary_learning(path))
+    if neuronpedia.is_here(path):
+        return _lines("Neuronpedia", path, neuronpedia.facts(path))
+    if contexts.is_here(path):
+        return _lines("contexts", path, contexts.facts(path))
     return None
 
 
