@@ -53,7 +53,6 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from jaxsae import benchmark, check, evaluate, faults, harvest, hooks, inspect, plan, quickstart, report, sweep
     from jaxsae.dictionary import Dictionary, Latents
     from jaxsae.errors import InputError
     from jaxsae.loading import load

@@ -1,41 +1,37 @@
-"""A `Record` of a run: its dictionary's latents, what they fire on, and what is known of each."""
+"""Records of a run, or of all runs of a set: what the latents of their dictionaries fire on."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import scipy.sparse as sp
 
 from jaxsae.dashboard.board import best_targets
-from jaxsae.dashboard.choose import choose
-from jaxsae.dashboard.encode import encoded
-from jaxsae.dashboard.games import games_source, plays_othello
-from jaxsae.dashboard.products import nearest
-from jaxsae.dashboard.promoted import Promoted, promoted
+from jaxsae.dashboard.build import record_of
+from jaxsae.dashboard.cost import say_cost
+from jaxsae.dashboard.identity import identity, mark
+from jaxsae.dashboard.open import encoded_rows, open_context, open_source, say_few, shown_of
 from jaxsae.dashboard.record import Record
-from jaxsae.dashboard.settings import Settings, numbers
-from jaxsae.dashboard.shade import shaded
-from jaxsae.dashboard.source import ROWS, Source
-from jaxsae.dashboard.stored import store_source
-from jaxsae.dashboard.strengths import Strengths, histogram, stretches
-from jaxsae.dashboard.together import thinned, together
-from jaxsae.dashboard.words import words_of
+from jaxsae.dashboard.settings import Settings
 from jaxsae.errors import InputError
-from jaxsae.evaluate.config import EvaluateConfig
-from jaxsae.evaluate.context import Context, check_whole, load_dictionary
-from jaxsae.progress import Progress, say
-from jaxsae.training.sets import is_set
-from jaxsae.version import __version__
+from jaxsae.evaluate.context import Context
+from jaxsae.progress import say
+from jaxsae.training.run import has_checkpoints
+from jaxsae.training.sets import is_set, runs_in
+
+Known = Callable[[str], Record | None]  # name of a dictionary -> a record of it that is there already
 
 
-def collect_run(run: str, store: str = "", settings: Settings | None = None, **changes: Any) -> Record:
+def collect_run(
+    run: str, store: str = "", settings: Settings | None = None, known: Known | None = None, **changes: Any
+) -> Record:
     """What a run's latents fire on, in one pass over held-out rows.
 
     Args:
       run: a run, or an imported dictionary. store: activations to search; default: the end of the run's own store. Of an
         Othello model games are played instead.
+      known: gives an earlier record, by the name "", which is taken where it would come out the same.
       changes: fields of `Settings`, such as `rows=100_000, which="0:100"`.
 
     Raises:
@@ -44,182 +40,71 @@ def collect_run(run: str, store: str = "", settings: Settings | None = None, **c
     if is_set(run):
         raise InputError(f"--run={run}: is a set of runs. Give one of them, or take collect_set.")
     settings = dataclasses.replace(settings or Settings(), **changes)
-    return collect(open_context(run, store, settings), settings)
-
-
-def open_context(run: str, store: str, settings: Settings) -> Context:
-    """The run's dictionary and what it came from.
-
-    Raises:
-      InputError: no such run, or NaN in its parameters.
-    """
-    dictionary = load_dictionary(run)
-    check_whole(dictionary, run)
-    return Context(EvaluateConfig(run=run, store=store, rows=settings.rows, seed=settings.seed), dictionary)
+    context = open_context(run, store, settings)
+    made_of = identity(context, store, settings)
+    if (there := _again(known, "", made_of, run)) is not None:
+        return there
+    return _with(collect(context, settings), made_of)
 
 
 def collect(context: Context, settings: Settings) -> Record:
     """A record of one dictionary; raises as `collect_run`."""
     shown, source = shown_of(context, settings), open_source(context, settings)
     say_few(source, settings)
+    say_cost(context, source, settings, None if shown is None else len(shown))
     return record_of(context, settings, source, {"": encoded_rows(context, source)}, shown=shown)
 
 
-def shown_of(context: Context, settings: Settings) -> np.ndarray | None:
-    """int [m], the latents that are asked for; None: all that fire."""
-    return numbers(settings.which, context.dictionary.width) if settings.which else None
+def collect_set(
+    path: str, store: str = "", settings: Settings | None = None, known: Known | None = None
+) -> Iterator[tuple[str, Record]]:
+    """(run's name, its record) of the runs of a set that have begun, in the order in which the model comes to their sites,
+    on the same rows, so that each says which latents of the others fire with its own.
 
-
-def say_few(source: Source, settings: Settings) -> None:
-    """Says where fewer rows can be searched than were asked for."""
-    if source.about.get("store") and source.about["held_out"] and source.places.rows < settings.rows:
-        say(
-            f"{source.about['store']}: {source.places.rows:,} rows are held out, fewer than --rows={settings.rows:,}; "
-            "--trained_rows searches those that training saw, too, and --store=URL another store"
-        )
-
-
-def open_source(context: Context, settings: Settings) -> Source:
-    """Rows of the store, or of an Othello model games that nothing was trained on.
+    Dictionaries are loaded one by one, twice; the matrices of what is active stand in memory together.
 
     Raises:
-      InputError: no store, no rows in it, another width; no Othello model.
+      InputError: as `collect_run`; no run has begun; runs that do not read the same rows.
     """
-    return (
-        games_source(context, settings)
-        if plays_othello(context.dictionary.metadata)
-        else store_source(context, settings)
-    )
+    settings = settings or Settings()
+    runs = [run for run in runs_in(Path(path)) if has_checkpoints(run)]
+    if not runs:
+        raise InputError(f"--run={path}: no run has begun. Go on with `jaxsae train --flagfile={path}/each.flags`.")
+    open_one = lambda run: open_context(str(run), store, settings)
+    marks = {run.name: mark(open_one(run).dictionary) for run in runs}
+    there = {
+        run.name: _again(known, run.name, identity(open_one(run), store, settings, marks), str(run)) for run in runs
+    }
+    if all(record is not None for record in there.values()):
+        yield from there.items()
+        return
+    matrices: dict[str, sp.csc_matrix] = {}
+    for run in runs:
+        context = open_one(run)
+        shown, source = shown_of(context, settings), open_source(context, settings)
+        if not matrices:
+            say_few(source, settings)
+            say_cost(context, source, settings, None if shown is None else len(shown), len(runs))
+        matrices[run.name] = encoded_rows(context, source)
+    if len({matrix.shape[0] for matrix in matrices.values()}) > 1:
+        raise InputError(f"--run={path}: its runs were trained on different rows. Take one of them, {runs[0]}.")
+    shared: dict[str, Any] = {}
+    for run in runs:
+        context = open_one(run)
+        source, shown = open_source(context, settings), shown_of(context, settings)
+        record = record_of(context, settings, source, matrices, run.name, shown, shared)
+        yield run.name, _with(record, identity(context, store, settings, marks))
 
 
-def encoded_rows(context: Context, source: Source) -> sp.csc_matrix:
-    """Active latents [R, n] of the source's rows."""
-    return encoded(context.dictionary, source.batches(), source.places.rows, context.config.batch_size)
+def _with(record: Record, made_of: dict[str, Any]) -> Record:
+    return dataclasses.replace(record, about=record.about | {"made_of": made_of})
 
 
-def record_of(
-    context: Context,
-    settings: Settings,
-    source: Source,
-    matrices: Mapping[str, sp.csc_matrix],
-    own: str = "",
-    shown: np.ndarray | None = None,
-    shared: dict[str, Any] | None = None,
-) -> Record:
-    """A record from matrices that are there.
-
-    Args:
-      matrices: {name: latents [R, n]} of dictionaries on the same rows. own: which is the context's.
-      shown: int [m], ascending; None: all that fire. shared: as `promoted` takes it.
-    """
-    latents, dictionary = matrices[own], context.dictionary
-    strengths = Strengths.of(latents)
-    shown = np.flatnonzero(strengths.count) if shown is None else shown
-    rows = np.asarray(dictionary.params.W_dec, np.float32)
-    rows = rows if context.units is None else rows * context.units
-    norm = np.linalg.norm(rows, axis=1)
-    unit = np.divide(rows, norm[:, None], out=np.zeros_like(rows), where=norm[:, None] > 0)
-    auroc, target = best_targets(Path(context.config.run), dictionary.width)
-    parts, about = _parts(context, settings, matrices, own, shown, unit, shared)
-    if source.kind == ROWS:
-        settings = dataclasses.replace(settings, before=0, after=0)
-    contexts = _contexts(source, settings, latents, strengths.most, shown)
-    used = [contexts["tokens"], parts["promoted"], parts["suppressed"]]
-    words, no_words = {}, ""
-    if source.kind != ROWS:
-        words, no_words = words_of(
-            source.tokenizer, sorted({i for part in used for i in np.unique(part).tolist()} - {-1})
-        )
-    about = _about(context, settings, source) | about | ({"no_words": no_words} if no_words else {})
-    figures = {"frequency": strengths.frequency, "mean": strengths.mean, "most": strengths.most, "norm": norm}
-    figures |= {"auroc": auroc, "target": target, "shown": shown.astype(np.int32)}
-    return Record(about=about, **figures, **parts, **contexts, words=words)
-
-
-def _parts(
-    context: Context,
-    settings: Settings,
-    matrices: Mapping[str, sp.csc_matrix],
-    own: str,
-    shown: np.ndarray,
-    unit: np.ndarray,
-    shared: dict[str, Any] | None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Neighbours by decoder, by firing, and the lens."""
-    count, about = settings.neighbours if settings.parts else 0, {}
-    near, cosine = nearest(unit, shown, count)
-    firing = {}
-    if count:
-        thin = thinned(dict(matrices))
-        about["together_rows"] = thin[own].shape[0]
-        with Progress(len(thin), "firing together", "dictionary") as bar:
-            for name, matrix in thin.items():
-                firing["" if name == own else name] = together(thin[own], matrix, shown, count, name == own)
-                bar.advance(1)
-    found, why = Promoted.none(len(shown)), ""
-    if settings.parts:
-        found, why = promoted(context, unit[shown], settings.tokens, shared)
-    about |= {"no_lens": why} if why else {}
-    return vars(found) | {"nearest": near, "nearest_cosine": cosine, "together": firing}, about
-
-
-def _contexts(
-    source: Source, settings: Settings, latents: sp.csc_matrix, most: np.ndarray, shown: np.ndarray
-) -> dict[str, np.ndarray]:
-    """The histogram, and all that is said of contexts, of latents `shown`."""
-    places, length = source.places, settings.length
-    groups = places.groups(settings.top, length)
-    some, parts = latents if len(shown) == latents.shape[1] else latents[:, shown], []
-    with Progress(len(shown), "contexts", "latent", scale=True) as bar:
-        for stretch in stretches(some):
-            part, own = some[:, stretch], shown[stretch]
-            how = (settings.top, settings.bands, settings.per_band, settings.seed)
-            chosen = choose(part, own, most[own], groups, places.alike, *how)
-            rows = part.indices[chosen.entry]
-            begin, end = places.windows(rows, settings.before, settings.after)
-            tokens, values = shaded(part, places, chosen.latent, begin, end, length)
-            at = places.at[rows]
-            parts.append(
-                {
-                    "histogram": histogram(part, most[own], settings.bins),
-                    "start": np.bincount(chosen.latent, minlength=len(own)),
-                    "band": chosen.band,
-                    "sequence": places.sequence[at],
-                    "position": places.position[at],
-                    "at": (at - begin).astype(np.int16),
-                    "tokens": tokens,
-                    "values": values,
-                    "mine": places.mine[at] if len(places.mine) else places.mine,
-                    "theirs": places.theirs[at] if len(places.theirs) else places.theirs,
-                }
-            )
-            bar.advance(len(own))
-    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return found | {"start": np.concatenate([[0], np.cumsum(found["start"])]).astype(np.int64)}
-
-
-def _about(context: Context, settings: Settings, source: Source) -> dict[str, Any]:
-    dictionary, places = context.dictionary, source.places
-    metadata, config = dictionary.metadata, dictionary.config
-    return {
-        "run": context.config.run,
-        "kind": source.kind,
-        "site": context.site,
-        "model": metadata.get("model") or "",
-        "tokenizer": source.tokenizer,
-        "store": metadata.get("store") or "",
-        "rows": places.rows,
-        "sequences": int(1 + np.count_nonzero(np.diff(places.sequence[places.at]))) if places.rows else 0,
-        "width": dictionary.width,
-        "d_model": dictionary.d_model,
-        "architecture": config.architecture,
-        "k": config.told_k,
-        "step": metadata.get("step"),
-        "bands": settings.bands,
-        "top": settings.top,
-        "per_band": settings.per_band,
-        "before": settings.before,
-        "after": settings.after,
-        "seed": settings.seed,
-        "version": __version__,
-    } | source.about
+def _again(known: Known | None, name: str, made_of: dict[str, Any], run: str) -> Record | None:
+    """An earlier record that would come out the same, with what was evaluated since; None where there is none."""
+    record = known(name) if known else None
+    if record is None or record.about.get("made_of") != made_of or "no_words" in record.about:
+        return None
+    say(f"{run}: what its latents fire on is known already, by the same search of the same dictionary")
+    auroc, target = best_targets(Path(run), record.width)
+    return dataclasses.replace(record, auroc=auroc, target=target)

@@ -5,6 +5,10 @@ contexts say nothing of where a latent is silent; these do, for all latents at o
 """
 
 import numpy as np
+import scipy.sparse as sp
+
+from jaxsae.dashboard.places import Places
+from jaxsae.dashboard.strengths import stretches
 
 
 def choose(sequence: np.ndarray, position: np.ndarray, length: int, count: int, seed: int) -> np.ndarray:
@@ -28,26 +32,31 @@ def choose(sequence: np.ndarray, position: np.ndarray, length: int, count: int, 
     return starts[np.sort(drawn)].astype(np.int64)
 
 
-class Drawn:
-    """Gathers which latents fire in windows, from batches of rows in whatever pieces they come."""
+def fires(latents: sp.csc_matrix, first_rows: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """`drawn_start` int64 [S + 1] and `drawn_fires` int32 [F] of a `Record`.
 
-    def __init__(self, first_rows: np.ndarray, length: int, width: int):
-        """`first_rows` [S]: as `choose` gives them. `width`: number of latents."""
-        self._rows, self._length, self._width = np.asarray(first_rows, np.int64), length, width
-        self._pairs = [np.zeros(0, np.int64)]  # window * width + latent
+    Args:
+      latents: [R, n]. first_rows: int64 [S], as `choose` gives them.
+    """
+    rows, width = latents.shape
+    window = np.full(rows, -1, np.int64)
+    window[first_rows[:, None] + np.arange(length)] = np.arange(len(first_rows))[:, None]
+    pairs = [np.zeros(0, np.int64)]  # window * width + latent
+    for some in stretches(latents):
+        ends = latents.indptr[some.start : some.stop + 1]
+        latent = np.repeat(np.arange(some.start, some.stop), np.diff(ends))
+        of = window[latents.indices[ends[0] : ends[-1]]]
+        pairs.append(np.unique(of[of >= 0] * width + latent[of >= 0]))
+    pairs = np.sort(np.concatenate(pairs))
+    start = np.searchsorted(pairs, np.arange(len(first_rows) + 1) * width)
+    return start.astype(np.int64), (pairs % width).astype(np.int32)
 
-    def add(self, first: int, values: np.ndarray, indices: np.ndarray) -> None:
-        """Takes the latents [B, k] of rows from `first` on; a value of 0 is none."""
-        if not len(self._rows):
-            return
-        row = np.arange(first, first + len(values))
-        window = np.searchsorted(self._rows, row, "right") - 1
-        inside = (window >= 0) & (row < self._rows[window] + self._length)
-        pairs = window[inside, None] * self._width + indices[inside]
-        self._pairs.append(np.unique(pairs[values[inside] != 0]))
 
-    def fires(self) -> tuple[np.ndarray, np.ndarray]:
-        """`drawn_start` int64 [S + 1] and `drawn_fires` int32 [F] of a `Record`."""
-        pairs = np.unique(np.concatenate(self._pairs))
-        start = np.searchsorted(pairs, np.arange(len(self._rows) + 1) * self._width)
-        return start.astype(np.int64), (pairs % self._width).astype(np.int32)
+def drawn(latents: sp.csc_matrix, places: Places, length: int, count: int, seed: int) -> dict[str, np.ndarray]:
+    """The fields of a `Record` that begin with `drawn`."""
+    sequence, position = places.sequence[places.at], places.position[places.at]
+    first = choose(sequence, position, length, count, seed)
+    start, found = fires(latents, first, length)
+    tokens = places.tokens[places.at[first][:, None] + np.arange(length)].astype(np.int32)
+    where = {"drawn_sequence": sequence[first], "drawn_position": position[first]}
+    return {"drawn": tokens, **where, "drawn_start": start, "drawn_fires": found}

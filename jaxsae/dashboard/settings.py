@@ -20,8 +20,9 @@ class Settings:
       top: strongest contexts of a latent. bands, per_band: equal parts of 0 to its largest activation, and contexts drawn
         from each. before, after: tokens shown around the one that it fires on.
       which: latents to show, such as "0:1000,5"; "" all that fire.
-      bins: of the histogram. neighbours: latents that are listed as near, and as firing together. tokens: of each end of
-        the logit lens. parts: whether these three are looked for at all.
+      drawn: windows drawn at random, whatever fires in them. bins: of the histogram.
+      neighbours: latents that are listed as near, and as firing together. tokens: of each end of the logit lens.
+      parts: whether there is more than contexts: neighbours, the lens and windows drawn at random.
       seed: of games and draws.
     """
 
@@ -34,6 +35,7 @@ class Settings:
     before: int = 24
     after: int = 8
     which: str = ""
+    drawn: int = 1000
     bins: int = 24
     neighbours: int = 8
     tokens: int = 10
@@ -42,7 +44,7 @@ class Settings:
 
     def __post_init__(self):
         check_positive(self, "rows", "games", "top", "bands", "bins")
-        for name in ("per_band", "before", "after", "neighbours", "tokens", "seed"):
+        for name in ("per_band", "before", "after", "drawn", "neighbours", "tokens", "seed"):
             check(getattr(self, name) >= 0, name, getattr(self, name), "must be 0 or more")
 
     @property

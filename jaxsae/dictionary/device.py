@@ -38,9 +38,7 @@ def _of_all_active(params: Params, floor: jax.Array, x: jax.Array, method: Metho
         latent, bias = part
         products = pre_products(centred, latent["W_enc"])
         gates, pre = products + bias, products + latent["b_enc"]
-        values = jnp.maximum(pre, 0) if method.ranks else method.selection.value(latent, pre)
-        values = jnp.where(gates <= jnp.maximum(floor, 0), 0, values)  # NaN stays
-        return y + product(values, latent["W_dec"], 1, 0), None
+        return y + product(_active(latent, gates, pre, floor, method), latent["W_dec"], 1, 0), None
 
     tiles = lambda array: array.reshape(n // tile, tile, *array.shape[1:])
     parts = jax.tree.map(tiles, (params.latent, gate_bias(params, method)))
@@ -85,6 +83,41 @@ def _sizes(params: Params, x: jax.Array, gates: jax.Array, indices: jax.Array, m
     # Not from the gate, which another bias may have rounded.
     pre = dots_by_layer(x, indices, params.W_enc) + latent["b_enc"]
     return jnp.where(gates <= 0, 0, jnp.where(jnp.isnan(gates), gates, method.selection.value(latent, pre)))
+
+
+def values_of(params: Params, floor: jax.Array, x: jax.Array, wanted: jax.Array, method: Method) -> jax.Array:
+    """Float32 [B, m], the same on every shard: values of latents `wanted` [m] of rows x [B, d_in], 0 where not active.
+
+    Args:
+      floor: as for `reconstruct`.
+    """
+    if method.config.k_of_a_row:
+        values, indices = encode(params, x, method.config.k, method)
+
+        def add(out: jax.Array, rank: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+            value, index = rank
+            return out + jnp.where(index[:, None] == wanted, value[:, None], 0), None
+
+        return jax.lax.scan(add, jnp.zeros((len(x), len(wanted)), jnp.float32), (values.T, indices.T))[0]
+    local = params.W_enc.shape[0]
+    at = wanted - jax.lax.axis_index(MODEL) * local
+    mine, at = (at >= 0) & (at < local), jnp.clip(at, 0, local - 1)
+    latent, x = jax.tree.map(lambda array: array[at], params.latent), method.centred(params.shared, x)
+    if layers_of(x, params.W_enc) == 1:
+        products = pre_products(x, latent["W_enc"])
+    else:
+        products = dots_by_layer(x, jnp.broadcast_to(at, (len(x), len(at))), params.W_enc)
+    gates, pre = products + gate_bias(params, method)[at], products + latent["b_enc"]
+    values = _active(latent, gates, pre, floor, method)
+    return jax.lax.psum(jnp.where(mine, values, 0), MODEL)
+
+
+def _active(
+    latent: dict[str, jax.Array], gates: jax.Array, pre: jax.Array, floor: jax.Array, method: Method
+) -> jax.Array:
+    """Values by gates and pre-activations [B, m]; NaN stays."""
+    values = jnp.maximum(pre, 0) if method.ranks else method.selection.value(latent, pre)
+    return jnp.where(gates <= jnp.maximum(floor, 0), 0, values)
 
 
 def count_active(params: Params, x: jax.Array, floor: jax.Array, method: Method) -> jax.Array:

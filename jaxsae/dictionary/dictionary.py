@@ -1,23 +1,27 @@
 """A trained dictionary: takes activations as the model has them, gives latents and reconstructions."""
 
 import dataclasses
-from functools import cached_property, lru_cache, partial
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
 
-from jaxsae.dictionary import device
+from jaxsae.dictionary import compute, many
 from jaxsae.dictionary.architectures import make_method
 from jaxsae.dictionary.config import MethodConfig
+from jaxsae.dictionary.kinds import Kind, rows_of
 from jaxsae.dictionary.method import Method
-from jaxsae.dictionary.parameters import SKIP, SPECS, Latents, Params
+from jaxsae.dictionary.parameters import Latents, Params
 from jaxsae.dictionary.widths import Widths
 from jaxsae.errors import InputError
-from jaxsae.kernels.products import product
-from jaxsae.parallel import make_mesh, shardings
+from jaxsae.parallel import make_mesh
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,90 +117,90 @@ class Dictionary:
             raise InputError(f"--k={k}: this {config.architecture} dictionary is for 1 to {most} latents of a row.")
         return dataclasses.replace(self, config=dataclasses.replace(config, k=k, k_start=None, ranks=()))
 
-    def encode(self, x: jax.Array | np.ndarray) -> Latents:
+    def encode(self, x: Any, batch_size: int | None = None) -> Latents:
         """Active latents of activations.
 
         Args:
-          x: [B, d].
+          x: [B, d], or [..., d]: an array of JAX, NumPy or torch, which gives JAX's or torch's. Or more than fits: a
+            memmap, an array of zarr or tensorstore, a store's `view`, an iterator of batches, of which no more than a batch
+            is on the device, and whose latents are on the host.
+          batch_size: rows at once; given for an array in memory, that goes through the device in batches too.
 
         Returns:
-          `Latents` with values and indices [B, k], values descending (`abstopk`: by size). What ranks each row by itself
-          has the k of its configuration; all others have the largest number of active latents of any row of `x`, rounded
-          up to a power of two.
+          `Latents` with values and indices [..., k] (of an iterator [N, k]), values descending (`abstopk`: by size). What
+          ranks each row by itself has the k of its configuration; all others have the largest number of active latents of
+          any row of `x`, rounded up to a power of two, and 0 where a row has fewer. No gradient passes through torch.
 
         Raises:
-          InputError: `x` is not [B, d_model].
+          InputError: `x` is not [..., d_model].
         """
-        x = self._checked(x)
-        if self.config.k_of_a_row:
-            return Latents(*self._encoder(self.config.k)(self.params, x))
-        floor = self.threshold if self.config.has_threshold else 0.0
-        most = int(self._count(self.params, x, jnp.float32(floor)).max())
-        values, indices = self._encoder(min(self.width, 1 << max(most - 1, 0).bit_length()))(self.params, x)
-        if self.method.ranks:
-            return Latents(jnp.where(values <= floor, 0, values), indices)  # NaN stays
-        return Latents(*_descending(values, indices))
+        if batch_size is not None or many.is_large(x):
+            return many.joined(self._encoded(x, batch_size), x)
+        rows, kind = self._rows(x)
+        found = compute.encode(self, rows)
+        return Latents(kind.of(found.values), kind.of(found.indices))
 
-    def decode(self, latents: Latents, x: jax.Array | np.ndarray | None = None) -> jax.Array:
-        """Reconstructions float32 [B, d_out] of `latents`.
+    def encode_sparse(self, x: Any, batch_size: int | None = None) -> "scipy.sparse.csr_matrix":
+        """Active latents as scipy's CSR matrix float32 [N, n], of `x` as for `encode`, batch by batch."""
+        return many.sparse(self._encoded(x, batch_size), self.width)
+
+    def batches(self, x: Any, batch_size: int | None = None) -> Iterator[Latents]:
+        """Latents of NumPy arrays [at most batch_size, k], batch by batch, of `x` as for `encode`."""
+        return (Latents(*arrays) for arrays in self._encoded(x, batch_size))
+
+    def values(self, x: Any, latents: Sequence[int]) -> jax.Array:
+        """Values of some latents alone, float32 [..., len(latents)], 0 where one is not active; also within jax.jit.
 
         Args:
-          x: [B, d_in], what they are of; needed where something of it skips the latents.
+          x: [..., d_in] of JAX, NumPy or torch. latents: numbers of latents.
 
         Raises:
-          InputError: it is needed and not given, or is not [B, d_in].
+          InputError: `x` is not [..., d_model], or there is no such latent.
         """
-        y = self._decoder(self.params, latents.values, latents.indices)
-        if SKIP not in self.params.shared:
-            return y
-        if x is None:
-            raise InputError(
-                "this dictionary has a map that skips its latents: decode(latents, x) needs what they are of"
+        wanted = np.asarray(latents, np.int32).reshape(-1)
+        if bad := [int(i) for i in wanted if not 0 <= i < self.width]:
+            raise InputError(f"latent {bad[0]}: there are 0 to {self.width - 1}")
+        rows, kind = self._rows(x)
+        return kind.of(compute.values_of(self, rows, wanted))
+
+    def decode(self, latents: Latents, x: Any = None) -> jax.Array:
+        """Reconstructions float32 [..., d_out] of `latents` [..., k], in their kind (of NumPy's, JAX's).
+
+        Args:
+          x: [..., d_in], what they are of; needed where something of it skips the latents.
+
+        Raises:
+          InputError: it is needed and not given, or is not [..., d_in].
+        """
+        what = "latents have indices"
+        values, kind = rows_of(latents.values, latents.values.shape[-1], what, self.mesh)
+        indices, _ = rows_of(latents.indices, latents.values.shape[-1], what, self.mesh)
+        skipped = None if x is None else self._rows(x)[0]
+        return kind.of(compute.decode(self, values, jnp.asarray(indices, jnp.int32), skipped))
+
+    def reconstruct(self, x: Any, batch_size: int | None = None) -> jax.Array:
+        """decode(encode(x), x): float32 [..., d_out]; with `batch_size`, or of `x` that does not fit, NumPy's on the host."""
+        if batch_size is not None or many.is_large(x):
+            parts = many.over(
+                x, batch_size or many.ROWS, lambda rows: (compute.reconstruct(self, self._rows(rows)[0]),)
             )
-        return y + product(self._checked(x), self.params.shared[SKIP], 1, 1)
+            return many.like(np.concatenate([part for (part,) in parts]), x)
+        rows, kind = self._rows(x)
+        return kind.of(compute.reconstruct(self, rows))
 
-    def reconstruct(self, x: jax.Array | np.ndarray) -> jax.Array:
-        """decode(encode(x), x): float32 [B, d_out]."""
-        return self.decode(self.encode(x), x)
-
-    def reconstruct_all(self, x: jax.Array | np.ndarray) -> jax.Array:
+    def reconstruct_all(self, x: Any) -> jax.Array:
         """As `reconstruct`, from all latents' values at once: for the same shape of x the same program, however many are
-        active, which is worth its while for many calls on few rows."""
-        floor = jnp.float32(self.threshold if self.config.has_threshold else 0.0)
-        return _on_mesh(self.mesh, device.reconstruct, 2, P(), method=self.method)(self.params, floor, self._checked(x))
+        active, which is worth its while for many calls on few rows, and runs within jax.jit."""
+        rows, kind = self._rows(x)
+        return kind.of(compute.reconstruct_all(self, rows))
 
-    def _checked(self, x: jax.Array | np.ndarray) -> jax.Array:
-        if x.ndim != 2 or x.shape[1] != self.d_model or not x.shape[0]:
-            wanted = f"[B, {self.d_model}] with at least one row"
-            raise InputError(f"this dictionary takes activations {wanted}, got {list(x.shape)}")
-        return jnp.asarray(x, jnp.float32)
+    def _encoded(self, x: Any, batch_size: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        def work(rows: Any) -> tuple[jax.Array, jax.Array]:
+            found = compute.encode(self, self._rows(rows)[0])
+            return found.values, found.indices
 
-    def _encoder(self, k: int):
-        return _on_mesh(self.mesh, device.encode, 1, (P(), P()), k=k, method=self.method)
+        return many.over(x, many.ROWS if batch_size is None else batch_size, work)
 
-    @property
-    def _count(self):
-        return _on_mesh(self.mesh, device.count_active, 2, P(), method=self.method)
-
-    @property
-    def _decoder(self):
-        return _on_mesh(self.mesh, device.decode, 2, P())
-
-
-@lru_cache(64)
-def _on_mesh(mesh: Mesh, function, extra_inputs: int, out_specs, **settings):
-    """`function` of parameters and further inputs over `mesh`; dictionaries of one shape share what is compiled."""
-    sharded = jax.shard_map(
-        partial(function, **settings),
-        mesh=mesh,
-        in_specs=(SPECS, *[P()] * extra_inputs),
-        out_specs=out_specs,
-        check_vma=False,
-    )
-    return jax.jit(sharded, in_shardings=(shardings(mesh, SPECS), *[None] * extra_inputs))
-
-
-def _descending(values: jax.Array, indices: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Lists by size: gates need not have its order."""
-    order = jnp.argsort(-values, axis=1, stable=True)
-    return jnp.take_along_axis(values, order, 1), jnp.take_along_axis(indices, order, 1)
+    def _rows(self, x: Any) -> tuple[jax.Array, Kind]:
+        rows, kind = rows_of(x, self.d_model, "this dictionary takes activations", self.mesh)
+        return jnp.asarray(rows, jnp.float32), kind

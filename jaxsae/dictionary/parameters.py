@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from jaxsae.dictionary.kinds import dense
 from jaxsae.dictionary.selection import Selection
 from jaxsae.dictionary.widths import Widths
 from jaxsae.kernels.by_layer import as_read
@@ -76,20 +77,19 @@ def is_by_latent(path: tuple) -> bool:
 
 @flax.struct.dataclass
 class Latents:
-    """Active latents of B rows, sparse.
+    """Active latents of rows, sparse; arrays of JAX, NumPy or torch.
 
     Attributes:
-      values: float32 [B, k], 0 where a row has fewer than k active latents.
-      indices: int32 [B, k], distinct within a row.
+      values: float32 [..., k], 0 where a row has fewer than k active latents.
+      indices: int32 [..., k] (of torch int64), distinct within a row where values are not 0.
     """
 
     values: jax.Array
     indices: jax.Array
 
     def dense(self, width: int) -> jax.Array:
-        """[B, width] with zeros where a latent is not active."""
-        rows = jnp.arange(self.values.shape[0])[:, None]
-        return jnp.zeros((self.values.shape[0], width), self.values.dtype).at[rows, self.indices].add(self.values)
+        """[..., width] with zeros where a latent is not active; of the arrays' own kind."""
+        return dense(self.values, self.indices, width)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -164,12 +164,3 @@ def _sparse_sums(
         by_unit = sp.csr_matrix((ranks[kept], units_NxU.indices[kept] - start, before), (width, stop - start))
         out.append(by_unit @ labels_NxT[start:stop] + zero_rank[:, None] * positives_T)
     return out
-
-
-def active_matrix(values: np.ndarray, indices: np.ndarray, width: int) -> sp.csr_matrix:
-    """Sparse latents [B, k] as a matrix [B, width] that holds only what is active."""
-    on = values != 0
-    indptr = np.concatenate([[0], np.cumsum(on.sum(1))])
-    matrix = sp.csr_matrix((values[on], indices[on], indptr), (len(values), width))
-    matrix.sort_indices()
-    return matrix

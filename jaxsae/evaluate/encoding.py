@@ -4,7 +4,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from jaxsae.dictionary import Dictionary
-from jaxsae.evaluate.auroc import active_matrix
+from jaxsae.dictionary.many import active_matrix
 from jaxsae.evaluate.context import Context, check_finite
 from jaxsae.evaluate.subject import Batch, Subject
 

@@ -1,4 +1,4 @@
-"""`jaxsae export`: a run to files of another tool."""
+"""`jaxsae export`: a run, or what its latents fire on, to files of another tool."""
 
 import dataclasses
 import shutil
@@ -57,7 +57,8 @@ def export(config: ExportConfig) -> Path:
       The directory written.
 
     Raises:
-      InputError: no such run, an output in the way, weights that are not finite or that the format cannot hold.
+      InputError: no such run, an output in the way, weights that are not finite or that the format cannot hold, no record
+        of what latents fire on where the format holds that.
     """
     from jaxsae.training import load
 

@@ -27,7 +27,6 @@ from jaxsae.version import __version__
 
 LINES, ABOUT = "contexts.jsonl", "contexts.json"
 FILES = frozenset({LINES, ABOUT})
-MOST = 10  # of the whole numbers
 KEYS = {
     "latent, site": "which; width latents are numbered from 0",
     "frequency, rows": "share of the rows searched on which it fires, and how many were searched",
@@ -37,11 +36,13 @@ KEYS = {
     "examples.use": "explain: make labels of these; score: judge labels by these. A sequence has one use",
     "examples.band": "0: of the strongest of all; b from 1 to bands: drawn from activations of (b - 1) to b parts of most",
     "examples.tokens, activations": "text of each token, and the latent's activation there",
-    "examples.scaled": f"floor({MOST} * activation / most), from 0 to {MOST}",
+    "examples.scaled": f"floor({examples.MOST} * activation / most), from 0 to {examples.MOST}",
     "examples.at": "which token it was chosen for",
+    "examples.sequence, position": "where that token is",
     "examples.unknown": "tokens, by place, whose activations were not harvested; they stand as 0",
     "inactive": "windows in which it fires nowhere, all for scoring: tokens, and activations of 0",
     "inactive.beside": "a latent that fires there and fires with this one or points its way; null: drawn at random",
+    "inactive.sequence, position": "where its first token is",
     "text": "for a labeller to add: what the latent stands for",
 }
 
@@ -64,8 +65,7 @@ def write(record: Record, dictionary: Dictionary, output: Path) -> None:
 
 def _line(record: Record, i: int, silent: "_Silent") -> dict[str, Any]:
     latent, found = int(record.shown[i]), examples.of_latent(record, i)
-    most = float(record.most[latent])
-    active = [_example(example, use, most) for example, use in _uses(found)]
+    active = [_example(example, use) for example, use in _uses(found)]
     lens = {"promoted": examples.promoted(record, i), "suppressed": examples.suppressed(record, i)}
     return {
         "latent": latent,
@@ -73,7 +73,7 @@ def _line(record: Record, i: int, silent: "_Silent") -> dict[str, Any]:
         "frequency": examples.rounded(record.frequency[latent]),
         "rows": record.about.get("rows"),
         "mean": examples.rounded(np.nan_to_num(record.mean[latent])),
-        "most": examples.rounded(most),
+        "most": examples.rounded(record.most[latent]),
         **{name: {"tokens": tokens, "logits": logits} for name, (tokens, logits) in lens.items()},
         "examples": active,
         "inactive": [silent.example(window, beside) for window, beside in silent.windows(i, len(active))],
@@ -96,26 +96,19 @@ def _uses(found: list[Example]) -> Iterator[tuple[Example, str]]:
         yield example, of_sequence[example.sequence]
 
 
-def _example(example: Example, use: str, most: float) -> dict[str, Any]:
+def _example(example: Example, use: str) -> dict[str, Any]:
     unknown = {"unknown": example.unknown} if example.unknown else {}
     return {
         "use": use,
         "band": example.band,
         "tokens": example.tokens,
-        "activations": examples.rounded(example.values),
-        "scaled": scaled(example.values, most),
+        "activations": example.values,
+        "scaled": example.scaled,
         "at": example.at,
         "sequence": example.sequence,
         "position": example.position,
         **unknown,
     }
-
-
-def scaled(values: np.ndarray, most: float) -> list[int]:
-    """Activations as whole numbers from 0 to `MOST`, as Bills et al. round them: down."""
-    if most <= 0:
-        return [0] * len(values)
-    return np.minimum(MOST, np.floor(MOST * np.maximum(values.astype(np.float64), 0) / most)).astype(int).tolist()
 
 
 class _Silent:
@@ -126,6 +119,7 @@ class _Silent:
         order = np.argsort(record.drawn_fires, kind="stable")
         self._windows = np.repeat(np.arange(self._count), np.diff(record.drawn_start))[order]
         self._start = np.searchsorted(record.drawn_fires[order], np.arange(record.width + 1))
+        self._texts = [examples.words(record, tokens[tokens >= 0]) for tokens in record.drawn]
         self._order = np.random.default_rng(record.about.get("seed", 0)).permutation(self._count)
 
     def with_(self, latent: int) -> np.ndarray:
@@ -169,8 +163,7 @@ class _Silent:
 
     def example(self, window: int, beside: int | None) -> dict[str, Any]:
         record = self._record
-        tokens = record.drawn[window]
-        tokens = examples.words(record, tokens[tokens >= 0])
+        tokens = self._texts[window]
         place = {"sequence": int(record.drawn_sequence[window]), "position": int(record.drawn_position[window])}
         zeros = [0] * len(tokens)
         return {"use": "score", "beside": beside, "tokens": tokens, "activations": zeros, "scaled": zeros, **place}

@@ -14,6 +14,7 @@ from jaxsae.errors import InputError
 from jaxsae.exchange import provenance
 
 DIGITS = 5  # significant ones of numbers in files
+MOST = 10  # of activations as whole numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +22,14 @@ class Example:
     """A context of L tokens.
 
     Attributes:
-      tokens: as people read them. values: float32 [L], the latent's activations, 0 where they are not known. unknown: places
-        of those. at: which token it was chosen for. band: as in a `Record`. sequence, position: where that token is.
+      tokens: as people read them. values: the latent's activations, rounded, 0 where they are not known. scaled: the same as
+        whole numbers. unknown: places of those. at: which token it was chosen for. band: as in a `Record`. sequence,
+        position: where that token is.
     """
 
     tokens: list[str]
-    values: np.ndarray
+    values: list[float]
+    scaled: list[int]
     unknown: list[int]
     at: int
     band: int
@@ -34,21 +37,39 @@ class Example:
     position: int
 
 
-def of_latent(record: Record, i: int) -> list[Example]:
-    """Those of latent shown[i], in the record's order."""
-    out = []
-    for p in record.contexts(i):
-        length = int((record.tokens[p] >= 0).sum())
-        values = record.values[p, :length]
-        unknown = np.flatnonzero(np.isnan(values)).tolist()
-        place = (int(column[p]) for column in (record.at, record.band, record.sequence, record.position))
-        out.append(Example(words(record, record.tokens[p, :length]), np.nan_to_num(values), unknown, *place))
-    return out
+def of_latent(record: Record, i: int, factor: float = 1.0) -> list[Example]:
+    """Those of latent shown[i], in the record's order; `factor`: what `values` are multiplied by."""
+    own = slice(int(record.start[i]), int(record.start[i + 1]))
+    tokens_PxL, values_PxL = record.tokens[own], record.values[own]
+    lengths = (tokens_PxL >= 0).sum(1).tolist()
+    unknown = np.isnan(values_PxL)
+    values_PxL = np.where(unknown, 0, values_PxL)
+    values = rounded(factor * values_PxL)
+    whole = scaled(values_PxL, float(record.most[record.shown[i]]))
+    places = [column[own].tolist() for column in (record.at, record.band, record.sequence, record.position)]
+    return [
+        Example(
+            words(record, tokens_PxL[p, :length]),
+            values[p][:length],
+            whole[p][:length],
+            np.flatnonzero(unknown[p, :length]).tolist(),
+            *(column[p] for column in places),
+        )
+        for p, length in enumerate(lengths)
+    ]
+
+
+def scaled(values: np.ndarray, most: float) -> list[Any]:
+    """Activations as whole numbers from 0 to `MOST`, rounded down as Bills et al. 2023 do: floor(10 a / largest)."""
+    if most <= 0:
+        return np.zeros(values.shape, int).tolist()
+    return np.minimum(MOST, np.floor(MOST * np.maximum(values.astype(np.float64), 0) / most)).astype(int).tolist()
 
 
 def words(record: Record, tokens: Iterable[int]) -> list[str]:
     """Tokens as people read them; the number of one that has no word."""
-    return [record.words.get(token, str(token)) for token in np.asarray(tokens).tolist()]
+    known = record.words
+    return [known[token] if token in known else str(token) for token in np.asarray(tokens).tolist()]
 
 
 def promoted(record: Record, i: int) -> tuple[list[str], list[float]]:

@@ -26,7 +26,6 @@ MOST_BATCHES = 10_000
 ALIGNED = 3  # its rows of each table of neurons
 SETTINGS, SKIPPED, EXPLANATIONS = "run_settings.json", "skipped_indexes.json", "explanations.jsonl"
 FILES = frozenset({SETTINGS, SKIPPED, EXPLANATIONS, *(f"batch-{i}.json" for i in range(MOST_BATCHES))})
-_TOP_BIN = {"bin_min": -1, "bin_contains": -1}  # how the converter marks the strongest contexts
 
 
 def write(
@@ -87,24 +86,19 @@ def _activations(record: Record, i: int, norm: float, most: float) -> list[dict[
     """The strongest contexts, then those of each part of 0 to `most`, the highest first."""
     bands = int(record.about.get("bands") or 0)
     shares = _shares(record, i, bands)
-    found = examples.of_latent(record, i)
+    edges = examples.rounded(most * np.arange(bands + 1) / max(bands, 1))
+    bins = [{"bin_min": -1.0, "bin_max": examples.rounded(most), "bin_contains": -1.0}]  # of the strongest contexts
+    bins += [
+        {"bin_min": low, "bin_max": high, "bin_contains": share}
+        for low, high, share in zip(edges[:-1], edges[1:], examples.rounded(shares), strict=True)
+    ]
+    found = examples.of_latent(record, i, norm)
     top = [example for example in found if example.band == TOP]
     rest = sorted((example for example in found if example.band != TOP), key=lambda example: -example.band)
-    out = []
-    for example in top + rest:
-        band = {"bin_max": most} | _TOP_BIN
-        if example.band != TOP:
-            low, high = ((example.band - 1) / bands * most, example.band / bands * most)
-            band = {"bin_min": low, "bin_max": high, "bin_contains": shares[example.band - 1]}
-        out.append(
-            {name: examples.rounded(value) for name, value in band.items()}
-            | {
-                "tokens": example.tokens,
-                "values": examples.rounded(norm * example.values),
-                "qualifying_token_index": example.at,
-            }
-        )
-    return out
+    return [
+        bins[example.band] | {"tokens": example.tokens, "values": example.values, "qualifying_token_index": example.at}
+        for example in top + rest
+    ]
 
 
 def _shares(record: Record, i: int, bands: int) -> np.ndarray:

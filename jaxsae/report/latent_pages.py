@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from jaxsae.dashboard import record
-from jaxsae.dashboard.collect import collect_run
-from jaxsae.dashboard.collect_set import collect_set
+from jaxsae.dashboard.collect import collect_run, collect_set
 from jaxsae.dashboard.record import RECORD, Record
 from jaxsae.errors import InputError
 from jaxsae.files import replacing, write_json
@@ -31,7 +30,7 @@ def write(config: ReportConfig, output: Path) -> Path:
     folder = output.parent / FOLDER
     check_own(folder)
     with replacing(folder) as staging:
-        found = _collected(config, staging)
+        found = _collected(config, staging, folder)
         from jaxsae.dashboard.pages import write_pages
 
         write_pages(staging, found, {})
@@ -78,14 +77,22 @@ class _Saved(Mapping[str, Record]):
         return len(self._files)
 
 
-def _collected(config: ReportConfig, folder: Path) -> Mapping[str, Record]:
-    """Records by name, which are saved in `folder`."""
+def _collected(config: ReportConfig, folder: Path, earlier: Path) -> Mapping[str, Record]:
+    """Records by name, which are saved in `folder`, those of the `earlier` one among them that would come out the same."""
+    file = lambda name: f"{name}.npz" if name else RECORD
+
+    def known(name: str) -> Record | None:
+        try:
+            return record.load(earlier / file(name))
+        except InputError:  # there is none, or one of another version
+            return None
+
     if not is_set(config.run):
-        own = collect_run(config.run, config.store, config.search)
+        own = collect_run(config.run, config.store, config.search, known)
         record.save(own, folder / RECORD)
         return {str(own.about["site"]): own}
     files = {}
-    for name, own in collect_set(config.run, config.store, config.search):
-        files[name] = folder / f"{name}.npz"
+    for name, own in collect_set(config.run, config.store, config.search, known):
+        files[name] = folder / file(name)
         record.save(own, files[name])
     return _Saved(files)

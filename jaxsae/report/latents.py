@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from jaxsae.dashboard.collect import encoded_rows, open_source, record_of
+from jaxsae.dashboard.build import record_of
 from jaxsae.dashboard.games import plays_othello
+from jaxsae.dashboard.open import encoded_rows, open_source
 from jaxsae.dashboard.record import Record
 from jaxsae.dashboard.settings import Settings
 from jaxsae.dictionary import Dictionary

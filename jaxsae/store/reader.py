@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from jaxsae.store.ranges import joined
 from jaxsae.store.rows import AGAIN, Rows, first_words
 from jaxsae.store.schema import COLUMNS
 from jaxsae.store.statistics import Statistics
+from jaxsae.store.view import SiteView
 from jaxsae.store.writer import list_keys, merged_statistics, open_array
 
 
@@ -118,6 +120,12 @@ class Store:
         """
         self._site(site)
         return self.read_ranges(schema.site_path(site), [(start, stop)])
+
+    def view(self, site: str) -> SiteView:
+        """The complete rows of a site as an array that is read where it is indexed; raises as `read` does."""
+        self._site(site)
+        read = partial(self.read_ranges, schema.site_path(site))
+        return SiteView(read, self.available, self.d_model(site), self.dtype(site))
 
     def column(self, name: str, start: int, stop: int) -> np.ndarray:
         """int32 [stop - start] of "tokens", "sequence" or "position"; raises as `read` does."""

@@ -1,8 +1,11 @@
 """Windows are whole, and what fires in them is what a count row by row finds."""
 
 import numpy as np
+import pytest
+import scipy.sparse as sp
 
-from jaxsae.dashboard.drawn import Drawn, choose
+from jaxsae.dashboard import drawn
+from jaxsae.dashboard.drawn import choose
 
 WIDTH, LENGTH = 12, 4
 
@@ -35,24 +38,14 @@ def test_a_draw_is_of_its_seed():
     assert len(draws[0]) == 10 and draws[0] == draws[1] != draws[2] and draws[0] == sorted(draws[0])
 
 
-def test_what_fires_is_counted_over_batches_of_any_size():
+@pytest.mark.parametrize("entries", [3, 1000])
+def test_what_fires_is_what_a_count_row_by_row_finds(entries, monkeypatch):
+    monkeypatch.setattr(drawn.stretches, "__defaults__", (entries,))
     rng = np.random.default_rng(0)
-    indices = np.stack([rng.permutation(WIDTH)[:3] for _ in range(50)])
-    values = rng.random((50, 3)) * (rng.random((50, 3)) < 0.5) * rng.choice([-1, 1], (50, 3))
+    dense = rng.standard_normal((50, WIDTH)) * (rng.random((50, WIDTH)) < 0.15)
     first_rows = np.array([3, 7, 30])
-    drawn = Drawn(first_rows, LENGTH, WIDTH)
-    for start, stop in [(0, 5), (5, 9), (9, 50)]:
-        drawn.add(start, values[start:stop], indices[start:stop])
-    start, fires = drawn.fires()
+    start, fires = drawn.fires(sp.csc_matrix(dense), first_rows, LENGTH)
     for s, row in enumerate(first_rows):
-        inside = slice(row, row + LENGTH)
-        expected = set(indices[inside][values[inside] != 0].tolist())
-        assert fires[start[s] : start[s + 1]].tolist() == sorted(expected) and expected
+        expected = np.flatnonzero(dense[row : row + LENGTH].any(0))
+        assert fires[start[s] : start[s + 1]].tolist() == expected.tolist() and len(expected)
     assert start.dtype == np.int64 and fires.dtype == np.int32
-
-
-def test_no_windows():
-    drawn = Drawn(np.zeros(0, np.int64), LENGTH, WIDTH)
-    drawn.add(0, np.ones((2, 3)), np.ones((2, 3), int))
-    start, fires = drawn.fires()
-    assert start.tolist() == [0] and len(fires) == 0

@@ -101,7 +101,7 @@ def test_relu_keeps_every_active_latent(shape, b_enc, least, most):
     np.testing.assert_allclose(sae.reconstruct(x), dense("relu", sae.params, x)[1], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(3, D + 1), (D,), (2, 3, D), (0, D)])
+@pytest.mark.parametrize("shape", [(3, D + 1), (D,), (2, 3, D + 1), (0, D), (2, 0, D)])
 def test_activations_of_another_shape_are_refused(shape):
     with pytest.raises(InputError, match=rf"takes activations \[B, {D}\]"):
         make("topk").encode(np.zeros(shape, np.float32))

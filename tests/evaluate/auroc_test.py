@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from jaxsae.dictionary.many import active_matrix
 from jaxsae.evaluate import auroc as module
-from jaxsae.evaluate.auroc import active_matrix, auroc, best_units
+from jaxsae.evaluate.auroc import auroc, best_units
 
 
 def random_case(seed, rows=120, units=7, targets=5, density=0.3, levels=6):

@@ -9,7 +9,7 @@ import pytest
 from synthetic_record import DEAD, SITE, WIDTH, world
 
 from jaxsae.dashboard import labels
-from jaxsae.exchange import contexts
+from jaxsae.exchange import contexts, examples
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_every_key_is_documented(lines):
     named = " ".join(contexts.KEYS)
     example, silent = lines[0]["examples"][0], lines[0]["inactive"][0]
     assert all(key in named for key in lines[0])
-    assert all(key in named or key in ("sequence", "position") for key in example | silent)
+    assert all(key in named for key in example | silent)
 
 
 def test_activations_raw_and_scaled(w, lines):
@@ -93,6 +93,20 @@ def test_silent_windows_are_silent(w, lines):
     assert 0.5 < counts["beside"] / counts["random"] <= 1
 
 
+def test_neuronpedia_s_explainer_and_scorer_take_the_examples(lines, package):
+    package("neuronpedia")
+    from neuronpedia.types.autointerp.explain.default import NPExplainDefaultRequest
+    from neuronpedia.types.autointerp.score.fuzz_detection import NPScoreFuzzDetectionRequest
+
+    line, common = lines[0], {"openrouter_key": "", "model": "some/model", "secret": ""}
+    given = lambda examples: [{"tokens": e["tokens"], "values": e["activations"]} for e in examples]
+    explain = NPExplainDefaultRequest(activations=given(e for e in line["examples"] if e["use"] == "explain"), **common)
+    assert explain.activations[0].tokens == line["examples"][0]["tokens"]
+    score = given([*(e for e in line["examples"] if e["use"] == "score"), *line["inactive"]])
+    request = NPScoreFuzzDetectionRequest(activations=score, explanation="days", type="detection", **common)
+    assert max(request.activations[-1].values) == 0 < max(request.activations[0].values)
+
+
 def test_a_latent_that_fires_in_every_window_has_no_silent_ones(w, tmp_path):
     everywhere = np.concatenate([np.arange(WIDTH)] * len(w.record.drawn)).astype(np.int32)
     start = np.arange(len(w.record.drawn) + 1) * WIDTH
@@ -114,8 +128,8 @@ def test_the_same_record_gives_the_same_bytes(w, lines, folder, tmp_path):
 
 def test_scaled_by_hand():
     values = np.array([0, -1, 0.09, 0.1, 0.55, 0.999, 1, 2], np.float32)
-    assert contexts.scaled(values, 1.0) == [0, 0, 0, 1, 5, 9, 10, 10]
-    assert contexts.scaled(values, 0.0) == [0] * 8
+    assert examples.scaled(values, 1.0) == [0, 0, 0, 1, 5, 9, 10, 10]
+    assert examples.scaled(values, 0.0) == [0] * 8
 
 
 def test_labels_come_back(lines, tmp_path):

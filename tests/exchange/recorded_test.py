@@ -53,6 +53,13 @@ def test_the_printed_lines_run(name, run, package, capsys):
     assert sorted(p.name for p in run.parent.iterdir()) == ["out", "run"] and output == run.parent / "out"
 
 
+def test_a_record_on_disk_says_what_it_said(run, w, tmp_path):
+    output = export(config(run))
+    (tmp_path / "direct").mkdir()
+    contexts.write(w.record, w.dictionary, tmp_path / "direct")
+    assert (output / contexts.LINES).read_bytes() == (tmp_path / "direct" / contexts.LINES).read_bytes()
+
+
 def test_what_is_in_them(run):
     about = describe_export(export(config(run, "neuronpedia")))
     assert "Neuronpedia" in about and "batches       3" in about and "sae_set       run" in about

@@ -7,7 +7,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from jaxsae.dictionary import Dictionary
-from jaxsae.evaluate.auroc import Best, active_matrix, best_units
+from jaxsae.dictionary.many import active_matrix
+from jaxsae.evaluate.auroc import Best, best_units
 from jaxsae.evaluate.coverage import Precise, both_halves, coverage, f1_of_boards, precise_classifiers
 from jaxsae.evaluate.errors_of_rows import Errors
 from jaxsae.evaluate.othello.targets import FOUND, STATES, both_present, mean_of_defined
