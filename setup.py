@@ -31,7 +31,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["jaxsae", "jaxsae.*"]),
-    package_data={"jaxsae.lm": ["*.safetensors", "*.json"], "jaxsae.report": ["*.html", "*.css"]},
+    package_data={
+        "jaxsae.lm": ["*.safetensors", "*.json"],
+        "jaxsae.report": ["*.html", "*.css"],
+        "jaxsae.dashboard.pages": ["static/*.html", "static/page/*"],
+    },
     install_requires=[
         "jax>=0.10.2",
         "flax>=0.12.8",

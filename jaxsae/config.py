@@ -24,9 +24,13 @@ from jaxsae.files import write_text
 T = TypeVar("T")
 
 
-def option(default: Any = dataclasses.MISSING, help: str = "", **kwargs) -> Any:
-    """A dataclass field with a help text; without a default the flag is required."""
-    return dataclasses.field(default=default, metadata={"help": help}, **kwargs)
+def option(default: Any = dataclasses.MISSING, help: str = "", no_number: str = "", **kwargs) -> Any:
+    """A dataclass field with a help text; without a default the flag is required.
+
+    Args:
+      no_number: what to say to a number, of a flag that is true or false and was a number once.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "no_number": no_number}, **kwargs)
 
 
 def group(cls: type) -> Any:
@@ -61,6 +65,16 @@ class _Number(flags.FloatParser):
         return _converted(super().convert, argument, "a number, such as 0.001")
 
 
+class _NoNumber(flags.BooleanParser):
+    def __init__(self, instead: str):
+        self._instead = instead
+
+    def parse(self, argument: str | int | bool) -> bool:
+        if str(argument).strip().lstrip("+-").isdigit():  # 0 and 1 among them, which have meant something else
+            raise ValueError(self._instead)
+        return super().parse(argument)
+
+
 def _converted(convert: Callable, argument: Any, what: str) -> Any:
     try:
         return convert(argument)
@@ -80,7 +94,10 @@ def define_flags(cls: type, flag_values: flags.FlagValues) -> None:
         common = dict(flag_values=flag_values)
         origin = typing.get_origin(hint)
         if hint is bool:
-            flags.DEFINE_bool(field.name, default, text, **common)
+            flag = flags.BooleanFlag(field.name, default, text)
+            if instead := field.metadata.get("no_number"):
+                flag.parser = _NoNumber(instead)
+            flags.DEFINE_flag(flag, **common)
         elif hint is int:
             flags.DEFINE(_Whole(), field.name, default, text, serializer=flags.ArgumentSerializer(), **common)
         elif hint is float:

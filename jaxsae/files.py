@@ -2,13 +2,15 @@
 
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jaxsae.errors import InputError
+from jaxsae.errors import DiskFullError, InputError, reraise_if_disk_full
 
 
 def replace(path: str | Path, fill: Callable[[BinaryIO], object]) -> None:
@@ -21,6 +23,35 @@ def replace(path: str | Path, fill: Callable[[BinaryIO], object]) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(folder: Path, flag: str = "output") -> Iterator[Path]:
+    """A new folder beside `folder` that takes its place at the end, or is removed where anything fails.
+
+    Raises:
+      InputError: it cannot be written; `flag` names it.
+    """
+    folder = folder.resolve()
+    name = f".{folder.name}.{uuid.uuid4().hex[:8]}"
+    staging, old = folder.with_name(f"{name}.partial"), folder.with_name(f"{name}.old")
+    try:
+        staging.mkdir(parents=True)
+        yield staging
+        if folder.exists():
+            folder.rename(old)
+        staging.rename(folder)
+    except BaseException as error:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        if isinstance(error, Exception) and not isinstance(error, DiskFullError):
+            reraise_if_disk_full(error, str(folder))
+        if isinstance(error, PermissionError):
+            raise InputError(f"--{flag}={folder}: cannot be written (permission denied).") from None
+        raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

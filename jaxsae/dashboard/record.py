@@ -41,6 +41,9 @@ class Record:
         position was not harvested.
       mine, theirs: uint64 [P], discs on the board by bit (a1 is bit 0), as the player to move sees it; [0] without boards.
       words: {token: how people read it}.
+      drawn: int32 [S, L], windows of tokens drawn at random (`drawn.py`), all of whose positions were harvested; S is 0 where
+        none were. drawn_sequence, drawn_position: int32 [S], where their first token is. drawn_start: int64 [S + 1]:
+        drawn_fires[drawn_start[s]:drawn_start[s + 1]], int32, are the latents that fire anywhere in s, and no others do.
     """
 
     about: dict[str, Any]
@@ -69,6 +72,11 @@ class Record:
     mine: np.ndarray
     theirs: np.ndarray
     words: dict[int, str]
+    drawn: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.int32))
+    drawn_sequence: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
+    drawn_position: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
+    drawn_start: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(1, np.int64))
+    drawn_fires: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
 
     @property
     def width(self) -> int:

@@ -12,32 +12,29 @@ from typing import Any
 
 from jaxsae.dictionary import SKIP, Dictionary, MethodConfig
 from jaxsae.errors import InputError
+from jaxsae.exchange import circuit_tracer_files as files_of
 from jaxsae.exchange import circuit_tracer_settings as settings_of
-from jaxsae.exchange import cross_layer, provenance, weights
-from jaxsae.exchange.circuit_tracer_settings import CONFIG, CROSS_LAYER, SET
-from jaxsae.exchange.files import read_safetensors, safetensors_shapes, write_safetensors
+from jaxsae.exchange import cross_layer, gemma_scope, provenance, stream, weights
+from jaxsae.exchange.circuit_tracer_settings import CONFIG, CROSS_LAYER, LISTED, MOST_LAYERS, SET
+from jaxsae.exchange.files import safetensors_shapes
 from jaxsae.exchange.holds import name_in
-from jaxsae.exchange.weights import Form
+from jaxsae.exchange.ranges import pieces
 
-MOST_LAYERS = 1000
-THRESHOLD = "activation_function.threshold"
 _FILES = ("layer_{}.safetensors", "W_enc_{}.safetensors", "W_dec_{}.safetensors")
 FILES = frozenset({CONFIG, *(name.format(layer) for name in _FILES for layer in range(MOST_LAYERS))})
-FORM: Form = {"W_enc": ("W_enc", "nd"), "b_enc": ("b_enc", "n"), "W_dec": ("W_dec", "no"), "b_dec": ("b_dec", "o")}
-_OPTIONAL: Form = {THRESHOLD: ("threshold", "n"), SKIP: (SKIP, "od")}
 
 
-def write(dictionary: Dictionary, output: Path, others: Sequence[Dictionary] = ()) -> None:
+def write(dictionary: Dictionary, output: Path, others: Sequence[Dictionary] = (), dtype: str = "float32") -> None:
     """Writes a transcoder, with `others` of the other layers, or a cross-layer one, into the directory `output`.
 
     Raises:
       InputError: a method without a form there, sites that are not of one layer, layers that are missing or there twice,
-        transcoders of other sizes or sites than the first, weights that are not finite.
+        transcoders of other sizes or sites than the first, weights that are not finite or too large for `dtype`.
     """
     if dictionary.config.layers > 1:
         if others:
             raise InputError("--also: --run is a cross-layer transcoder, which has all layers. Leave the flag out.")
-        cross_layer.write(dictionary, output)
+        cross_layer.write(dictionary, output, dtype)
         return
     for one in (dictionary, *others):
         name_in("circuit_tracer", one)
@@ -60,9 +57,10 @@ def write(dictionary: Dictionary, output: Path, others: Sequence[Dictionary] = (
             f"{'is' if len(missing) == 1 else 'are'} missing. Give the runs of these with --also=RUN,RUN."
         )
     for layer, one in layers.items():
-        w = settings_of.with_threshold(one)
-        forms = FORM | {theirs: form for theirs, form in _OPTIONAL.items() if form[0] in w.own}
-        write_safetensors(output / f"layer_{layer}.safetensors", weights.to_tensors(w, forms))
+        optional = {"threshold": name_in("circuit_tracer", one) == "jumprelu", SKIP: one.config.skip}
+        form = files_of.FORM | {theirs: laid for theirs, laid in files_of.OPTIONAL.items() if optional[laid[0]]}
+        arrays = (w.arrays for w in pieces(one, settings_of.with_threshold(one)))
+        stream.write({output / f"layer_{layer}.safetensors": form}, arrays, one.width, dtype)
     records = [settings_of.own_record(layers[layer]) for layer in sorted(layers)]
     settings_of.write(output, SET, hooks, layers[0], records)
 
@@ -72,7 +70,7 @@ def snippet(output: Path) -> str:
     settings = settings_of.read(output)
     if settings["model_kind"] == CROSS_LAYER:
         return cross_layer.snippet(output, settings)
-    paths = f"{{i: f{json.dumps(str(output) + '/layer_{i}.safetensors')} for i in range({len(_layers(output))})}}"
+    paths = f"{{i: f{json.dumps(str(output) + '/layer_{i}.safetensors')} for i in range({len(files_of.numbers_of(output))})}}"
     return (
         "from circuit_tracer.transcoder import load_transcoder_set\n"
         f"paths = {paths}\n"
@@ -90,18 +88,19 @@ def read(input: Path, layer: int | None = None, k: int | None = None) -> Diction
       InputError: files or tensors missing or misshapen, no such layer, one layer of a cross-layer transcoder.
     """
     settings = settings_of.read(input)
+    there = files_of.layers_of(input, settings)
     if settings["model_kind"] == CROSS_LAYER:
         if layer is not None:
             raise InputError(f"--layer={layer}: {input} is a cross-layer transcoder, which comes whole. Leave it out.")
-        return cross_layer.read(input, settings, k)
-    there = _layers(input)
-    layer = there[0] if layer is None and len(there) == 1 else layer
+        listed = settings.get(LISTED) is not None
+        w = gemma_scope.across_layers([files_of.file_of(one, input) for one in there.values()]) if listed else None
+        return cross_layer.read(input, settings, k, w)
+    layer = next(iter(there)) if layer is None and len(there) == 1 else layer
     if layer not in there:
-        raise InputError(f"--layer={layer}: {input} has layers {', '.join(map(str, there)) or 'none'}. Name one.")
-    path = input / f"layer_{layer}.safetensors"
-    names = safetensors_shapes(path)
-    form = FORM | {theirs: own for theirs, own in _OPTIONAL.items() if theirs in names}
-    w = weights.of_tensors(read_safetensors(path), form, path)
+        flag = "--layer" if layer is None else f"--layer={layer}"
+        raise InputError(f"{flag}: {input} has layers {', '.join(map(str, there)) or 'none'}. Name one.")
+    path = files_of.file_of(there[layer], input)
+    w = files_of.read_layer(path)
     record = _record(settings, layer)
     method = settings_of.method_of(w, record.get("k", k), path)
     config = MethodConfig(width=w.width, transcode=True, skip=SKIP in w.own, **method)
@@ -111,19 +110,24 @@ def read(input: Path, layer: int | None = None, k: int | None = None) -> Diction
     )
 
 
+def members(input: Path) -> list[int]:
+    """The layers of a set of several, each of which is a dictionary; none of what is one dictionary."""
+    settings = settings_of.read(input)
+    there = files_of.layers_of(input, settings)
+    return list(there) if settings["model_kind"] == SET and len(there) > 1 else []
+
+
 def _record(settings: Mapping[str, Any], layer: int) -> Mapping[str, Any]:
     records = settings.get("jaxsae")
     own = records[layer] if isinstance(records, list) and layer < len(records) else {}
     return own if isinstance(own, Mapping) else {}
 
 
-def _layers(path: Path) -> list[int]:
-    return settings_of.numbered(path, r"layer_(\d+)\.safetensors")
-
-
 def is_here(path: Path) -> bool:
     """Whether `path` is a directory of this format."""
-    return (path / CONFIG).is_file() and bool(_layers(path) or cross_layer.layers_of(path))
+    if not (path / CONFIG).is_file():
+        return False
+    return bool(files_of.numbers_of(path) or cross_layer.layers_of(path)) or settings_of.lists_files(path)
 
 
 def facts(path: Path) -> dict[str, object]:
@@ -131,12 +135,13 @@ def facts(path: Path) -> dict[str, object]:
     settings = settings_of.read(path)
     if settings["model_kind"] == CROSS_LAYER:
         return cross_layer.facts(path, settings)
-    layers = _layers(path)
-    shapes = safetensors_shapes(path / f"layer_{layers[0]}.safetensors")
+    layers = files_of.layers_of(path, settings)
+    here = settings.get(LISTED) is None  # what is elsewhere is not looked at
+    shapes = safetensors_shapes(Path(next(iter(layers.values())))) if here else {}
     latents, d_model = shapes.get("W_enc", ([None, None], ""))[0]
     return {
-        "architecture": "jumprelu" if THRESHOLD in shapes else "relu",
-        "trained as": _record(settings, layers[0]).get("architecture"),
+        "architecture": ("jumprelu" if files_of.THRESHOLD in shapes else "relu") if here else None,
+        "trained as": _record(settings, 0).get("architecture"),
         "layers": len(layers),
         "latents": latents,
         "d_model": d_model,

@@ -1,12 +1,10 @@
 """What circuit-tracer's two kinds of files have in common: `config.yaml`, names of sites, thresholds, and their methods."""
 
-import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from jaxsae.dictionary import Dictionary
@@ -16,6 +14,8 @@ from jaxsae.exchange.files import read_k
 from jaxsae.files import write_text
 
 CONFIG = "config.yaml"
+LISTED = "transcoders"  # a list of files, one a layer, where they are not beside it
+MOST_LAYERS = 1000
 SET, CROSS_LAYER = "transcoder_set", "cross_layer_transcoder"
 HOOKS = ("feature_input_hook", "feature_output_hook")
 _HOOKS = {"mlp_in": "mlp.hook_in", "mlp_out": "mlp.hook_out", "resid_mid": "hook_resid_mid"}
@@ -44,6 +44,19 @@ def layers_and_hooks(dictionary: Dictionary) -> tuple[list[int], tuple[str, str]
     return layers[0], tuple(_HOOKS.get(name, f"hook_{name}") for side in names for name in side)
 
 
+def check_all_layers(dictionary: Dictionary, file_format: str) -> tuple[str, str]:
+    """What the tool calls the sites of a cross-layer transcoder, which must be of all layers from 0 on.
+
+    Raises:
+      InputError: as `layers_and_hooks`; other layers.
+    """
+    numbers, hooks = layers_and_hooks(dictionary)
+    if numbers != list(range(dictionary.config.layers)):
+        shown = ", ".join(map(str, numbers))
+        raise InputError(f"--format={file_format}: has every layer of a model from 0 on, and this is of {shown}.")
+    return hooks
+
+
 def sites(settings: Mapping[str, Any], layers: Sequence[int]) -> dict[str, Any]:
     """`site`, `reads` and `writes` of a dictionary of these layers, as a store calls them."""
     names = [_SITES.get(settings[hook], settings[hook].removeprefix("hook_")) for hook in HOOKS]
@@ -51,13 +64,9 @@ def sites(settings: Mapping[str, Any], layers: Sequence[int]) -> dict[str, Any]:
     return {"site": f"{'+'.join(reads)}->{'+'.join(writes)}", "reads": reads, "writes": writes}
 
 
-def with_threshold(dictionary: Dictionary) -> weights.Weights:
-    """The weights, with a threshold for each latent where the dictionary has one for all."""
-    w = weights.with_unit_rows(dictionary)
-    if not dictionary.config.has_threshold:
-        return w
-    same = np.full(w.width, dictionary.threshold, np.float32)
-    return dataclasses.replace(w, own=dict(w.own) | {"threshold": same})
+def with_threshold(dictionary: Dictionary) -> Callable[[weights.Weights], weights.Weights]:
+    """What makes the dictionary's weights the tool's: a threshold for each latent where it has one for all."""
+    return lambda w: weights.one_threshold(weights.unit_rows(w, dictionary.config), dictionary)
 
 
 def own_record(dictionary: Dictionary) -> dict[str, Any]:
@@ -109,6 +118,14 @@ def read(path: Path) -> dict[str, Any]:
         if not isinstance(settings.get(name), str):
             raise InputError(f"--input: {file}: {name} = {settings.get(name)!r}, expected the name of a hook.")
     return settings
+
+
+def lists_files(path: Path) -> bool:
+    """Whether the settings of a folder say where the files are."""
+    try:
+        return read(path).get(LISTED) is not None
+    except InputError:
+        return False
 
 
 def hook_flags(settings: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ A layer's decoder is [n of the layer, layers - I, d]: what its latents write at 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +13,50 @@ import numpy as np
 from jaxsae.dictionary import Dictionary, MethodConfig
 from jaxsae.errors import InputError
 from jaxsae.exchange import circuit_tracer_settings as settings_of
-from jaxsae.exchange import provenance, weights
-from jaxsae.exchange.files import check_shapes, read_safetensors, safetensors_shapes, write_safetensors
+from jaxsae.exchange import provenance, stream, weights
+from jaxsae.exchange.files import check_shapes, read_safetensors, safetensors_shapes
 from jaxsae.exchange.holds import name_in
+from jaxsae.exchange.ranges import pieces
+from jaxsae.exchange.weights import Weights
 
-_NAMES = ("W_enc", "b_enc", "b_dec", "threshold")
+_LETTERS = {"W_enc": "nd", "b_enc": "n", "b_dec": "d", "threshold": "n"}
 
 
-def write(dictionary: Dictionary, output: Path) -> None:
+def write(dictionary: Dictionary, output: Path, dtype: str = "float32") -> None:
     """Writes a cross-layer transcoder into the directory `output`.
 
     Raises:
       InputError: a method without a form there, layers that are not all from 0 on, sites of two widths, weights that are not
-        finite.
+        finite or too large for `dtype`.
     """
-    name_in("circuit_tracer", dictionary)
-    numbers, hooks = settings_of.layers_and_hooks(dictionary)
-    w, layers = settings_of.with_threshold(dictionary), dictionary.config.layers
-    if numbers != list(range(layers)):
-        shown = ", ".join(map(str, numbers))
-        raise InputError(f"--format=circuit_tracer: has every layer of a model from 0 on, and this is of {shown}.")
-    if w.d_out != layers * w.d_model:
+    jumps = name_in("circuit_tracer", dictionary) == "jumprelu"
+    hooks = settings_of.check_all_layers(dictionary, "circuit_tracer")
+    layers, d = dictionary.config.layers, dictionary.d_model // dictionary.config.layers
+    if (d_out := dictionary.widths.d_out // layers) != d:
         raise InputError(
-            f"--format=circuit_tracer: reads and writes sites of one width, and this reads {w.d_model} and writes "
-            f"{w.d_out // layers} numbers of a layer."
+            f"--format=circuit_tracer: reads and writes sites of one width, and this reads {d} and writes {d_out} numbers "
+            "of a layer."
         )
-    rows, own = w.W_dec.reshape(w.width, layers, w.d_model), {"b_enc": w.b_enc, **w.own}
-    for layer, bias in enumerate(w.b_dec.reshape(layers, w.d_model)):
-        of_layer = {"W_enc": w.W_enc[layer::layers], "b_dec": bias} | {n: a[layer::layers] for n, a in own.items()}
-        tensors = {f"{name}_{layer}": np.ascontiguousarray(of_layer[name]) for name in _NAMES if name in of_layer}
-        write_safetensors(output / f"W_enc_{layer}.safetensors", tensors)
-        decoder = {f"W_dec_{layer}": np.ascontiguousarray(rows[layer::layers, layer:])}
-        write_safetensors(output / f"W_dec_{layer}.safetensors", decoder)
+    letters = {name: of for name, of in _LETTERS.items() if name != "threshold" or jumps}
+    files = {}
+    for layer in range(layers):
+        own = {f"{name}_{layer}": (f"{name}_{layer}", of) for name, of in letters.items()}
+        files[output / f"W_enc_{layer}.safetensors"] = own
+        files[output / f"W_dec_{layer}.safetensors"] = {f"W_dec_{layer}": (f"W_dec_{layer}", "nld")}
+    by_layer = (_by_layer(w, layers) for w in pieces(dictionary, settings_of.with_threshold(dictionary)))
+    stream.write(files, by_layer, dictionary.width // layers, dtype)
     settings_of.write(output, settings_of.CROSS_LAYER, hooks, dictionary, settings_of.own_record(dictionary))
+
+
+def _by_layer(w: Weights, layers: int) -> dict[str, np.ndarray]:
+    """The arrays of each layer, of a range of latents that begins with one of the first layer."""
+    rows, b_dec = w.W_dec.reshape(w.width, layers, -1), w.b_dec.reshape(layers, -1)
+    found = {}
+    for layer in range(layers):
+        own = {name: array[layer::layers] for name, array in {"W_enc": w.W_enc, "b_enc": w.b_enc, **w.own}.items()}
+        own |= {"W_dec": rows[layer::layers, layer:], "b_dec": b_dec[layer]}
+        found |= {f"{name}_{layer}": array for name, array in own.items()}
+    return found
 
 
 def snippet(output: Path, settings: Mapping[str, Any]) -> str:
@@ -57,32 +68,49 @@ def snippet(output: Path, settings: Mapping[str, Any]) -> str:
     )
 
 
-def read(input: Path, settings: Mapping[str, Any], k: int | None = None) -> Dictionary:
+def read(
+    input: Path, settings: Mapping[str, Any], k: int | None = None, w: weights.Weights | None = None
+) -> Dictionary:
     """Reads a cross-layer transcoder.
 
     Args:
-      k: active latents of a row on average, of all layers, where no record says them.
+      k: active latents of a row on average, of all layers, where no record says them. w: its weights, where they are of
+        other files.
 
     Raises:
       InputError: files or tensors missing or misshapen.
     """
-    numbers = layers_of(input)
-    layers = len(numbers)
-    if numbers != list(range(layers)) or layers < 2:
+    if w is None:
+        numbers = layers_of(input)
+        check_layers(numbers, input)
+        w = of_parts([_of_layer(input, layer, len(numbers)) for layer in numbers], input)
+    layers = w.d_out // w.d_model
+    record = settings.get("jaxsae")
+    known = record.get("k", k) if isinstance(record, Mapping) else k
+    config = MethodConfig(width=w.width, transcode=True, layers=layers, **settings_of.method_of(w, known, input))
+    about = {"model": settings.get("model_name")} | settings_of.sites(settings, range(layers))
+    metadata = provenance.imported({"jaxsae": record}, "circuit_tracer", **about)
+    return weights.to_dictionary(w, config, metadata, str(input))
+
+
+def check_layers(numbers: Sequence[int], input: Path) -> None:
+    """Raises `InputError` unless files are of two layers or more, all from 0 on."""
+    if list(numbers) != list(range(len(numbers))) or len(numbers) < 2:
         shown = ", ".join(map(str, numbers)) or "none"
         raise InputError(f"--input: {input} has files of layers {shown}; expected two or more, all from 0 on.")
-    parts = [_of_layer(input, layer, layers) for layer in numbers]
+
+
+def of_parts(parts: Sequence[Mapping[str, np.ndarray]], input: Path) -> weights.Weights:
+    """The weights of layers' arrays: W_enc [n, d], b_enc [n], W_dec [n, layers d], b_dec [d], perhaps threshold [n].
+
+    Raises:
+      InputError: layers that differ in their shapes or in what they have.
+    """
     if len({(part["W_enc"].shape, "threshold" in part) for part in parts}) > 1:
         raise InputError(f"--input: {input}: its layers have W_enc of different shapes, or only some have thresholds.")
     in_turns = lambda name: np.stack([part[name] for part in parts], 1).reshape(-1, *parts[0][name].shape[1:])
     arrays = {name: in_turns(name) for name in ("W_enc", "b_enc", "W_dec", "threshold") if name in parts[0]}
-    w = weights.Weights.of(arrays | {"b_dec": np.concatenate([part["b_dec"] for part in parts])})
-    record = settings.get("jaxsae")
-    known = record.get("k", k) if isinstance(record, Mapping) else k
-    config = MethodConfig(width=w.width, transcode=True, layers=layers, **settings_of.method_of(w, known, input))
-    about = {"model": settings.get("model_name")} | settings_of.sites(settings, numbers)
-    metadata = provenance.imported({"jaxsae": record}, "circuit_tracer", **about)
-    return weights.to_dictionary(w, config, metadata, str(input))
+    return weights.Weights.of(arrays | {"b_dec": np.concatenate([part["b_dec"] for part in parts])})
 
 
 def _of_layer(input: Path, layer: int, layers: int) -> dict[str, np.ndarray]:

@@ -2,7 +2,16 @@
 
 from pathlib import Path
 
-from jaxsae.exchange import circuit_tracer, dictionary_learning, saelens, saelens_record, sparsify
+from jaxsae.exchange import (
+    circuit_tracer,
+    contexts,
+    dictionary_learning,
+    gemma_scope,
+    neuronpedia,
+    saelens,
+    saelens_record,
+    sparsify,
+)
 from jaxsae.exchange.files import read_json, read_safetensors, safetensors_shapes
 
 
@@ -31,8 +40,14 @@ def _described(path: Path) -> str | None:
         return "\n\n".join(_lines("sparsify", folder, _sparsify(folder)) for folder in folders)
     if circuit_tracer.is_here(path):
         return _lines("circuit-tracer", path, circuit_tracer.facts(path))
+    if gemma_scope.is_here(path):
+        return _lines("Gemma Scope", path, gemma_scope.facts(path))
     if dictionary_learning.is_here(path):
         return _lines("dictionary_learning", path, _dictionary_learning(path))
+    if neuronpedia.is_here(path):
+        return _lines("Neuronpedia", path, neuronpedia.facts(path))
+    if contexts.is_here(path):
+        return _lines("contexts", path, contexts.facts(path))
     return None
 
 

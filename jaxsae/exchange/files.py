@@ -1,6 +1,7 @@
 """Reading and writing the files that formats are made of; what is wrong with one is said by name."""
 
 import json
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,26 @@ def read_safetensors(path: Path, names: Iterable[str] | None = None) -> dict[str
     except (SafetensorError, OSError) as error:
         raise InputError(f"--input: {path} is damaged or not a safetensors file ({error})") from None
     return {name: as_float32(tensor) for name, tensor in tensors.items()}
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a NumPy .npz file, float32 where they are floating point; nothing in it is run.
+
+    Raises:
+      InputError: no such file, not an .npz file, one that holds Python objects.
+    """
+    if not path.is_file():
+        raise InputError(f"--input: {path} is missing. {listing(path.parent)}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: as_float32(file[name]) for name in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        if "allow_pickle" in str(error) or "pickled" in str(error):
+            raise InputError(
+                f"--input: {path} holds Python objects, which could run code; it is not read. "
+                "Save plain arrays: numpy.savez(path, **arrays)."
+            ) from None
+        raise InputError(f"--input: {path} is damaged or not an .npz file ({str(error)[:120]})") from None
 
 
 def as_float32(tensor: np.ndarray) -> np.ndarray:

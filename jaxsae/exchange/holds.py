@@ -3,10 +3,12 @@
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError
 
+_JUMPS = ("batchtopk", "matryoshka", "jumprelu", "jumprelu_tanh", "relu")
 _TOP_K = ("topk", "multi_topk", "hierarchical_topk")
 _WHY_KEEPS = (
     "its coder keeps the k largest latents of every row after a ReLU: none below 0, no threshold, no plain ReLU"
 )
+_WHY_JUMPS = "each of its latents is active above a threshold of its own, and by nothing else"
 # Format -> {architecture: what the format calls it}.
 HOLDS: dict[str, dict[str, str]] = {
     "saelens": dict.fromkeys(_TOP_K, "topk")
@@ -32,6 +34,7 @@ HOLDS: dict[str, dict[str, str]] = {
         "relu": "AutoEncoder",
     },
     "circuit_tracer": {},
+    "gemma_scope": dict.fromkeys(_JUMPS, "jumprelu"),
 }
 # The same of transcoders; SAELens has names of their own for those with a map past the latents.
 TRANSCODERS: dict[str, dict[str, str]] = {
@@ -39,20 +42,23 @@ TRANSCODERS: dict[str, dict[str, str]] = {
     | {"relu": "transcoder"},
     "sparsify": dict.fromkeys(_TOP_K, "topk"),
     "dictionary_learning": {},
-    "circuit_tracer": dict.fromkeys(("batchtopk", "matryoshka", "jumprelu", "jumprelu_tanh"), "jumprelu")
-    | {"relu": "relu"},
+    "circuit_tracer": dict.fromkeys(_JUMPS, "jumprelu") | {"relu": "relu"},
+    "gemma_scope": dict.fromkeys(_JUMPS, "jumprelu"),
 }
+CROSS_LAYER = ("circuit_tracer", "gemma_scope")
 _WITH_SKIP = {"jumprelu_transcoder": "jumprelu_skip_transcoder", "transcoder": "skip_transcoder"}
 _WHY_TRANSCODERS = {
     "sparsify": _WHY_KEEPS,
     "saelens": "its transcoders have a ReLU or a threshold for each latent, and no top k",
     "dictionary_learning": "none of its classes is a transcoder",
     "circuit_tracer": "its transcoders have a ReLU or a threshold for each latent, and no top k",
+    "gemma_scope": _WHY_JUMPS,
 }
 _WHY = {
     "sparsify": _WHY_KEEPS,
     "dictionary_learning": "none of its classes keeps latents of both signs",
     "circuit_tracer": "it takes transcoders alone",
+    "gemma_scope": _WHY_JUMPS,
 }
 
 
@@ -69,8 +75,9 @@ def name_in(file_format: str, dictionary: Dictionary) -> str:
             "weights."
         )
     architecture, transcodes = config.architecture, config.transcode
-    if config.layers > 1 and file_format != "circuit_tracer":
-        raise InputError(f"--format={file_format} cannot hold a cross-layer transcoder. Take --format=circuit_tracer.")
+    if config.layers > 1 and file_format not in CROSS_LAYER:
+        others = " or ".join(f"--format={name}" for name in CROSS_LAYER)
+        raise InputError(f"--format={file_format} cannot hold a cross-layer transcoder. Take {others}.")
     table, reasons = (TRANSCODERS, _WHY_TRANSCODERS) if transcodes else (HOLDS, _WHY)
     if architecture in table[file_format]:
         name = table[file_format][architecture]

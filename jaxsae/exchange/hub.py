@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class HubName:
         return f"{self.repo}{f'/{self.inside}' if self.inside else ''}{f'@{self.revision}' if self.revision else ''}"
 
 
-def directory_of(name: str, flag: str = "--input") -> Path:
+def directory_of(name: str, flag: str = "--input", endings: tuple[str, ...] = ENDINGS) -> Path:
     """The directory that a name means: a path on the disk as it is, else a hub id, whose files are fetched.
 
     A hub id is OWNER/NAME, OWNER/NAME/FOLDER/... or either of them with @REVISION, `hf://` before it or not. Of that folder
@@ -50,7 +51,7 @@ def directory_of(name: str, flag: str = "--input") -> Path:
     is used without a network.
 
     Args:
-      flag: what named it, for messages.
+      flag: what named it, for messages. endings: patterns of the files that are fetched.
 
     Raises:
       InputError: no such directory; huggingface_hub is not installed; no network, and the files are not in the cache; no
@@ -67,7 +68,17 @@ def directory_of(name: str, flag: str = "--input") -> Path:
         raise InputError(
             f"{flag}={name}: no such directory. Name one, or a hub id such as OWNER/NAME/FOLDER or OWNER/NAME@REVISION."
         )
-    return fetch(hub_name, ENDINGS, flag)
+    return fetch(hub_name, endings, flag)
+
+
+def file_of(name: HubName, flag: str = "--input") -> Path:
+    """One file of a repository, fetched.
+
+    Raises:
+      InputError: as `directory_of`.
+    """
+    folder, _, file = name.inside.rpartition("/")
+    return fetch(dataclasses.replace(name, inside=folder), (file,), flag) / file
 
 
 def fetch(name: HubName, endings: tuple[str, ...], flag: str = "--input") -> Path:
@@ -96,9 +107,10 @@ def fetch(name: HubName, endings: tuple[str, ...], flag: str = "--input") -> Pat
         )
     except Exception as error:  # of whichever HTTP library that release is built on
         reraise_if_disk_full(error, told)
+        _raise_if_known(error, name, told, hub)  # the names of a gated repository's files are open to all
         raise InputError(f"{told}: {_unreachable(hub, away or _line(error))}") from None
     folder = Path(snapshot, name.inside)
-    if not folder.is_dir() or not any(one.is_file() for one in folder.iterdir()):
+    if not folder.is_dir() or not any(fnmatch(one.name, e) for one in folder.iterdir() for e in endings):
         raise InputError(f"{told}: {_unreachable(hub, away) if away else _what_is_there(name, endings, hub)}")
     return folder
 
@@ -120,23 +132,28 @@ def _why_away(name: HubName, told: str, hub: Any) -> str:
     Raises:
       InputError: it answers that there is no such repository or revision, or that it may not be read.
     """
-    known, repo, where = hub.errors, name.repo, hub.constants.ENDPOINT
     try:
-        hub.HfApi().repo_info(repo, revision=name.revision, timeout=PATIENCE)
-    except known.GatedRepoError:
-        how = f"accept its terms at {where}/{repo}, then log in with `hf auth login` or set HF_TOKEN"
-        raise InputError(f"{told}: {repo} is gated: {how}.") from None
-    except known.RepositoryNotFoundError:
-        private = "or it is private and opens with an HF_TOKEN that is not set or another's"
-        raise InputError(f"{told}: no such directory here and no repository {repo} at {where}, {private}.") from None
-    except known.RevisionNotFoundError:
-        fix = "Name a branch, a tag or a commit"
-        raise InputError(f"{told}: {repo} has no revision {name.revision or 'main'}. {fix}.") from None
-    except known.HFValidationError as error:
-        raise InputError(f"{told}: no such directory, and no hub id ({_line(error)}).") from None
+        hub.HfApi().repo_info(name.repo, revision=name.revision, timeout=PATIENCE)
     except Exception as error:  # of whichever HTTP library that release is built on
+        _raise_if_known(error, name, told, hub)
         return _line(error)
     return ""
+
+
+def _raise_if_known(error: Exception, name: HubName, told: str, hub: Any) -> None:
+    """Raises `InputError` where the hub answered why not."""
+    known, repo, where = hub.errors, name.repo, hub.constants.ENDPOINT
+    if isinstance(error, known.GatedRepoError):
+        how = f"accept its terms at {where}/{repo}, then log in with `hf auth login` or set HF_TOKEN"
+        raise InputError(f"{told}: {repo} is gated: {how}.") from None
+    if isinstance(error, known.RepositoryNotFoundError):
+        private = "or it is private and opens with an HF_TOKEN that is not set or another's"
+        raise InputError(f"{told}: no such directory here and no repository {repo} at {where}, {private}.") from None
+    if isinstance(error, known.RevisionNotFoundError):
+        fix = "Name a branch, a tag or a commit"
+        raise InputError(f"{told}: {repo} has no revision {name.revision or 'main'}. {fix}.") from None
+    if isinstance(error, known.HFValidationError):
+        raise InputError(f"{told}: no such directory, and no hub id ({_line(error)}).") from None
 
 
 def _unreachable(hub: Any, why: str) -> str:

@@ -7,9 +7,12 @@ import numpy as np
 
 
 def recorded_k(settings: Mapping[str, Any]) -> Any:
-    """k as the settings have it; SAELens keeps a BatchTopK's, which may be a fraction, in the record of its training."""
-    k = _details(settings).get("k")
-    return settings.get("k", max(1, round(k)) if isinstance(k, float) and np.isfinite(k) else k)
+    """k as the settings have it; a BatchTopK's, which may be a fraction, stands in the record of its training."""
+    details = _details(settings)
+    if "k" in settings and details is not settings:
+        return settings["k"]
+    k = details.get("k")
+    return max(1, round(k)) if isinstance(k, float) and np.isfinite(k) else k
 
 
 def recorded_l0(settings: Mapping[str, Any]) -> Any:
@@ -19,11 +22,20 @@ def recorded_l0(settings: Mapping[str, Any]) -> Any:
 
 def trained_as(settings: Mapping[str, Any]) -> Any:
     """SAELens' name of what was trained, where the record says it: several of them are saved as jumprelu."""
+    if _is_checkpoint(settings):
+        return settings["architecture"]
     told = settings.get("metadata")
     return told.get("training_architecture") if isinstance(told, Mapping) else None
 
 
+def _is_checkpoint(settings: Mapping[str, Any]) -> bool:
+    """Whether these are the settings of a training, saved in its course."""
+    return settings.get("architecture") in ("batchtopk", "matryoshka_batchtopk") or "jumprelu_bandwidth" in settings
+
+
 def _details(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    if _is_checkpoint(settings):
+        return settings
     told = settings.get("metadata")
     details = told.get("training_architecture_details") if isinstance(told, Mapping) else None
     return details if isinstance(details, Mapping) else {}

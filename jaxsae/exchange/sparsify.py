@@ -7,25 +7,30 @@ are positive or above a threshold. The files stand in OUTPUT/<site>/, and OUTPUT
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 from jaxsae.dictionary import SKIP, Dictionary, MethodConfig
 from jaxsae.errors import InputError
-from jaxsae.exchange import provenance, weights
+from jaxsae.exchange import provenance, sites, stream, weights
 from jaxsae.exchange.files import (
     check_setting,
     read_json,
     read_k,
     read_safetensors,
-    write_safetensors,
 )
 from jaxsae.exchange.holds import name_in
+from jaxsae.exchange.ranges import pieces
 from jaxsae.exchange.weights import Form
 from jaxsae.files import write_json
 
 WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
 FILES = frozenset({WEIGHTS, CONFIG})
+_IS_SITE = re.compile(r"(layers|h)\.\d+|embed_tokens$")
+_NO_GROUPS = (
+    "group-max keeps the largest latent of each of k groups, however small, and no --architecture of jaxsae does"
+)
 FORM: Form = {
     "encoder.weight": ("W_enc", "nd"),
     "encoder.bias": ("b_enc", "n"),
@@ -34,23 +39,25 @@ FORM: Form = {
 }
 
 
-def write(dictionary: Dictionary, output: Path) -> None:
+def write(dictionary: Dictionary, output: Path, dtype: str = "float32") -> None:
     """Writes `dictionary` into the directory `output`.
 
     Raises:
-      InputError: a method that its coder is not, weights that are not finite.
+      InputError: a method that its coder is not, weights that are not finite or too large for `dtype`.
     """
     name_in("sparsify", dictionary)
     transcodes = dictionary.config.transcode  # from whose input nothing is subtracted
-    w = weights.set_pre_bias(weights.of_dictionary(dictionary), now=dictionary.pre_bias, wanted=not transcodes)
-    if w.d_out != w.d_model:
+    change = lambda w: weights.set_pre_bias(w, now=dictionary.pre_bias, wanted=not transcodes)
+    reads, writes = dictionary.d_model, dictionary.widths.d_out
+    if reads != writes:
         raise InputError(
-            f"--format=sparsify: its coder writes as many numbers as it reads, and this transcoder reads {w.d_model} and "
-            f"writes {w.d_out}. Take --format=saelens with a --architecture=batchtopk or jumprelu."
+            f"--format=sparsify: its coder writes as many numbers as it reads, and this transcoder reads {reads} and "
+            f"writes {writes}. Take --format=saelens with a --architecture=batchtopk or jumprelu."
         )
     folder = output / provenance.folder_name(dictionary.metadata)
     folder.mkdir(exist_ok=True)
-    write_safetensors(folder / WEIGHTS, weights.to_tensors(w, _form(dictionary.config.skip)))
+    arrays = (w.arrays for w in pieces(dictionary, change))
+    stream.write({folder / WEIGHTS: _form(dictionary.config.skip)}, arrays, dictionary.width, dtype)
     write_json(folder / CONFIG, _config(dictionary))
     for name in sorted(FILES):
         _link(folder / name, output / name)
@@ -75,16 +82,17 @@ def read(input: Path) -> Dictionary:
     folder = _hookpoint(input)
     path = folder / CONFIG
     settings = read_json(path)
-    check_setting(settings, "activation", "topk", path, "jaxsae has no group-max")
+    check_setting(settings, "activation", "topk", path, _NO_GROUPS)
     kind = {"transcode": bool(settings.get("transcode")), "skip": bool(settings.get("skip_connection"))}
     if not kind["transcode"]:
         check_setting(settings, "skip_connection", False, path, "with a map past them an autoencoder needs no latents")
     w = weights.of_tensors(read_safetensors(folder / WEIGHTS), _form(kind["skip"]), folder / WEIGHTS)
     check_setting(settings, "d_in", w.d_model, path, f"{WEIGHTS} says so")
     k = read_k({"k": settings.get("k", 32)}, w.width, path)  # 32 is sparsify's default
-    site = folder.name if folder != input else None
-    metadata = provenance.imported(settings, "sparsify", site=site)
-    return weights.to_dictionary(w, MethodConfig(w.width, "topk", k, **kind), metadata, str(folder))
+    architecture = "multi_topk" if settings.get("multi_topk") else "topk"
+    where = sites.of_module(folder.name if folder != input or _IS_SITE.match(folder.name) else None, kind["transcode"])
+    metadata = provenance.imported(settings, "sparsify", **where)
+    return weights.to_dictionary(w, MethodConfig(w.width, architecture, k, **kind), metadata, str(folder))
 
 
 def is_here(path: Path) -> bool:

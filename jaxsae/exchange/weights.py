@@ -54,43 +54,39 @@ class Weights:
         return self.W_dec.shape[1]
 
 
+FIX = "take an earlier checkpoint of the run, or train it again"
 FREE_ROWS = ("relu", "jumprelu_tanh", "rescaled")  # whose decoder rows have any length
 
 
-def with_unit_rows(dictionary: Dictionary) -> Weights:
-    """The weights of `dictionary` as other tools take them: decoder rows of length 1, thresholds as they are compared.
-
-    Raises:
-      InputError: as `of_dictionary`.
-    """
-    weights = of_dictionary(dictionary)
+def unit_rows(weights: Weights, config: MethodConfig) -> Weights:
+    """The weights as other tools take them: decoder rows of length 1, thresholds as they are compared."""
     own = dict(weights.own)
     if "log_threshold" in own:
         own["threshold"] = np.exp(own.pop("log_threshold"))
         weights = dataclasses.replace(weights, own=own)
-    if dictionary.config.architecture in FREE_ROWS and not dictionary.config.transcode:
-        weights = unit_norm(weights, tuple(name for name in weights.own if name != "r_mag"))
+    if config.architecture in FREE_ROWS and not config.transcode:
+        weights = unit_norm(weights, tuple(name for name in weights.own if name not in ("r_mag", SKIP)))
     return weights
+
+
+def one_threshold(weights: Weights, dictionary: Dictionary) -> Weights:
+    """The weights with a threshold for each latent where the dictionary has one for all."""
+    if not dictionary.config.has_threshold:
+        return weights
+    same = np.full(weights.width, dictionary.threshold, np.float32)
+    return dataclasses.replace(weights, own=dict(weights.own) | {"threshold": same})
 
 
 def of_dictionary(dictionary: Dictionary) -> Weights:
-    """The weights of `dictionary` in units of the activations.
+    """The weights of `dictionary`, whole, in units of the activations.
 
     Raises:
-      InputError: a weight or the threshold is NaN or infinite.
+      InputError: a weight is NaN or infinite.
     """
     arrays = dictionary.params.latent | dictionary.params.shared
     weights = Weights.of({name: np.asarray(array, np.float32) for name, array in arrays.items()})
-    fix = "take an earlier checkpoint of the run, or train it again"
-    check_finite(weights, "the dictionary", fix)
-    if not np.isfinite(dictionary.threshold):
-        raise InputError(f"the dictionary: its threshold is {dictionary.threshold}; {fix}.")
+    check_finite(weights, "the dictionary", FIX)
     return weights
-
-
-def to_tensors(weights: Weights, form: Form) -> dict[str, np.ndarray]:
-    """The arrays as a format names and lays them."""
-    return {theirs: _laid(weights.arrays[ours], letters) for theirs, (ours, letters) in form.items()}
 
 
 def of_tensors(tensors: Mapping[str, np.ndarray], form: Form, path: Path) -> Weights:
@@ -125,20 +121,38 @@ def to_dictionary(
 
 def check_finite(weights: Weights, source: str, fix: str) -> None:
     """Raises `InputError` naming the first weight that holds NaN or Inf."""
-    for name, array in weights.arrays.items():
-        bad = np.size(array) - np.isfinite(array).sum()
+    for name, bad in not_finite(weights.arrays).items():
         if bad:
             raise InputError(f"{source}: {bad:,} values of {name} are NaN or infinite; {fix}.")
+
+
+def not_finite(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Array -> how many of its numbers are NaN or infinite."""
+    return {name: int(np.size(array) - np.isfinite(array).sum()) for name, array in arrays.items()}
 
 
 def check_thresholds(threshold: np.ndarray, path: Path) -> None:
     """Raises `InputError` unless the thresholds [n] of a file are finite and none is negative."""
     low, high = threshold.min(), threshold.max()
-    if not (low >= 0 and high < np.inf):
-        found = f"--input: {path}: thresholds from {low:g} to {high:g}, expected finite numbers of 0 or more"
-        if np.isfinite([low, high]).all():  # both packages have a ReLU behind the threshold, jaxsae has none
-            raise InputError(f"{found}. A ReLU follows them, so 0 means the same: save threshold.clamp(min=0).")
+    if not np.isfinite([low, high]).all():
+        found = f"--input: {path}: thresholds from {low:g} to {high:g}, expected finite numbers"
         raise InputError(f"{found}; the file is damaged or its training diverged.")
+    if low < 0:
+        below = f"--input: {path}: thresholds from {low:g} to {high:g}, expected 0 or more"
+        raise InputError(f"{below}: nothing there keeps latents below 0 from being active, which jaxsae's never are.")
+
+
+def behind_relu(weights: Weights, path: Path) -> Weights:
+    """The same of a file whose tool has a ReLU behind the threshold, where one below 0 means 0.
+
+    Raises:
+      InputError: a threshold is not finite.
+    """
+    threshold = weights.own["threshold"]
+    with np.errstate(invalid="ignore"):
+        clipped = np.where(threshold < 0, np.float32(0), threshold)  # NaN and infinities stay, -inf with them
+    check_thresholds(np.where(np.isfinite(threshold), clipped, threshold), path)
+    return dataclasses.replace(weights, own=dict(weights.own) | {"threshold": clipped})
 
 
 def unit_norm(weights: Weights, own: tuple[str, ...] = ()) -> Weights:

@@ -1,7 +1,6 @@
 """The page of a run: what it is, how good it is beside its baselines, and what its latents respond to."""
 
 from jaxsae.report.config import ReportConfig
-from jaxsae.report.contexts import top_contexts
 from jaxsae.report.report import report
 
-__all__ = ["ReportConfig", "report", "top_contexts"]
+__all__ = ["ReportConfig", "report"]

@@ -1,20 +1,26 @@
 """The latents that a page shows: which, what they are called, and where they fire."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
+from jaxsae.dashboard.build import record_of
+from jaxsae.dashboard.games import plays_othello
+from jaxsae.dashboard.open import encoded_rows, open_source
+from jaxsae.dashboard.record import Record
+from jaxsae.dashboard.settings import Settings
 from jaxsae.dictionary import Dictionary
 from jaxsae.evaluate.context import Context
+from jaxsae.lm.othello import bits
 from jaxsae.report.boards import STATES, move_names, position_board, target_name
-from jaxsae.report.contexts import BATCH, BoardPlace, Place, live_latents, othello_contexts, top_contexts
 
 WORTH_A_LABEL = 0.7  # AUROC below which a latent says too little about its best target to be named by it
 MOVES_SHOWN = 6  # of a game, up to the one that a latent fires on
+BEFORE, AFTER = 12, 4  # tokens shown around the one that a latent fires on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +43,6 @@ class LatentCard:
     examples: list[Example]
 
 
-def plays_othello(metadata: Mapping[str, Any]) -> bool:
-    """Whether a dictionary's activations come from Othello games."""
-    return metadata.get("tokenizer") == "othello" or metadata.get("model") == "shipped"
-
-
 def strongest_targets(othello: Mapping[str, Any], count: int) -> dict[int, int]:
     """{latent: target} of the latents with the largest AUROC, the states in turn, each latent once."""
     auroc, latents = othello.get("best_auroc") or [], othello.get("best_latent") or []
@@ -60,55 +61,32 @@ def strongest_targets(othello: Mapping[str, Any], count: int) -> dict[int, int]:
     return chosen
 
 
-def othello_cards(
-    context: Context, results: Mapping[str, Any], shown: int, per_latent: int, games: int
-) -> list[LatentCard]:
-    """Half of the cards for the strongest board targets, the rest for live latents drawn at random."""
-    named = strongest_targets(results, shown // 2)
-    choose = _chooser(list(named), shown, context.config.seed)
-    found = othello_contexts(context, games, choose, per_latent)
+def cards(context: Context, results: Mapping[str, Any], shown: int, settings: Settings) -> list[LatentCard]:
+    """Cards for live latents drawn at random; of an Othello model half of them for the strongest board targets.
+
+    Args:
+      results: of the suite `othello`. settings: how much is searched, and `top`, places of each.
+    """
+    board = plays_othello(context.dictionary.metadata)
+    around = (MOVES_SHOWN - 1, 0) if board else (BEFORE, AFTER)
+    settings = dataclasses.replace(settings, per_band=0, parts=False, before=around[0], after=around[1])
+    source = open_source(context, settings)
+    latents = encoded_rows(context, source)
+    named = strongest_targets(results, shown // 2) if board else {}
+    chosen = _chooser(list(named), shown, settings.seed)(np.flatnonzero(np.diff(latents.indptr)))
+    record = record_of(context, settings, source, {"": latents}, shown=np.sort(chosen))
     figures = _figures(Path(context.config.run))
-    cards = []
-    for latent, places in found.items():
+    out = []
+    for latent in chosen:
         target = named.get(latent)
         label = "drawn at random"
         if target is not None:
             found = int(results["best_auroc"][target] * 1000) / 1000  # never rounded up to 1, as on the board
             label = f"{target_name(target)}, AUROC {found:.3f}"
-        examples = [_board_example(latent, place, target) for place in places]
-        cards.append(LatentCard(latent, label, figures(latent), examples))
-    return cards
-
-
-def text_cards(context: Context, shown: int, per_latent: int, seed: int) -> list[LatentCard]:
-    """Cards for live latents drawn at random, from the store's held-out rows."""
-    dictionary, store = context.dictionary, context.store
-    start, stop = context.ranges[-1]
-    sample = store.read(context.reads[0], max(start, stop - BATCH), stop)
-    latents = _chooser([], shown, seed)(live_latents(dictionary, sample))
-    site_known = dataclasses.replace(dictionary, metadata={**dictionary.metadata, "site": context.reads[0]})
-    found = top_contexts(site_known, store, latents, per_latent, context.ranges)
-    decode = token_texts(str(dictionary.metadata.get("tokenizer") or ""))
-    figures = _figures(Path(context.config.run))
-    cards = []
-    for latent, places in found.items():
-        examples = [_text_example(place, decode) for place in places]
-        cards.append(LatentCard(latent, "drawn at random", figures(latent), examples))
-    return cards
-
-
-def token_texts(tokenizer: str) -> Callable[[Sequence[int]], list[str]]:
-    """Tokens as text where a Hugging Face tokenizer is on this computer already; their ids otherwise."""
-    ids = lambda tokens: [str(token) for token in tokens]
-    if not tokenizer:
-        return ids
-    try:
-        from transformers import AutoTokenizer
-
-        found = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
-    except Exception:  # whatever transformers lacks, ids can still be shown
-        return ids
-    return lambda tokens: [found.decode([token]) for token in tokens]
+        places = record.contexts(int(np.searchsorted(record.shown, latent)))
+        examples = [_board_example(record, i, latent, target) if board else _text_example(record, i) for i in places]
+        out.append(LatentCard(latent, label, figures(latent), examples))
+    return out
 
 
 def _chooser(first: list[int], count: int, seed: int) -> Callable[[np.ndarray], list[int]]:
@@ -139,22 +117,25 @@ def _figures(run: Path) -> Callable[[int], str]:
     return text
 
 
-def _board_example(latent: int, place: BoardPlace, target: int | None) -> Example:
-    moves = move_names(place.moves)
-    shown = [(name, i == len(moves) - 1) for i, name in enumerate(moves)][-MOVES_SHOWN:]
-    number = len(moves)
-    description = f"Latent {latent} at {place.activation:.3g} after move {number}, {moves[-1]}"
+def _board_example(record: Record, context: int, latent: int, target: int | None) -> Example:
+    at, number = int(record.at[context]), int(record.position[context]) + 1
+    activation = f"{record.values[context, at]:.3g}"
+    moves = move_names(record.tokens[context, : at + 1].tolist())
+    shown = [(name, i == len(moves) - 1) for i, name in enumerate(moves)]
+    description = f"Latent {latent} at {activation} after move {number}, {moves[-1]}"
     square = None if target is None else target % 64
     last = 8 * (int(moves[-1][1]) - 1) + "abcdefgh".index(moves[-1][0])
-    board = position_board(place.mine, place.theirs, last, square, description)
-    tokens = ([("…", False)] if number > MOVES_SHOWN else []) + shown
-    return Example(f"{place.activation:.3g}", f"move {number}", board, tokens)
+    mine, theirs = (bits(masks[context : context + 1])[0].astype(bool) for masks in (record.mine, record.theirs))
+    board = position_board(mine, theirs, last, square, description)
+    tokens = ([("\N{HORIZONTAL ELLIPSIS}", False)] if number > len(moves) else []) + shown
+    return Example(activation, f"move {number}", board, tokens)
 
 
-def _text_example(place: Place, decode: Callable[[Sequence[int]], list[str]]) -> Example:
-    tokens = [(text, i == place.at) for i, text in enumerate(decode(place.tokens))]
-    caption = f"sequence {place.sequence}, position {place.position}"
-    return Example(f"{place.activation:.3g}", caption, None, tokens)
+def _text_example(record: Record, context: int) -> Example:
+    at, tokens = int(record.at[context]), record.tokens[context]
+    shown = [(record.words.get(t, f" {t}"), i == at) for i, t in enumerate(tokens[tokens >= 0].tolist())]
+    caption = f"sequence {record.sequence[context]}, position {record.position[context]}"
+    return Example(f"{record.values[context, at]:.3g}", caption, None, shown)
 
 
 def load_dictionary(run: Path) -> Dictionary:

@@ -5,14 +5,19 @@ from typing import Any
 
 from markupsafe import Markup
 
+from jaxsae.dashboard.games import plays_othello
+from jaxsae.dashboard.settings import Settings
 from jaxsae.dictionary import SWITCHES, Dictionary
 from jaxsae.errors import InputError
+from jaxsae.evaluate.config import EvaluateConfig
+from jaxsae.evaluate.context import Context
 from jaxsae.report import (
     boards,
     cards,
     decomposition,
     figures,
     findings,
+    latent_pages,
     latents,
     plots,
     sets,
@@ -20,7 +25,7 @@ from jaxsae.report import (
     speed,
     sweep,
 )
-from jaxsae.report.config import ReportConfig
+from jaxsae.report.config import CARD_GAMES, CARD_ROWS, ReportConfig
 from jaxsae.report.page import output_file, page_template, style, write_page
 from jaxsae.report.read import RunFiles, read_run
 from jaxsae.training.sets import is_set
@@ -56,6 +61,8 @@ def report(config: ReportConfig) -> Path:
         return sets.report(config)
     run = read_run(Path(config.run))
     output = output_file(config.output, Path(config.run))
+    if config.latents:
+        latent_pages.write(config, output)
     dictionary, trouble = _load(run)
     metadata = dictionary.metadata if dictionary else {}
     meta = decomposition.is_meta(run, metadata)
@@ -76,7 +83,8 @@ def report(config: ReportConfig) -> Path:
         histogram=_histogram(run),
         boards=_boards(run) if othello else [],
         othello=othello,
-        latents=([], "") if meta else _latents(config, run, dictionary, othello, trouble),
+        latents=([], "") if meta else _latents(config, run, dictionary, trouble),
+        pages=latent_pages.link(output),
         making=_making(run, metadata),
         style=style(),
     )
@@ -92,7 +100,7 @@ def _load(run: RunFiles) -> tuple[Dictionary | None, str]:
 
 
 def _is_othello(run: RunFiles, dictionary: Dictionary | None, metadata: dict[str, Any]) -> bool:
-    return "othello" in run.evaluations or dictionary is None or latents.plays_othello(metadata)
+    return "othello" in run.evaluations or dictionary is None or plays_othello(metadata)
 
 
 def _groups(run: RunFiles, meta: bool, othello: bool) -> list[figures.Group]:
@@ -166,20 +174,16 @@ def _boards(run: RunFiles) -> list[tuple[str, int, Markup]]:
 
 
 def _latents(
-    config: ReportConfig, run: RunFiles, dictionary: Dictionary | None, othello: bool, trouble: str
+    config: ReportConfig, run: RunFiles, dictionary: Dictionary | None, trouble: str
 ) -> tuple[list[latents.LatentCard], str]:
     """The cards, or why there are none."""
-    if config.latents == 0 or dictionary is None:
-        return [], trouble or "left out by --latents=0"
-    from jaxsae.evaluate.config import EvaluateConfig
-    from jaxsae.evaluate.context import Context
-
-    context = Context(EvaluateConfig(run=config.run, rows=config.rows, seed=config.seed), dictionary)
+    if config.cards == 0 or dictionary is None:
+        return [], trouble or "left out by --cards=0"
+    rows, games = config.rows or CARD_ROWS, config.games or CARD_GAMES
+    settings = Settings(rows=rows, games=games, top=config.contexts, seed=config.seed)
+    context = Context(EvaluateConfig(run=config.run, store=config.store, rows=rows, seed=config.seed), dictionary)
     try:
-        if othello and latents.plays_othello(dictionary.metadata):
-            results = run.evaluations.get("othello", {})
-            return latents.othello_cards(context, results, config.latents, config.contexts, config.games), ""
-        return latents.text_cards(context, config.latents, config.contexts, config.seed), ""
+        return latents.cards(context, run.evaluations.get("othello", {}), config.cards, settings), ""
     except InputError as error:  # a store or model that is no longer there
         return [], str(error)
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from jaxsae.report import plots
+from jaxsae.report import latent_pages, plots
 from jaxsae.report.config import ReportConfig
 from jaxsae.report.figures import NONE, Card, count, decimal, part, percent
 from jaxsae.report.page import output_file, page_template, style, write_page
@@ -30,6 +30,8 @@ def report(config: ReportConfig) -> Path:
     """
     files = read_set(Path(config.run))
     output = output_file(config.output, files.path)
+    if config.latents:
+        latent_pages.write(config, output)
     together = files.evaluations.get(COMPOUNDING, {})
     page = page_template("set.html").render(
         name=files.path.resolve().name,
@@ -44,6 +46,7 @@ def report(config: ReportConfig) -> Path:
         curves=list(together.get("curves", {})),
         plots=_plots(together),
         kl=f"{together['error_nodes']['kl']:.1e}" if together else "",
+        pages=latent_pages.link(output),
         style=style(),
     )
     return write_page(output, page)

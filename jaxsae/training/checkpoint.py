@@ -210,7 +210,7 @@ def _open(directory: Path, **options) -> ocp.training.Checkpointer:
             try:
                 ocp.checkpointables_metadata(path)
             except Exception:
-                raise _damaged(directory, int(path.name), error) from error
+                raise damaged(directory, int(path.name), error) from error
         raise
 
 
@@ -219,14 +219,14 @@ def _metadata(reader: ocp.training.Checkpointer, directory: Path, step: int) -> 
     try:
         metadata = reader.checkpointables_metadata(step).custom_metadata or {}
     except Exception as error:
-        raise _damaged(directory, step, error) from error
+        raise damaged(directory, step, error) from error
     if (layout := metadata.get("format", FORMAT)) not in READABLE:
         raise InputError(
             f"{directory}/{step}: a checkpoint of format {layout}, and this jaxsae reads formats "
             f"{' and '.join(map(str, READABLE))}. Read it with the version that wrote it."
         )
     if _sealed(metadata) != metadata:
-        raise _damaged(directory, step, ValueError("its metadata do not have the checksum they were written with"))
+        raise damaged(directory, step, ValueError("its metadata do not have the checksum they were written with"))
     return metadata
 
 
@@ -236,13 +236,14 @@ def _load(reader, directory: Path, step: int, abstract: dict[str, Any], metadata
         loaded = reader.load_checkpointables(step, as_written(abstract, layout))
         found = sums_of_bits(loaded)
     except Exception as error:
-        raise _damaged(directory, step, error) from error
+        raise damaged(directory, step, error) from error
     if changed := [path for path in found if found[path] != sums.get(path)]:
-        raise _damaged(directory, step, ValueError(f"other bits than were saved in {', '.join(changed)}"))
+        raise damaged(directory, step, ValueError(f"other bits than were saved in {', '.join(changed)}"))
     return as_used(loaded, layout)
 
 
-def _damaged(directory: Path, step: int, error: Exception) -> InputError:
+def damaged(directory: Path, step: int, error: Exception) -> InputError:
+    """What is said of a checkpoint that cannot be read."""
     first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
     return InputError(
         f"{directory}/{step}: this checkpoint is damaged or does not fit ({first}). "

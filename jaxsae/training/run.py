@@ -31,6 +31,7 @@ from jaxsae.training.state import TrainState, abstract_params, scale_shape, trai
 
 FLAGS = "config.flags"
 SET_FLAGS = "each.flags"  # of a directory whose runs are of a site each
+SET_IMPORTED = "each.json"  # the same of an imported set, which no flags of ours made
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
 AVERAGE_THRESHOLD = "average_threshold"  # in a checkpoint's metadata: BatchTopK's for the averaged weights
@@ -106,7 +107,7 @@ def find_checkpoints(path: str | Path) -> Path:
         return path / CHECKPOINTS
     if path.is_dir() and CHECKPOINTS in (path.name, path.parent.name):
         return path if path.name == CHECKPOINTS else path.parent
-    if (path / SET_FLAGS).is_file():
+    if any((path / name).is_file() for name in (SET_FLAGS, SET_IMPORTED)):
         runs = sorted(p.name for p in path.iterdir() if (p / CHECKPOINTS).is_dir())
         raise InputError(
             f"{path}: holds runs of several sites, {', '.join(runs) or 'none yet'}. Give one: {path}/SITE."
@@ -139,7 +140,7 @@ def load(run: str | Path, mesh: Mesh | None = None) -> Dictionary:
     mesh = mesh or make_mesh((1, 1), jax.local_devices()[:1])
     directory, step, metadata = find_dictionary(run)
     method = from_dict(MethodConfig, metadata["method"])
-    part = read_dictionary(directory, step, _abstract_dictionary(method, metadata, mesh))
+    part = read_dictionary(directory, step, abstract_dictionary(method, metadata, mesh))
     params = part["params"]
     if "average" in part:
         state = TrainState(moments=None, since_fired=None, **part)
@@ -147,11 +148,11 @@ def load(run: str | Path, mesh: Mesh | None = None) -> Dictionary:
     read, written = Normalization(part["mean"], part["scale"]).sides(widths_of(metadata))
     made = make_method(method)
     params = fold(params, read, made.pre_bias, made.selection, written)
-    threshold = float(_threshold(part, metadata, directory / str(step)) / (written or read).unit)
+    threshold = float(threshold_of(part, metadata, directory / str(step)) / (written or read).unit)
     return Dictionary(params, method, {**metadata["dictionary"], "step": step}, mesh, threshold)
 
 
-def _threshold(part: dict[str, Any], metadata: dict[str, Any], checkpoint: Path) -> float | jax.Array:
+def threshold_of(part: dict[str, Any], metadata: dict[str, Any], checkpoint: Path) -> float | jax.Array:
     """BatchTopK's, of the weights that are used."""
     if "average" in part and from_dict(MethodConfig, metadata["method"]).has_threshold:
         if AVERAGE_THRESHOLD in metadata:
@@ -160,7 +161,8 @@ def _threshold(part: dict[str, Any], metadata: dict[str, Any], checkpoint: Path)
     return part["threshold"]
 
 
-def _abstract_dictionary(config: MethodConfig, metadata: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
+def abstract_dictionary(config: MethodConfig, metadata: dict[str, Any], mesh: Mesh) -> dict[str, Any]:
+    """Shapes, types and shardings of a checkpoint's `dictionary` part."""
     widths = widths_of(metadata)
     leaf = lambda shape, spec, dtype="f4": jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
     params = abstract_params(make_method(config), widths, mesh)

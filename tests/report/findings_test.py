@@ -53,7 +53,7 @@ SUMMARY = Summary(
 def page(make_run, suite, found):
     run = make_run()
     (run / "eval" / f"{suite}.json").write_text(json.dumps(found))
-    return report(ReportConfig(run=str(run), latents=0)).read_text(encoding="utf-8")
+    return report(ReportConfig(run=str(run), cards=0)).read_text(encoding="utf-8")
 
 
 def test_a_suites_sentences_figures_tables_plots_and_boards_are_on_the_page(make_run):

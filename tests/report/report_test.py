@@ -16,7 +16,7 @@ SUITES = ("reconstruction", "splice", "othello")
 
 
 def page_of(run, **changes) -> str:
-    path = report(ReportConfig(run=str(run), **({"latents": 4, "contexts": 2, "games": 20} | changes)))
+    path = report(ReportConfig(run=str(run), **({"cards": 4, "contexts": 2, "games": 20} | changes)))
     return path.read_text()
 
 
@@ -138,15 +138,15 @@ def test_what_latents_do_is_said_in_three_classes_with_their_window(page):
 @pytest.mark.parametrize("left_out", SUITES)
 def test_what_was_not_evaluated_is_named(make_run, left_out):
     run = make_run([s for s in SUITES if s != left_out])
-    page = page_of(run, latents=0)
+    page = page_of(run, cards=0)
     for suite in SUITES:
         command = f"jaxsae evaluate --run={run} --suite={suite}"
         assert (command in page) == (suite == left_out)
 
 
 def test_without_any_evaluation_training_figures_head_the_page(make_run):
-    text = words(page_of(make_run([]), latents=0))
-    assert "last training step" in text and "left out by --latents=0" in text
+    text = words(page_of(make_run([]), cards=0))
+    assert "last training step" in text and "left out by --cards=0" in text
 
 
 def test_a_dictionary_that_cannot_be_loaded_is_named(make_run, monkeypatch):
@@ -162,7 +162,7 @@ def test_a_dictionary_that_cannot_be_loaded_is_named(make_run, monkeypatch):
 def test_other_suites_are_listed(make_run):
     run = make_run()
     (run / "eval" / "probes.json").write_text(json.dumps({"accuracy": 0.75, "rows": 1234, "names": ["a"], "ok": True}))
-    text = words(page_of(run, latents=0))
+    text = words(page_of(run, cards=0))
     assert "probes" in text and "accuracy 0.7500" in text and "rows 1,234" in text
 
 
@@ -171,7 +171,7 @@ def test_odd_names_and_values_are_escaped(make_run):
     flags = run / "config.flags"
     flags.write_text(flags.read_text() + "--site=<script>alert(1)</script>\n")
     (run / "run.json").write_text(json.dumps({"<i>": "<script>"}))
-    page = page_of(run, latents=0)
+    page = page_of(run, cards=0)
     assert "<script" not in page and "<b>&'" not in page and "&lt;script&gt;alert(1)" in page
 
 
@@ -182,10 +182,10 @@ def test_figures_may_be_null(make_run):
         found = json.loads(path.read_text())
         keep = ("frequency_histogram", "best_auroc", "best_latent")
         path.write_text(json.dumps({k: v if k in keep else None for k, v in found.items()}))
-    assert "\N{EN DASH}" in words(page_of(run, latents=0))
+    assert "\N{EN DASH}" in words(page_of(run, cards=0))
     lines = '{"step": 1, "tokens": 512, "loss": null, "fvu": NaN, "l0": 3}\n{"step": 2, "tok'
     (run / "metrics.jsonl").write_text(lines)
-    assert "L0 3" in words(page_of(run, latents=0))
+    assert "L0 3" in words(page_of(run, cards=0))
 
 
 def test_an_imported_dictionary_has_no_curves(make_run):
@@ -193,16 +193,16 @@ def test_an_imported_dictionary_has_no_curves(make_run):
     (run / "metrics.jsonl").unlink()
     (run / "config.flags").unlink()
     (run / "checkpoints").mkdir()
-    assert "this dictionary was imported" in words(page_of(run, latents=0))
+    assert "this dictionary was imported" in words(page_of(run, cards=0))
 
 
 def test_the_output_is_where_it_was_asked_for(make_run, tmp_path):
     run = make_run()
     wanted = tmp_path / "pages" / "a.html"
-    assert report(ReportConfig(run=str(run), output=str(wanted), latents=0)) == wanted and wanted.is_file()
+    assert report(ReportConfig(run=str(run), output=str(wanted), cards=0)) == wanted and wanted.is_file()
     assert not (run / "report.html").exists() and [p.name for p in wanted.parent.iterdir()] == ["a.html"]
     with pytest.raises(InputError, match="is a directory"):
-        report(ReportConfig(run=str(run), output=str(tmp_path), latents=0))
+        report(ReportConfig(run=str(run), output=str(tmp_path), cards=0))
 
 
 def test_what_is_no_run_is_refused(make_run, tmp_path):
@@ -218,7 +218,7 @@ def test_what_is_no_run_is_refused(make_run, tmp_path):
         report(ReportConfig(run=str(run)))
 
 
-@pytest.mark.parametrize("change", [{"latents": -1}, {"contexts": 0}, {"games": 0}, {"rows": 0}, {"seed": -1}], ids=str)
+@pytest.mark.parametrize("change", [{"cards": -1}, {"contexts": 0}, {"games": 0}, {"rows": 0}, {"seed": -1}], ids=str)
 def test_bad_flags_are_named(change):
     with pytest.raises(InputError, match=f"--{next(iter(change))}="):
         ReportConfig(run="run", **change)
