@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from jaxsae.dictionary import SPECS, Dictionary
 from jaxsae.errors import InputError
-from jaxsae.exchange.formats import find, read_any
+from jaxsae.exchange.formats import FORMATS, find, read_any
 from jaxsae.exchange.hub import directory_of
 from jaxsae.parallel import MODEL, shardings
 from jaxsae.training import load as load_run
@@ -50,6 +50,8 @@ def load(
                     f"load({argument}={value!r}): {path} is a run, which says that itself{own}. Leave it out."
                 )
         return load_run(path, mesh)
+    if format is not None and format not in FORMATS:
+        raise InputError(f"load(format={format!r}): there are {', '.join(FORMATS)}")
     folder = _folder(str(name))
     dictionary = read_any(folder, format or _format(folder, name), site, k=k, layer=layer)
     return dictionary if mesh is None else on_mesh(dictionary, mesh)

@@ -93,6 +93,8 @@ def test_neither_a_run_nor_an_export(tmp_path, run):
         jaxsae.load(run, k=4)
     with pytest.raises(jaxsae.InputError, match="format='saelens'.* is a run"):
         jaxsae.load(run, format="saelens")
+    with pytest.raises(jaxsae.InputError, match="format='onnx'.: there are saelens"):
+        jaxsae.load(tmp_path, format="onnx")
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "config.flags").write_text("")
     with pytest.raises(jaxsae.InputError, match="no run here"):
