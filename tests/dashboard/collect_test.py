@@ -5,12 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from dashboard_scene import dense
+from dashboard_scene import dense, store_of
 
 from jaxsae.dashboard import collect_run
 from jaxsae.dashboard import record as records
 from jaxsae.dashboard.collect import collect
 from jaxsae.dashboard.settings import Settings
+from jaxsae.dictionary import Dictionary, MethodConfig, Params
 from jaxsae.errors import InputError
 from jaxsae.evaluate.config import EvaluateConfig
 from jaxsae.evaluate.context import Context
@@ -151,6 +152,51 @@ def test_a_crosscoder_reads_its_sites_side_by_side(write_store, make_dictionary,
     z = dense(dictionary, np.concatenate([x, 2 * x], 1))[-300:]
     np.testing.assert_allclose(found.frequency, (z > 0).mean(0), rtol=1e-6)
     assert "2 sites are written" in found.about["no_lens"]
+
+
+def test_a_cross_layer_transcoder_has_latents_of_every_layer(write_store, make_dictionary, x, columns):
+    sites = ("mlp_in.0", "mlp_in.1", "mlp_out.0", "mlp_out.1")
+    url = write_store(x, columns, sites, name="layers")
+    one = make_dictionary(store=url, reads=list(sites[:2]), writes=list(sites[2:]), holdout_rows=300)
+    wide = np.random.default_rng(5).standard_normal((24, 12)).astype(np.float32)
+    params = Params.of(one.params.W_enc, one.params.b_enc, wide, np.zeros(12, np.float32))
+    config = MethodConfig(width=24, k=4, architecture="batchtopk", transcode=True, layers=2)
+    found = collect(
+        Context(EvaluateConfig(run="nowhere"), Dictionary(params, config, one.metadata, threshold=2.0)), SMALL
+    )
+    z = np.float64(one.params.b_enc)
+    of_layer = [np.float64(part) @ np.float64(one.params.W_enc).T + z for part in (x, 2 * x)]
+    z = np.where(np.arange(24) % 2, of_layer[1], of_layer[0])[-300:]  # latent i is of layer i mod 2
+    np.testing.assert_allclose(found.frequency, (z > 2).mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found.most, np.where(z > 2, z, 0).max(0), rtol=1e-5)
+    assert "2 sites are written" in found.about["no_lens"] and found.about["site"] == "resid_post.0"
+
+
+def test_rows_of_a_meta_sae_are_all_latents_of_its_source(make_dictionary, x, tmp_path):
+    none = {"tokens": np.full(600, -1), "sequence": np.zeros(600, int), "position": np.arange(600)}
+    store_of(tmp_path / "source_store", x, none, ("decoder",))
+    about = {
+        "source": "decoder",
+        "source_run": "runs/wide",
+        "site": "decoder",
+        "tokenizer": "othello",
+        "model": "shipped",
+    }
+    dictionary = make_dictionary(**about | {"holdout_rows": 0})
+    found = collect(Context(EvaluateConfig(run=str(tmp_path)), dictionary), SMALL)
+    assert found.about["rows"] == 600 and found.about["rows_are"] == "latents of runs/wide, by number"
+    np.testing.assert_allclose(found.most, dense(dictionary, x).max(0), rtol=1e-5)
+
+
+def test_an_othello_crosscoder_has_rows_of_its_store(write_store, make_dictionary, x, columns):
+    sites = ("resid_post.0", "resid_post.1")
+    url = write_store(x, columns, sites, name="two", tokenizer="othello", model="shipped")
+    about = {"reads": list(sites), "writes": list(sites), "tokenizer": "othello", "model": "shipped"}
+    dictionary = make_dictionary(d=12, store=url, holdout_rows=300, **about)
+    dictionary = dataclasses.replace(dictionary, config=dataclasses.replace(dictionary.config, site_widths=(6, 6)))
+    found = collect(Context(EvaluateConfig(run="nowhere"), dictionary), SMALL)
+    assert found.about["kind"] == "text" and "no games played" in found.about["no_boards"] and not len(found.mine)
+    assert set(found.words.values()) <= {f"{c}{r}" for c in "abcdefgh" for r in range(1, 9)} and len(found.words) > 10
 
 
 def test_nan_in_the_rows_is_refused(write_store, make_dictionary, x, columns):
