@@ -1,4 +1,4 @@
-"""`jaxsae export` and `jaxsae import`: a run, or what its latents fire on, to files of another tool, and back."""
+"""`jaxsae export`: a run, or what its latents fire on, to files of another tool."""
 
 import dataclasses
 import shutil
@@ -13,8 +13,9 @@ import numpy as np
 from jaxsae.config import check, check_positive, option
 from jaxsae.errors import DiskFullError, InputError, reraise_if_disk_full
 from jaxsae.exchange import recorded, saelens, weights
-from jaxsae.exchange.formats import FORMATS, FormatName, check_taken, read_any
+from jaxsae.exchange.formats import FORMATS, FormatName
 from jaxsae.exchange.holds import name_in
+from jaxsae.exchange.stream import DtypeName
 from jaxsae.paths import check_above
 from jaxsae.progress import say
 
@@ -38,6 +39,10 @@ class ExportConfig:
         (), "circuit_tracer: the runs of the other layers, whose transcoders make one set with this one's"
     )
     labels: str = option("", "neuronpedia: file of labels, written as its explanations (see report)")
+    dtype: DtypeName = option(
+        "float32",
+        "of matrices; biases and thresholds, which say what fires, stay float32 in the file, whatever the tool makes of them",
+    )
     overwrite: bool = option(False, "replace an earlier export at --output")
 
     def __post_init__(self):
@@ -50,28 +55,6 @@ class ExportConfig:
         check(self.format == "circuit_tracer" or not self.also, "also", ",".join(self.also), alone)
 
 
-@dataclasses.dataclass(frozen=True)
-class ImportConfig:
-    """Flags of `jaxsae import`."""
-
-    format: FormatName = option(help="whose files to read")
-    input: str = option(help="directory with the files")
-    output: str = option(help="run to write, which evaluate, export and train accept; must not exist or be empty")
-    k: int | None = option(
-        None, "saelens, circuit_tracer: active latents of a row on average, of a jumprelu that does not say it"
-    )
-    layer: int | None = option(None, "circuit_tracer: which layer's transcoder of a set; default: its only one")
-
-    def __post_init__(self):
-        check_positive(self, "k")
-        check_taken(self.format, self.known)
-
-    @property
-    def known(self) -> dict[str, int]:
-        """What the flags say that files may leave open."""
-        return {name: getattr(self, name) for name in ("k", "layer") if getattr(self, name) is not None}
-
-
 def export(config: ExportConfig) -> Path:
     """Writes a run's dictionary in another tool's format, whole or not at all, and prints how to load it.
 
@@ -82,13 +65,13 @@ def export(config: ExportConfig) -> Path:
       InputError: no such run, an output in the way, weights that are not finite or that the format cannot hold, no record
         of what latents fire on where the format holds that.
     """
-    from jaxsae.training import load
+    from jaxsae.training import load_by_range
 
     output = Path(config.output)
-    _check_free(output, config.overwrite)
-    dictionary = load(config.run)
+    check_free(output, config.overwrite)
+    dictionary = load_by_range(config.run)
     if config.format in recorded.FORMATS:
-        with _replacing(output) as staging:
+        with replacing(output) as staging:
             recorded.write(config.format, Path(config.run), dictionary, staging, config.labels)
         print(f"# {config.format}: load {output} with\n{recorded.FORMATS[config.format].snippet(output)}\n")
         return output
@@ -97,12 +80,12 @@ def export(config: ExportConfig) -> Path:
         dictionary = dictionary.with_k(config.k)
     name_in(config.format, dictionary)  # refuses what it cannot hold before anything is written
     frequency = _frequencies(Path(config.run), dictionary.width) if config.format == "saelens" else None
-    others = {"others": [load(run) for run in config.also]} if config.also else {}
-    with _replacing(output) as staging:
-        file_format.write(dictionary, staging, **others)
+    others = {"others": [load_by_range(run) for run in config.also]} if config.also else {}
+    with replacing(output) as staging:
+        file_format.write(dictionary, staging, dtype=config.dtype, **others)
         if frequency is not None:
             saelens.write_sparsity(staging, frequency)
-    if dictionary.config.has_threshold and config.format in ("saelens", "circuit_tracer"):
+    if dictionary.config.has_threshold and config.format in ("saelens", "circuit_tracer", "gemma_scope"):
         say(f"As a jumprelu: every latent has the threshold {dictionary.threshold:.6g}.")
     if dictionary.config.architecture in weights.FREE_ROWS and not dictionary.config.transcode:
         say("Decoder rows now have length 1: latent i is ||W_dec,i|| times what it was; reconstructions are the same.")
@@ -111,34 +94,7 @@ def export(config: ExportConfig) -> Path:
     return output
 
 
-def import_(config: ImportConfig) -> Path:
-    """Reads another tool's files into a run, whole or not at all.
-
-    Returns:
-      The run's directory.
-
-    Raises:
-      InputError: files missing, damaged or of an unsupported architecture; an output in the way.
-    """
-    from jaxsae.training import save_dictionary
-
-    source, output = Path(config.input), Path(config.output)
-    if not source.is_dir():
-        raise InputError(f"--input={source}: no such directory.")
-    _check_free(output, overwrite=False)
-    dictionary = read_any(source, config.format, **config.known)
-    with _replacing(output) as staging:
-        save_dictionary(staging, dictionary)
-    method, own = dictionary.config, dictionary.params.latent
-    k = f", k {method.told_k:g}" if method.told_k else ""
-    threshold = f", threshold {dictionary.threshold:.6g}" if method.has_threshold else ""
-    if "threshold" in own:
-        threshold = f", thresholds {own['threshold'].min():.6g} to {own['threshold'].max():.6g}"
-    say(f"{output}: {method.architecture}, {dictionary.width:,} latents of {dictionary.d_model:,}{k}{threshold}.")
-    return output
-
-
-def _check_free(output: Path, overwrite: bool) -> None:
+def check_free(output: Path, overwrite: bool) -> None:
     """Refuses an output with something in it; `overwrite` allows an earlier export alone, never other files."""
     check_above("--output=", output)
     if output.exists() and not output.is_dir():
@@ -156,7 +112,7 @@ def _check_free(output: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def _replacing(output: Path) -> Iterator[Path]:
+def replacing(output: Path) -> Iterator[Path]:
     """A new directory beside `output` that takes its place at the end, or is removed where anything fails."""
     output = output.resolve()
     name = f".{output.name}.{uuid.uuid4().hex[:8]}"

@@ -1,12 +1,13 @@
 """The formats that are read and written, and which of them a directory holds."""
 
+import dataclasses
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError
-from jaxsae.exchange import circuit_tracer, dictionary_learning, gemma_scope, saelens, sparsify
+from jaxsae.exchange import circuit_tracer, dictionary_learning, gemma_scope, saelens, sites, sparsify
 from jaxsae.exchange.files import listing
 
 FORMATS: dict[str, ModuleType] = {
@@ -46,19 +47,29 @@ def find(path: Path) -> str:
     raise InputError(f"--input={path}: holds the files of no format that is known ({wanted}). {listing(path)}")
 
 
-def read_any(path: Path, format: str | None = None, **known: Any) -> Dictionary:
+def read_any(path: Path, format: str | None = None, site: str = "", **known: Any) -> Dictionary:
     """Reads the dictionary in a directory, of whichever format.
 
     Args:
-      format: which; None: as `find` says. known: what the files may leave open, `k` and `layer`; None counts as not given.
+      format: which; None: as `find` says. site: what jaxsae calls the activations, READS->WRITES of a transcoder; "": as the
+        files say. known: what the files may leave open, `k` and `layer`; None counts as not given.
 
     Raises:
-      InputError: files of no format, missing, damaged or of a kind that is not read; a value for what the format says itself.
+      InputError: files of no format, missing, damaged or of a kind that is not read; a value for what the format says
+        itself; a site of an autoencoder for a transcoder, or the reverse.
     """
     format = find(path) if format is None else format
     known = {name: value for name, value in known.items() if value is not None}
     check_taken(format, known)
-    return FORMATS[format].read(path, **known)
+    if format == "gemma_scope" and sites.ARROW in site:  # whose older files do not say it
+        known["transcodes"] = True
+    dictionary = FORMATS[format].read(path, **known)
+    if not site:
+        return dictionary
+    config = dictionary.config
+    return dataclasses.replace(
+        dictionary, metadata=dictionary.metadata | sites.given(site, config.transcode, config.layers)
+    )
 
 
 def check_taken(format: str, known: dict[str, Any]) -> None:

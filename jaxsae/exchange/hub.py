@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class HubName:
         return f"{self.repo}{f'/{self.inside}' if self.inside else ''}{f'@{self.revision}' if self.revision else ''}"
 
 
-def directory_of(name: str, flag: str = "--input") -> Path:
+def directory_of(name: str, flag: str = "--input", endings: tuple[str, ...] = ENDINGS) -> Path:
     """The directory that a name means: a path on the disk as it is, else a hub id, whose files are fetched.
 
     A hub id is OWNER/NAME, OWNER/NAME/FOLDER/... or either of them with @REVISION, `hf://` before it or not. Of that folder
@@ -50,7 +51,7 @@ def directory_of(name: str, flag: str = "--input") -> Path:
     is used without a network.
 
     Args:
-      flag: what named it, for messages.
+      flag: what named it, for messages. endings: patterns of the files that are fetched.
 
     Raises:
       InputError: no such directory; huggingface_hub is not installed; no network, and the files are not in the cache; no
@@ -67,7 +68,7 @@ def directory_of(name: str, flag: str = "--input") -> Path:
         raise InputError(
             f"{flag}={name}: no such directory. Name one, or a hub id such as OWNER/NAME/FOLDER or OWNER/NAME@REVISION."
         )
-    return fetch(hub_name, ENDINGS, flag)
+    return fetch(hub_name, endings, flag)
 
 
 def file_of(name: HubName, flag: str = "--input") -> Path:
@@ -109,7 +110,7 @@ def fetch(name: HubName, endings: tuple[str, ...], flag: str = "--input") -> Pat
         _raise_if_known(error, name, told, hub)  # the names of a gated repository's files are open to all
         raise InputError(f"{told}: {_unreachable(hub, away or _line(error))}") from None
     folder = Path(snapshot, name.inside)
-    if not folder.is_dir() or not any(one.is_file() for one in folder.iterdir()):
+    if not folder.is_dir() or not any(fnmatch(one.name, e) for one in folder.iterdir() for e in endings):
         raise InputError(f"{told}: {_unreachable(hub, away) if away else _what_is_there(name, endings, hub)}")
     return folder
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxsae.config import check
 
+SIDES = ("reads", "writes")
 ARROW = "->"  # between what a transcoder reads and what it writes
 # Pattern of a whole name -> the site: TransformerLens, paths in Hugging Face's models, and what dictionary_learning writes.
 _NAMES = (

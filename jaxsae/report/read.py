@@ -79,7 +79,8 @@ def read_set(path: Path) -> SetFiles:
     Raises:
       InputError: no run has begun, one of them cannot be read.
     """
-    text = (path / SET_FLAGS).read_text(encoding="utf-8", errors="replace")
+    flags = path / SET_FLAGS  # which an imported set has none of
+    text = flags.read_text(encoding="utf-8", errors="replace") if flags.is_file() else ""
     runs = [read_run(run) for run in runs_in(path)]
     if not runs:
         raise InputError(f"--run={path}: no run has begun: train first, `jaxsae train --flagfile={path / SET_FLAGS}`.")

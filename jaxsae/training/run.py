@@ -31,6 +31,7 @@ from jaxsae.training.state import TrainState, abstract_params, scale_shape, trai
 
 FLAGS = "config.flags"
 SET_FLAGS = "each.flags"  # of a directory whose runs are of a site each
+SET_IMPORTED = "each.json"  # the same of an imported set, which no flags of ours made
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
 AVERAGE_THRESHOLD = "average_threshold"  # in a checkpoint's metadata: BatchTopK's for the averaged weights
@@ -106,7 +107,7 @@ def find_checkpoints(path: str | Path) -> Path:
         return path / CHECKPOINTS
     if path.is_dir() and CHECKPOINTS in (path.name, path.parent.name):
         return path if path.name == CHECKPOINTS else path.parent
-    if (path / SET_FLAGS).is_file():
+    if any((path / name).is_file() for name in (SET_FLAGS, SET_IMPORTED)):
         runs = sorted(p.name for p in path.iterdir() if (p / CHECKPOINTS).is_dir())
         raise InputError(
             f"{path}: holds runs of several sites, {', '.join(runs) or 'none yet'}. Give one: {path}/SITE."

@@ -1,4 +1,4 @@
-"""A set: a directory of runs that one command trained, each of a site (`every.py`)."""
+"""A set: a directory of runs that one command trained, each of a site (`every.py`), or imported."""
 
 import dataclasses
 from pathlib import Path
@@ -10,17 +10,18 @@ from jaxsae.progress import hushed
 from jaxsae.store import open_store
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.every import runs_of
-from jaxsae.training.run import FLAGS, SET_FLAGS, find_dictionary, has_checkpoints
+from jaxsae.training.run import CHECKPOINTS, FLAGS, SET_FLAGS, SET_IMPORTED, find_dictionary, has_checkpoints
 
 
 def is_set(path: str | Path) -> bool:
     """Whether a directory holds runs of several sites."""
-    return (Path(path) / SET_FLAGS).is_file()
+    return any((Path(path) / name).is_file() for name in (SET_FLAGS, SET_IMPORTED))
 
 
 def runs_in(path: Path) -> list[Path]:
     """The runs of a set that are there, in the order in which the model comes to their sites."""
-    return sorted((flags.parent for flags in path.glob(f"*/{FLAGS}")), key=lambda run: reached(run.name))
+    found = {part.parent for name in (FLAGS, CHECKPOINTS) for part in path.glob(f"*/{name}")}
+    return sorted(found, key=lambda run: reached(run.name))
 
 
 def complete_runs(path: Path, store: str = "") -> list[Path]:
@@ -50,6 +51,8 @@ def left_in(path: Path) -> str:
 
 
 def _runs_of(path: Path, store: str) -> list[Path]:
+    if not (path / SET_FLAGS).is_file():  # all that was imported is there
+        return runs_in(path)
     config = dataclasses.replace(read_flag_file(path / SET_FLAGS, TrainConfig), workdir=str(path))
     with hushed():
         named = [Path(one.workdir) for one in runs_of(config, open_store(store or config.store_url))]
@@ -63,5 +66,7 @@ def _left(runs: list[Path]) -> str:
 def _what_is_left(run: Path) -> str:
     if not has_checkpoints(run):
         return "no checkpoint"
+    if not (run / FLAGS).is_file():  # imported
+        return ""
     step, steps = find_dictionary(run)[1], read_flag_file(run / FLAGS, TrainConfig).steps
     return "" if step >= steps else f"step {step} of {steps}"

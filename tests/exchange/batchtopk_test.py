@@ -134,7 +134,7 @@ def test_a_run_goes_out_and_comes_back_with_its_threshold(name, package, diction
     save_dictionary(tmp_path / "run", dictionary)
     output = export(ExportConfig(str(tmp_path / "run"), name, str(tmp_path / "out")))
     assert ("every latent has the threshold 70" in capsys.readouterr().err) == (name == "saelens")
-    back = load(import_(ImportConfig(name, str(output), str(tmp_path / "back"))))
+    back = load(import_(ImportConfig(format=name, input=str(output), output=str(tmp_path / "back"))))
     assert f"{dictionary.method.name}, 128 latents of 48, k 8, threshold 70." in capsys.readouterr().err
     assert back.threshold == dictionary.threshold and back.method.name == dictionary.method.name
     np.testing.assert_array_equal(back.reconstruct(x), dictionary.reconstruct(x))
@@ -187,15 +187,15 @@ def test_k_is_asked_for_where_no_file_says_it(dictionary, tmp_path):
     source.mkdir()
     saelens.write(dictionary, source)
     with pytest.raises(InputError, match=r"--k=9: .*cfg.json says 8. Leave --k out"):
-        import_(ImportConfig("saelens", str(source), output, k=9))
+        import_(ImportConfig(format="saelens", input=str(source), output=output, k=9))
     settings = json.loads((source / "cfg.json").read_text())
     del settings["metadata"]["training_architecture_details"]
     (source / "cfg.json").write_text(json.dumps(settings))
     with pytest.raises(InputError, match=r"does not say k.*Give it with --k=K"):
-        import_(ImportConfig("saelens", str(source), output))
+        import_(ImportConfig(format="saelens", input=str(source), output=output))
     with pytest.raises(InputError, match=f"--k={N + 1}: must be at most"):
-        import_(ImportConfig("saelens", str(source), output, k=N + 1))
-    import_(ImportConfig("saelens", str(source), output, k=9))
+        import_(ImportConfig(format="saelens", input=str(source), output=output, k=N + 1))
+    import_(ImportConfig(format="saelens", input=str(source), output=output, k=9))
     for wrong in ({"k": 0}, {"k": 9, "format": "sparsify"}):
         with pytest.raises(InputError, match=f"--k={wrong['k']}"):
             ImportConfig(**({"format": "saelens", "input": str(source), "output": output} | wrong))

@@ -166,7 +166,7 @@ def test_a_run_goes_out_and_comes_back(name, package, dictionary, x, tmp_path, c
 
     save_dictionary(tmp_path / "run", dictionary)
     output = export(ExportConfig(str(tmp_path / "run"), name, str(tmp_path / "out")))
-    back = load(import_(ImportConfig(name, str(output), str(tmp_path / "back"))))
+    back = load(import_(ImportConfig(format=name, input=str(output), output=str(tmp_path / "back"))))
     says = {"jumprelu": "jumprelu, 128 latents of 48, k 8, thresholds 33.4", "gated": "gated, 128 latents of 48."}
     assert says[dictionary.method.name] in capsys.readouterr().err
     np.testing.assert_array_equal(back.reconstruct(x), dictionary.reconstruct(x))

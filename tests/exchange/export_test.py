@@ -30,7 +30,8 @@ def runs(monkeypatch):
         return saved[moved.read_text() if moved.exists() else str(run)]
 
     fake = types.ModuleType("jaxsae.training")
-    fake.load, fake.save_dictionary = load, save_dictionary
+    fake.load = fake.load_by_range = load
+    fake.save_dictionary = save_dictionary
     monkeypatch.setitem(sys.modules, "jaxsae.training", fake)
     return saved
 
@@ -52,7 +53,7 @@ def test_there_and_back(name, package, runs, run, tmp_path, capsys):
     package("torch")
     output = export(config(run, tmp_path, format=name))
     assert len(capsys.readouterr().out.strip().splitlines()) == 4
-    assert import_(ImportConfig(name, str(output), str(tmp_path / "back"))) == tmp_path / "back"
+    assert import_(ImportConfig(format=name, input=str(output), output=str(tmp_path / "back"))) == tmp_path / "back"
     for field in ("W_enc", "b_enc", "W_dec", "b_dec"):
         load = sys.modules["jaxsae.training"].load
         back, there = load(tmp_path / "back").params, load(run).params
@@ -84,7 +85,7 @@ def test_an_output_in_the_way_is_refused(run, tmp_path):
     export(config(run, tmp_path, overwrite=True))
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["out"]
     with pytest.raises(InputError, match="exists and is not empty"):
-        import_(ImportConfig("saelens", given.output, given.output))
+        import_(ImportConfig(format="saelens", input=given.output, output=given.output))
 
 
 def test_overwrite_does_not_replace_a_folder_of_exports(run, tmp_path):
@@ -119,7 +120,7 @@ def test_a_failed_write_leaves_nothing_and_keeps_what_was(raised, expected, run,
     before = export(config(run, tmp_path))
     kept = (before / saelens.WEIGHTS).read_bytes()
 
-    def fail(dictionary, output):
+    def fail(dictionary, output, dtype):
         (output / saelens.WEIGHTS).write_text("half")
         raise raised
 
@@ -143,7 +144,7 @@ def test_frequencies_go_along_where_they_fit(run, tmp_path, capsys):
 
 def test_a_missing_input_is_named(runs, tmp_path):
     with pytest.raises(InputError, match="--input=.*no such directory"):
-        import_(ImportConfig("saelens", str(tmp_path / "nothing"), str(tmp_path / "out")))
+        import_(ImportConfig(format="saelens", input=str(tmp_path / "nothing"), output=str(tmp_path / "out")))
 
 
 def test_a_failed_import_leaves_nothing(run, tmp_path, monkeypatch):
@@ -155,7 +156,7 @@ def test_a_failed_import_leaves_nothing(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(sys.modules["jaxsae.training"], "save_dictionary", fail)
     with pytest.raises(DiskFullError):
-        import_(ImportConfig("saelens", str(output), str(tmp_path / "b" / "back")))
+        import_(ImportConfig(format="saelens", input=str(output), output=str(tmp_path / "b" / "back")))
     assert not list((tmp_path / "b").iterdir())
 
 
@@ -163,7 +164,7 @@ def test_relu_says_that_latents_are_rescaled(runs, make_dictionary, tmp_path, ca
     runs["r"] = make_dictionary("relu")
     export(ExportConfig("r", "saelens", str(tmp_path / "out")))
     assert "times what it was" in capsys.readouterr().err
-    assert set(api.FORMATS) == {*FORMATS, "circuit_tracer"}  # whose sets of transcoders have tests of their own
+    assert set(api.FORMATS) == {*FORMATS, "circuit_tracer", "gemma_scope"}  # which have tests of their own
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -173,7 +174,7 @@ def test_real_runs_go_out_and_come_back(name, package, make_dictionary, tmp_path
 
     save_dictionary(tmp_path / "run", make_dictionary("topk"))
     output = export(ExportConfig(str(tmp_path / "run"), name, str(tmp_path / "out")))
-    back = load(import_(ImportConfig(name, str(output), str(tmp_path / "back"))))
+    back = load(import_(ImportConfig(format=name, input=str(output), output=str(tmp_path / "back"))))
     there = load(tmp_path / "run")
     np.testing.assert_array_equal(back.reconstruct(x), there.reconstruct(x))
     assert back.metadata["imported_from"] == name and back.metadata["site"] == there.metadata["site"]

@@ -13,6 +13,7 @@ from jaxsae.exchange import (
     circuit_tracer,
     dictionary_learning,
     export,
+    gemma_scope,
     import_,
     saelens,
     sparsify,
@@ -105,7 +106,7 @@ def test_sparsify_loads_it_whether_its_bias_is_subtracted_or_not(
 @pytest.mark.parametrize("file_format", HOLDS)
 def test_what_a_format_cannot_hold_is_refused_with_those_that_can(file_format, make, tmp_path):
     modules = {"saelens": saelens, "sparsify": sparsify, "dictionary_learning": dictionary_learning}
-    modules["circuit_tracer"] = circuit_tracer
+    modules |= {"circuit_tracer": circuit_tracer, "gemma_scope": gemma_scope}
     for architecture in NEW:
         if architecture in HOLDS[file_format]:
             continue
@@ -127,7 +128,7 @@ def test_another_k_goes_out_and_comes_back(make, x, tmp_path, package):
 
     save_dictionary(tmp_path / "run", make("hierarchical_topk"))
     output = export(ExportConfig(str(tmp_path / "run"), "saelens", str(tmp_path / "out"), k=3))
-    back = load(import_(ImportConfig("saelens", str(output), str(tmp_path / "back"))))
+    back = load(import_(ImportConfig(format="saelens", input=str(output), output=str(tmp_path / "back"))))
     assert (back.config.architecture, back.config.k) == ("topk", 3)
     three = load(tmp_path / "run").with_k(3).encode(x)
     np.testing.assert_allclose(back.encode(x).values, three.values, rtol=1e-5)

@@ -99,7 +99,7 @@ def test_we_load_what_saelens_saves(kind, apply_b_dec, x, package, randomise, ch
     randomise(sae)
     sae.save_model(tmp_path)
     dictionary = saelens.read(tmp_path)
-    assert dictionary.metadata["model"] == "gpt2" and dictionary.metadata["site"] == "blocks.3.hook_resid_pre"
+    assert dictionary.metadata["model"] == "gpt2" and dictionary.metadata["site"] == "resid_pre.3"
     check_same(dictionary, sae, x)
 
 
@@ -111,7 +111,7 @@ def test_we_load_what_sparsify_saves(dtype, x, torch, package, randomise, check_
     coder = coder.to(getattr(torch, dtype))
     coder.save_to_disk(tmp_path / "layers.3")
     dictionary = sparsify.read(tmp_path)
-    assert dictionary.metadata["site"] == "layers.3"
+    assert dictionary.metadata["site"] == "resid_post.3"
     check_same(dictionary, Coder(coder.float()), x)
 
 

@@ -3,6 +3,8 @@
    name of the target, a token that it fires on or promotes, or the text of its strongest context. */
 
 const Search = (() => {
+  const NUMBER = /^(0|[1-9]\d*)$/;
+  const FOLLOWS = 1, LEADS = 2;
   const DESCENDING = { number: false, label: false, frequency: true, most: true, auroc: true, norm: true, mean: true };
 
   /* Latents by one figure, ascending, those without it apart. Kept: sorting 100,000 takes longer than to filter them. */
@@ -31,56 +33,66 @@ const Search = (() => {
     return { known: Uint32Array.from(known), unknown: Uint32Array.from(unknown) };
   }
 
-  /* The words of a query; what stands in quotes is one word, and has to be a whole token. */
+  /* The words of a query; what stands in quotes is one word, and has to be a whole token or word. */
   function terms(query) {
     const found = query.toLowerCase().matchAll(/"([^"]+)"?|(\S+)/g);
     return Array.from(found, ([, whole, part]) => (whole === undefined ? { part } : { whole: whole.trim() }));
   }
 
-  /* Latents to list, as a Uint32Array.
+  /* Latents to list: {latents, a Uint32Array, and first, how many of them lead}. Those lead whose name or number the search
+     is, or that fire on it; the others promote it, or it stands near where they fire.
      asked: {query, which: "shown" | "all" | "silent", only (with a label), low, high (percent of rows), sort, descending} */
   function find(site, asked) {
     const wanted = terms(asked.query).map((term) => matches(site, term));
-    const exact = /^\d+$/.test(asked.query.trim()) ? Number(asked.query) : -1;
+    const exact = NUMBER.test(asked.query.trim()) ? Number(asked.query) : -1;
     const { known, unknown } = order(site, asked.sort);
-    const out = new Uint32Array(site.width);
-    let count = 0;
-    // A number that was typed stands first, whatever the filters say of it.
-    if (exact >= 0 && exact < site.width) out[count++] = exact;
     const low = asked.low / 100, high = asked.high / 100;
+    const lead = new Uint32Array(site.width), follow = new Uint32Array(site.width);
+    let leading = 0, following = 0;
+    // A number that was typed stands first, whatever the filters say of it.
+    if (exact >= 0 && exact < site.width) lead[leading++] = exact;
     const take = (latent) => {
       if (latent === exact) return;
       const frequency = site.frequency[latent];
       if (asked.which === "shown" ? site.row[latent] < 0 : asked.which === "silent" && frequency > 0) return;
       if (asked.only && !site.labels.has(latent)) return;
       if (frequency < low || frequency > high) return;
-      for (const match of wanted) if (!match[latent]) return;
-      out[count++] = latent;
+      let worst = LEADS;
+      for (const match of wanted) worst = Math.min(worst, match[latent]);
+      if (worst === LEADS) lead[leading++] = latent;
+      else if (worst) follow[following++] = latent;
     };
     if (asked.descending) for (let i = known.length - 1; i >= 0; i--) take(known[i]);
     else known.forEach(take);
     unknown.forEach(take);
-    return out.subarray(0, count);
+    lead.set(follow.subarray(0, following), leading);
+    return { latents: lead.subarray(0, leading + following), first: wanted.length ? leading : 0 };
   }
 
-  /* Uint8Array [latents], 1 where a word of a search is found. */
+  /* Uint8Array [latents]: 0 where a word of a search is not found, FOLLOWS or LEADS where it is. */
   function matches(site, term) {
     const hit = new Uint8Array(site.width);
     const plain = term.whole ?? term.part;
-    const { labels } = prepare(site);
-    for (const [latent, label] of labels) if (label.includes(plain)) hit[latent] = 1;
+    if (site.words) {
+      const found = Uint8Array.from(prepare(site).words, fits(term));
+      byTokens(site, site.words.promoted, found, hit, FOLLOWS);
+      if (term.whole === undefined) byText(site, plain, hit);
+      byTokens(site, site.words.fires, found, hit, LEADS);
+      byTokens(site, site.words.whole, Uint8Array.from(prepare(site).whole, fits(term)), hit, LEADS);
+    }
+    for (const [latent, label] of prepare(site).labels) if (label.includes(plain)) hit[latent] = LEADS;
     byNumber(site, plain, hit);
     byTarget(site, plain, hit);
-    if (site.words) byTokens(site, term, hit);
-    if (site.words && term.whole === undefined) byText(site, plain, hit);
     return hit;
   }
 
+  const fits = (term) => (term.whole === undefined ? (word) => word.includes(term.part) : (word) => word.trim() === term.whole);
+
   /* 12, 120 to 129, 1200 to 1299, ... */
   function byNumber(site, plain, hit) {
-    if (!/^(0|[1-9]\d*)$/.test(plain)) return;
+    if (!NUMBER.test(plain)) return;
     for (let low = Number(plain), many = 1; low < site.width; low *= 10, many *= 10) {
-      hit.fill(1, low, low + many);
+      hit.fill(LEADS, low, low + many);
       if (low === 0) return;
     }
   }
@@ -89,20 +101,16 @@ const Search = (() => {
     if (!site.hasAuroc) return;
     const named = Uint8Array.from({ length: 192 }, (_, target) => Site.targetName(target).includes(plain));
     for (let latent = 0; latent < site.width; latent++) {
-      if (site.auroc[latent] >= Site.WORTH_A_NAME && named[site.target[latent]]) hit[latent] = 1;
+      if (site.auroc[latent] >= Site.WORTH_A_NAME && named[site.target[latent]]) hit[latent] = LEADS;
     }
   }
 
-  /* Each token of the vocabulary is looked at once, then only numbers are compared. */
-  function byTokens(site, term, hit) {
-    const fits = term.whole === undefined ? (word) => word.includes(term.part) : (word) => word.trim() === term.whole;
-    const found = Uint8Array.from(prepare(site).words, fits);
-    for (const { data, width } of [site.words.fires, site.words.promoted]) {
-      for (let row = 0, i = 0; i < data.length; row++) {
-        let any = 0;
-        for (const end = i + width; i < end; i++) any |= found[data[i]]; // undefined of -1, which is as good as 0
-        if (any) hit[site.latents[row]] = 1;
-      }
+  /* Each token of the vocabulary was looked at once, in `found`: here only numbers are compared. */
+  function byTokens(site, { data, width }, found, hit, strength) {
+    for (let row = 0, i = 0; i < data.length; row++) {
+      let any = 0;
+      for (const end = i + width; i < end; i++) any |= found[data[i]]; // undefined of -1, which is as good as 0
+      if (any) hit[site.latents[row]] = strength;
     }
   }
 
@@ -111,8 +119,22 @@ const Search = (() => {
     const { text, starts } = prepare(site);
     for (let at = text.indexOf(plain), row = 0; at >= 0; at = text.indexOf(plain, starts[row + 1])) {
       while (starts[row + 1] <= at) row++;
-      hit[site.latents[row]] = 1;
+      hit[site.latents[row]] = FOLLOWS;
     }
+  }
+
+  /* The token by which a search found a latent that shows nothing of it in the list: it promotes that. */
+  function promotedBy(site, latent, query) {
+    const row = site.row[latent];
+    if (!site.words || row < 0) return null;
+    const texts = [site.label(latent), String(latent), ...site.fires(latent), site.snippet(latent)?.join("")];
+    for (const term of terms(query)) {
+      if (texts.some((text) => text && text.toLowerCase().includes(term.whole ?? term.part))) continue;
+      const { words } = prepare(site);
+      const index = Data.row(site.words.promoted, row).find((one) => one >= 0 && fits(term)(words[one]));
+      if (index !== undefined) return site.word(index);
+    }
+    return null;
   }
 
   /* All that is searched in lower case, made once. starts: where each latent's part of the text begins. */
@@ -129,8 +151,9 @@ const Search = (() => {
       lines.push(line);
       starts[row + 1] = starts[row] + line.length + 1;
     }
-    return Object.assign(site.lower, { words, starts, text: lines.join("\0") }); // which no query holds
+    const whole = site.words.json.whole.map((word) => word.toLowerCase());
+    return Object.assign(site.lower, { words, whole, starts, text: lines.join("\0") }); // which no query holds
   }
 
-  return { DESCENDING, find, prepare };
+  return { DESCENDING, find, prepare, promotedBy };
 })();

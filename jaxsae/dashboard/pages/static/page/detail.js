@@ -15,14 +15,12 @@ const Detail = (() => {
 
   function head(site, latent, hooks) {
     const label = site.label(latent);
-    const given = site.labels.has(latent);
     const step = (text, name, key, by) =>
       hooks.button(text, { class: "tool", "aria-label": name, "aria-keyshortcuts": key }, () => hooks.step(by));
     return el("header.head", {},
       hooks.button("‹ list", { class: "tool back", "aria-label": "Back to the list" }, hooks.back),
       el("div.titles", {}, el("p.beside", {}, site.title),
-        el("h1", { id: "latent" }, `Latent ${latent}`, label && el("span.label", {}, label),
-          label && !given ? el("small", {}, "best board target") : null)),
+        el("h1", { id: "latent" }, `Latent ${latent}`, label && el("span.label", {}, label))),
       el("div.tools", {}, step("‹", "The one before in the list", "k", -1), step("›", "The next in the list", "j", 1),
         hooks.button("Copy link", { class: "tool", "aria-keyshortcuts": "c" }, hooks.copy)));
   }
@@ -49,7 +47,7 @@ const Detail = (() => {
     if (!counts.length || !(most > 0)) return null;
     const edge = (bin) => Say.number((bin * most) / counts.length);
     const drawn = Histogram.draw(counts, {
-      low: 0, high: most, ticks: Histogram.round(most),
+      low: 0, high: most, ticks: Histogram.round(most), height: Narrow.matches ? 120 : 225,
       tell: (bin) => `${edge(bin)} to ${edge(bin + 1)}\n${Say.whole(counts[bin])} rows`,
       title: `Rows by activation, from 0 to ${Say.number(most)}, counts on a logarithmic axis`,
     });
@@ -70,7 +68,7 @@ const Detail = (() => {
   }
 
   function scale(site, latent) {
-    if (site.kind === "rows") return null; // has no tokens to shade
+    if (site.kind === "rows") return el("small", {}, site.about.rows_are ?? "rows by number"); // without tokens to shade
     return el("small.scale", {}, "0 ", el("span.shades", { "aria-hidden": "true" }), ` ${Say.number(site.most[latent])}, its largest`);
   }
 
