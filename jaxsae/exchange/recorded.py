@@ -37,7 +37,8 @@ def write(file_format: str, run: Path, dictionary: Dictionary, output: Path, lab
         # There a set has one dictionary of each layer, of whose number and the set's name it makes that of the dictionary.
         kind, whole = re.sub(r"[._]?\d+", "", member), run.resolve()
         name = f"{whole.parent.name}-{kind}" if member else whole.name
-        known = labels.read(label_file, {site: record.width}) if label_file else {}
+        others = {file.stem for file in path.parent.glob("*.npz")} - {site} if member else set()
+        known = labels.read(label_file, {site: record.width}, others) if label_file else {}
         neuronpedia.write(record, dictionary, output, name, known.get(site))
     say(f"{file_format}: {len(record.shown):,} of {record.width:,} latents, by {record.about.get('rows', 0):,} rows.")
 
