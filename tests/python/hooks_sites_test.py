@@ -43,7 +43,7 @@ def test_a_torch_module_that_is_none_of_transformers(capsys):
 def test_transcoders_of_every_layer_stand_in_the_place_of_mlps(model):
     model = model()
     reads, writes = ["mlp_in.0", "mlp_in.1"], ["mlp_out.0", "mlp_out.1"]
-    clt = make_dictionary(d=16, transcode=True, layers=2, reads=reads, writes=writes)
+    clt = make_dictionary("batchtopk", d=16, transcode=True, layers=2, reads=reads, writes=writes)
     with hooks.splice(model, clt, special=()), hooks.read(model, *reads, *writes) as seen:
         logits(model)
     x = torch.cat([seen[site] for site in reads], -1)

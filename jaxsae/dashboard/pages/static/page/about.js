@@ -46,7 +46,7 @@ const About = (() => {
     const every = Math.ceil(-low / 5);
     const ticks = [];
     for (let power = low; power < 0; power += every) ticks.push([power, Say.percent(10 ** power)]);
-    return el("section.panel", {}, el("h2", {}, "How often they fire", el("small", {}, "latents, log scale, by share of rows")),
+    return el("section.panel", {}, el("h2", {}, "How often they fire", " ", el("small", {}, "latents, log scale, by share of rows")),
       Histogram.draw(bins, { low, high: 0, ticks, height: 160, title: "Latents by the share of rows on which they fire, both logarithmic",
         tell: (bin) => `${edge(bin)} to ${edge(bin + 1)} of rows\n${Say.whole(bins[bin])} latents` }));
   }
