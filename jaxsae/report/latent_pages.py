@@ -4,14 +4,15 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from jaxsae.dashboard import record
+from jaxsae.dashboard import labels, record
 from jaxsae.dashboard.collect import collect_run, collect_set
 from jaxsae.dashboard.record import RECORD, Record
 from jaxsae.errors import InputError
 from jaxsae.files import replacing, write_json
 from jaxsae.progress import say
 from jaxsae.report.config import ReportConfig
-from jaxsae.training.sets import is_set
+from jaxsae.training.run import find_dictionary, has_checkpoints
+from jaxsae.training.sets import is_set, runs_in
 
 FOLDER, INDEX = "latents", "index.html"
 WRITTEN = "written.json"  # which files of the folder are ours
@@ -25,15 +26,17 @@ def write(config: ReportConfig, output: Path) -> Path:
       The file to open.
 
     Raises:
-      InputError: files in the folder that no earlier call wrote; what `collect_run` refuses.
+      InputError: files in the folder that no earlier call wrote; what `collect_run` refuses; labels of
+        latents that are not there.
     """
     folder = output.parent / FOLDER
     check_own(folder)
+    given = _labels(config)
     with replacing(folder) as staging:
         found = _collected(config, staging, folder)
         from jaxsae.dashboard.pages import write_pages
 
-        write_pages(staging, found, {})
+        write_pages(staging, found, given)
         files = sorted(str(p.relative_to(staging)) for p in staging.rglob("*") if p.is_file())
         write_json(staging / WRITTEN, {"files": files})
     say(f"wrote {folder / INDEX}")
@@ -59,6 +62,19 @@ def check_own(folder: Path) -> None:
             f"--latents: {folder.parent / strange[0]} is there, and no `jaxsae report --latents` wrote it. Move it away, or "
             "name another place with --output."
         )
+
+
+def _labels(config: ReportConfig) -> Mapping[str, Mapping[int, str]]:
+    """{name of a dictionary: {latent: label}}, read before any work: of each width and site its checkpoint tells."""
+    if not config.labels:
+        return {}
+    if is_set(config.run):
+        runs = {run.name: run for run in runs_in(Path(config.run)) if has_checkpoints(run)}
+        return labels.read(
+            config.labels, {name: find_dictionary(run)[2]["method"]["width"] for name, run in runs.items()}
+        )
+    metadata = find_dictionary(config.run)[2]
+    return labels.read(config.labels, {str(metadata["dictionary"].get("site")): metadata["method"]["width"]})
 
 
 class _Saved(Mapping[str, Record]):
