@@ -26,17 +26,16 @@ def write(config: ReportConfig, output: Path) -> Path:
       The file to open.
 
     Raises:
-      InputError: files in the folder that no earlier call wrote; what `collect_run` refuses; labels of
-        latents that are not there.
+      InputError: files in the folder that no earlier call wrote; labels that do not fit; what `collect_run` refuses.
     """
     folder = output.parent / FOLDER
     check_own(folder)
-    given = _labels(config)
+    told = labels.read(config.labels, _widths(config.run)) if config.labels else {}
     with replacing(folder) as staging:
         found = _collected(config, staging, folder)
         from jaxsae.dashboard.pages import write_pages
 
-        write_pages(staging, found, given)
+        write_pages(staging, found, told)
         files = sorted(str(p.relative_to(staging)) for p in staging.rglob("*") if p.is_file())
         write_json(staging / WRITTEN, {"files": files})
     say(f"wrote {folder / INDEX}")
@@ -64,19 +63,6 @@ def check_own(folder: Path) -> None:
         )
 
 
-def _labels(config: ReportConfig) -> Mapping[str, Mapping[int, str]]:
-    """{name of a dictionary: {latent: label}}, read before any work: of each width and site its checkpoint tells."""
-    if not config.labels:
-        return {}
-    if is_set(config.run):
-        runs = {run.name: run for run in runs_in(Path(config.run)) if has_checkpoints(run)}
-        return labels.read(
-            config.labels, {name: find_dictionary(run)[2]["method"]["width"] for name, run in runs.items()}
-        )
-    metadata = find_dictionary(config.run)[2]
-    return labels.read(config.labels, {str(metadata["dictionary"].get("site")): metadata["method"]["width"]})
-
-
 class _Saved(Mapping[str, Record]):
     """Records by name, each read when it is asked for: those of a set need not all stand in memory."""
 
@@ -91,6 +77,15 @@ class _Saved(Mapping[str, Record]):
 
     def __len__(self) -> int:
         return len(self._files)
+
+
+def _widths(run: str) -> dict[str, int]:
+    """{name of a record: latents of its dictionary}, from what checkpoints say of themselves."""
+    if is_set(run):
+        begun = filter(has_checkpoints, runs_in(Path(run)))
+        return {path.name: find_dictionary(path)[2]["method"]["width"] for path in begun}
+    about = find_dictionary(run)[2]
+    return {str(about["dictionary"].get("site")): about["method"]["width"]}
 
 
 def _collected(config: ReportConfig, folder: Path, earlier: Path) -> Mapping[str, Record]:
