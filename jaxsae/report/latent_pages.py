@@ -11,7 +11,7 @@ from jaxsae.errors import InputError
 from jaxsae.files import replacing, write_json
 from jaxsae.progress import say
 from jaxsae.report.config import ReportConfig
-from jaxsae.training.run import find_dictionary
+from jaxsae.training.run import find_dictionary, has_checkpoints
 from jaxsae.training.sets import is_set, runs_in
 
 FOLDER, INDEX = "latents", "index.html"
@@ -82,7 +82,8 @@ class _Saved(Mapping[str, Record]):
 def _widths(run: str) -> dict[str, int]:
     """{name of a record: latents of its dictionary}, from what checkpoints say of themselves."""
     if is_set(run):
-        return {path.name: find_dictionary(path)[2]["method"]["width"] for path in runs_in(Path(run))}
+        begun = filter(has_checkpoints, runs_in(Path(run)))
+        return {path.name: find_dictionary(path)[2]["method"]["width"] for path in begun}
     about = find_dictionary(run)[2]
     return {str(about["dictionary"].get("site")): about["method"]["width"]}
 
