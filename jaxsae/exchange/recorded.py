@@ -32,8 +32,8 @@ def write(file_format: str, run: Path, dictionary: Dictionary, output: Path, lab
         if not len(record.drawn):
             length = record.tokens.shape[1]
             say(
-                f"{path}: has no window of {length} tokens drawn at random, so no line has inactive examples. Where texts are "
-                f"short, contexts of fewer tokens do: {collect} --around=8,4"
+                f"{path}: has no window of {length} tokens drawn at random, so no line has inactive examples. Where texts "
+                f"are short, contexts of fewer tokens do: {collect} --around=8,4"
             )
     else:
         # There a set has one dictionary of each layer, of whose number and the set's name it makes that of the dictionary.
