@@ -14,7 +14,7 @@ from jaxsae.config import check, check_positive, option
 from jaxsae.errors import DiskFullError, InputError, reraise_if_disk_full
 from jaxsae.exchange import recorded, saelens, weights
 from jaxsae.exchange.formats import FORMATS, FormatName
-from jaxsae.exchange.holds import name_in
+from jaxsae.exchange.holds import PLAIN, name_in
 from jaxsae.exchange.stream import DtypeName
 from jaxsae.paths import check_above
 from jaxsae.progress import say
@@ -43,10 +43,11 @@ class ExportConfig:
         "float32",
         "of matrices; biases and thresholds, which say what fires, stay float32 in the file, whatever the tool makes of them",
     )
+    shard_gb: float = option(5.0, "safetensors: gigabytes of a file at most, but for a tensor that is larger by itself")
     overwrite: bool = option(False, "replace an earlier export at --output")
 
     def __post_init__(self):
-        check_positive(self, "k")
+        check_positive(self, "k", "shard_gb")
         wants = "--format=neuronpedia alone holds labels; contexts are what labels are made of"
         check(self.format == "neuronpedia" or not self.labels, "labels", self.labels, wants)
         fixed = "is of --format with weights; latents were recorded with the dictionary's own k"
@@ -83,6 +84,8 @@ def export(config: ExportConfig) -> Path:
     name_in(config.format, dictionary)  # refuses what it cannot hold before anything is written
     frequency = _frequencies(Path(config.run), dictionary.width) if config.format == "saelens" else None
     others = {"others": [load_by_range(run) for run in config.also]} if config.also else {}
+    if config.format == PLAIN:
+        others["shard_bytes"] = config.shard_gb * 1e9
     with replacing(output) as staging:
         file_format.write(dictionary, staging, dtype=config.dtype, **others)
         if frequency is not None:
