@@ -52,6 +52,8 @@ class ExportConfig:
         check(self.format == "neuronpedia" or not self.labels, "labels", self.labels, wants)
         fixed = "is of --format with weights; latents were recorded with the dictionary's own k"
         check(self.k is None or self.format not in recorded.FORMATS, "k", self.k, fixed)
+        plain = f"--format={self.format} has no matrices: leave the flag out"
+        check(self.dtype == "float32" or self.format not in recorded.FORMATS, "dtype", self.dtype, plain)
         alone = f"--format={self.format} holds one dictionary: leave the flag out"
         check(self.format == "circuit_tracer" or not self.also, "also", ",".join(self.also), alone)
 

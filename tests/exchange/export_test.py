@@ -164,7 +164,12 @@ def test_relu_says_that_latents_are_rescaled(runs, make_dictionary, tmp_path, ca
     runs["r"] = make_dictionary("relu")
     export(ExportConfig("r", "saelens", str(tmp_path / "out")))
     assert "times what it was" in capsys.readouterr().err
-    assert set(api.FORMATS) == {*FORMATS, "circuit_tracer", "gemma_scope", "safetensors"}  # which have tests of their own
+    assert set(api.FORMATS) == {
+        *FORMATS,
+        "circuit_tracer",
+        "gemma_scope",
+        "safetensors",
+    }  # which have tests of their own
 
 
 @pytest.mark.parametrize("name", FORMATS)

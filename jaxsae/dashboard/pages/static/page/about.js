@@ -6,10 +6,11 @@ const About = (() => {
 
   function draw(site, version, hooks) {
     const { about } = site;
+    const whole = (value) => value && Say.whole(value);
     const facts = {
-      run: about.run, model: about.model, architecture: about.architecture,
-      latents: Say.whole(site.width), d_model: about.d_model && Say.whole(about.d_model), store: about.store,
-      "rows searched": about.rows && Say.whole(about.rows), "of sequences": about.sequences && Say.whole(about.sequences), games: about.games && Say.whole(about.games), k: about.k,
+      run: about.run, model: about.model, architecture: about.architecture, latents: whole(site.width),
+      d_model: whole(about.d_model), k: about.k, store: about.store, "rows searched": whole(about.rows),
+      "of sequences": whole(about.sequences), games: whole(about.games),
     };
     return el("article.about", {},
       hooks.button("‹ list", { class: "tool back", "aria-label": "Back to the list" }, hooks.back),
@@ -17,9 +18,10 @@ const About = (() => {
       el("dl.facts", {}, Object.entries(facts).map(([name, value]) =>
         value ? el("div", {}, el("dt", {}, name), el("dd", {}, String(value))) : null)),
       el("div.panels.two", {}, frequencies(site), counts(site)),
-      el("section", {}, el("h2", {}, "What the figures mean"), el("dl.meanings", {}, meanings(site).filter(Boolean).map(([name, says]) =>
-        [el("dt", {}, name), el("dd", {}, says)]))),
-      el("section", {}, el("h2", {}, "What they do not say"), el("ul.notes", {}, notes(site).filter(Boolean).map((note) => el("li", {}, note)))),
+      el("section", {}, el("h2", {}, "What the figures mean"), el("dl.meanings", {},
+        meanings(site).filter(Boolean).map(([name, says]) => [el("dt", {}, name), el("dd", {}, says)]))),
+      el("section", {}, el("h2", {}, "What they do not say"), el("ul.notes", {},
+        notes(site).filter(Boolean).map((note) => el("li", {}, note)))),
       el("footer", {}, `Drawn by jaxsae ${version}. Everything on this page comes from the folder that it lies in.`));
   }
 
