@@ -1,6 +1,5 @@
 """A model card made from a run: what the dictionary is, its figures, how it was trained, how it is loaded, what it is not."""
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +9,13 @@ from jaxsae.config import from_dict, read_flag_file, to_dict, to_flag_lines
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError
 from jaxsae.exchange.card_figures import sections
+from jaxsae.exchange.exported import Exported
 from jaxsae.exchange.publish_names import flag_line, is_local, last_part
 from jaxsae.store import open_store
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.run import FLAGS, SET_FLAGS
 from jaxsae.version import __version__
 
-CARD = "README.md"
 LIBRARIES = {  # as Hugging Face calls them
     "saelens": "saelens",
     "sparsify": "sparsify",
@@ -29,23 +28,6 @@ LIMITS = (
     "A dictionary is judged on the model, the site and the text above, and nothing is known of others. That it reconstructs "
     "well does not say that its latents mean something, nor that the model uses them; another seed finds other latents."
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Exported:
-    """A dictionary of an export.
-
-    Attributes:
-      run: the directory of its run. folder: where it stands in the export, "" where it is the whole.
-      k: latents of a row, where the export has another number than the run. newest: whether it is the run's newest
-        checkpoint, which is what `evaluate` judges.
-    """
-
-    run: Path
-    dictionary: Dictionary
-    folder: str = ""
-    k: int | None = None
-    newest: bool = True
 
 
 def card(
@@ -125,16 +107,16 @@ def _facts(exported: Sequence[Exported], model: str, texts: list[str]) -> list[s
 
 
 def _figures(one: Exported, heading: str) -> list[str]:
-    if not one.newest:
+    if not one.is_newest:
         step = one.dictionary.metadata.get("step")
         return [f"No figures: those of its run are of its last checkpoint, and this is that of step {step}.", ""]
-    found = sections(one.run, one.dictionary.metadata.get("tokens"), one.k, heading)
+    found = sections(one.home, one.dictionary.metadata.get("tokens"), one.k, heading)
     return found or ["Nothing was measured of it: `jaxsae evaluate` does.", ""]
 
 
 def _training(one: Exported, whole: Path | None) -> list[str]:
     """The command that trained the run, without what is a default; of an imported dictionary that it is one."""
-    path = one.run / FLAGS if whole is None else whole / SET_FLAGS
+    path = one.home / FLAGS if whole is None else whole / SET_FLAGS
     lines = ["## How it was trained", ""]
     if not path.is_file():
         return [*lines, "Elsewhere: it was imported into jaxsae, and nothing is known of its training.", ""]

@@ -16,7 +16,7 @@ def sections(run: Path, tokens: Any, k: int | None, heading: str = "##") -> list
     """A section for each suite that judged these weights, and a line on those that judged others.
 
     Args:
-      run: the run, or the set. tokens: on which the weights were trained, by which files of other weights are told; None: any.
+      run: the run, or the set. tokens: those that the weights were trained on, by which files of others are told; None: any.
       k: latents of a row where the export has another number than the run.
     """
     found, others = evaluations(run, tokens, k)

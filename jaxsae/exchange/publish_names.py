@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+CARD = "README.md"
 _PATH = re.compile(r"(?<![\w:/.~-])(?:~|\.{1,2})?/(?:[^\s/'\"`,;|]+/)*([^\s/'\"`,;|]+)/?")
 _URL = re.compile(r"(?:file|gs|s3)://\S*?([^\s/'\"`,;|]+)/?(?=[\s'\"`,;|]|$)")
 PLACES = ("store", "workdir", "initialize_from", "source_run")  # flags that name places, be they relative
