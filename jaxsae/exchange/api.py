@@ -1,6 +1,7 @@
 """`jaxsae export`: a run, or what its latents fire on, to files of another tool."""
 
 import dataclasses
+import re
 import shutil
 import tempfile
 import uuid
@@ -67,15 +68,11 @@ class ExportConfig:
 
     def __post_init__(self):
         check_positive(self, "k", "shard_gb")
-        check(
-            bool(self.output or self.push),
-            "output",
-            "",
-            "name a directory to write (or a repository, --push=OWNER/NAME)",
-        )
         check(bool(self.output) or not self.dry_run, "dry_run", "true", "writes what would be pushed: name --output")
         for flag in ("dry_run", "licence", "private"):
             check(bool(self.push) or not getattr(self, flag), flag, getattr(self, flag), "is for --push=OWNER/NAME")
+        named = re.fullmatch(r"[a-z0-9.+-]*", self.licence)
+        check(bool(named), "licence", self.licence, "give the hub's name of it, such as apache-2.0, mit or cc-by-4.0")
         here = f"--format={self.format} holds no weights; push one that does"
         check(not self.push or self.format not in recorded.FORMATS, "push", self.push, here)
         wants = "--format=neuronpedia alone holds labels; contexts are what labels are made of"
@@ -154,7 +151,7 @@ def _say(exported: Sequence[Exported], output: Path, config: ExportConfig) -> No
     if config.format != PLAIN and first.config.architecture in weights.FREE_ROWS and not first.config.transcode:
         say("Decoder rows now have length 1: latent i is ||W_dec,i|| times what it was; reconstructions are the same.")
     many = f"{len(exported)} of " if len(exported) > 1 else ""
-    say(f"{output}: {config.format}, {many}{first.width:,} latents of {first.d_model:,}")
+    say(f"{config.output or config.push}: {config.format}, {many}{first.width:,} latents of {first.d_model:,}")
     if config.output:
         there = output / exported[0].folder
         print(f"# {config.format}: load {there} with\n{FORMATS[config.format].snippet(there)}\n")

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
-from jaxsae.config import from_dict, read_flag_file, to_dict, to_flag_lines
+from jaxsae.config import from_dict, leaves, read_flag_file, to_dict, to_flag_lines
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError
 from jaxsae.exchange.card_figures import sections
@@ -23,6 +24,14 @@ LIBRARIES = {  # as Hugging Face calls them
     "circuit_tracer": "circuit-tracer",
     "gemma_scope": "saelens",
     "safetensors": "jaxsae",
+}
+_NAMES = {
+    "saelens": "SAELens'",
+    "sparsify": "sparsify's",
+    "dictionary_learning": "dictionary_learning's",
+    "circuit_tracer": "circuit-tracer's",
+    "gemma_scope": "Gemma Scope 2's",
+    "safetensors": "plain safetensors",
 }
 LIMITS = (
     "A dictionary is judged on the model, the site and the text above, and nothing is known of others. That it reconstructs "
@@ -60,11 +69,11 @@ def _front_matter(exported: Sequence[Exported], file_format: str, model: str, te
 
     config = exported[0].dictionary.config
     kind = exported[0].dictionary.kind.replace(" ", "-")
-    tags = dict.fromkeys(["sparse-autoencoder", kind, config.architecture, "mechanistic-interpretability", "jaxsae"])
+    tags = [kind, config.architecture, "mechanistic-interpretability", "jaxsae"]
     data = ModelCardData(
         license=licence or None,
         library_name=LIBRARIES[file_format],
-        tags=list(tags),
+        tags=tags,
         base_model=model if "/" in model else None,
         datasets=[text for text in texts if "/" in text] or None,
     )
@@ -84,7 +93,7 @@ def _is(exported: Sequence[Exported], model: str, file_format: str, dtype: str) 
     numbers = f"{first.d_model:,} numbers" + (f" read, {first.widths.d_out:,} written" if config.transcode else "")
     return (
         f"{many} {first.width:,} latents of {numbers} (`{config.architecture}`{told}), of activations of "
-        f"{model}. The files are those of {file_format}; matrices are {dtype}. The means and scales that training saw are "
+        f"{model}. The files are {_NAMES[file_format]}; matrices are {dtype}. The means and scales that training saw are "
         "folded in: it takes activations as the model has them."
     )
 
@@ -124,16 +133,13 @@ def _training(one: Exported, whole: Path | None) -> list[str]:
         config = read_flag_file(path, TrainConfig)
     except InputError:
         return [*lines, f"By an older jaxsae, whose {path.name} this one cannot read.", ""]
-    required = {"store": config.store, "workdir": config.workdir, "width": 0, "tokens": 0}
-    default = to_flag_lines(from_dict(TrainConfig, {k: v for k, v in to_dict(config).items() if k in required}))
-    given = [flag_line(line) for line in to_flag_lines(config) if line not in {*default} - _always(config)]
+    needed = {field.name for field, _ in leaves(TrainConfig) if field.default is MISSING}
+    default = from_dict(TrainConfig, {name: value for name, value in to_dict(config).items() if name in needed})
+    same = {line for line in to_flag_lines(default) if line.partition("=")[0][2:] not in {*needed, "architecture"}}
+    given = [flag_line(line) for line in to_flag_lines(config) if line not in same]
     command = " \\\n  ".join(["jaxsae train", *map(_quoted, given)])
     says = f"Flags that are not named had the defaults of jaxsae {__version__}; places are named by their last part."
     return [*lines, "```bash", command, "```", "", says, ""]
-
-
-def _always(config: TrainConfig) -> set[str]:
-    return {f"--{name}={value}" for name, value in to_dict(config).items() if name in ("store", "workdir", "width")}
 
 
 def _quoted(line: str) -> str:

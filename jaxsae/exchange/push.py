@@ -35,10 +35,12 @@ def name_of(push: str) -> HubName:
       InputError: it is no OWNER/NAME or OWNER/NAME@BRANCH, or names a folder; huggingface_hub is not installed.
     """
     hub, name = _hub(), HubName.of(push)
+    from huggingface_hub.utils import validate_repo_id
+
     if name is None or name.inside:
         raise InputError(f"--push={push}: name a repository, OWNER/NAME, or OWNER/NAME@BRANCH.")
     try:
-        hub.utils.validate_repo_id(name.repo)
+        validate_repo_id(name.repo)
     except hub.errors.HFValidationError as error:
         raise InputError(f"--push={push}: is no name that the hub takes ({_line(error)}).") from None
     return name
@@ -60,6 +62,8 @@ def ready(name: HubName, private: bool, overwrite: bool, card: str, known: froze
     _check_rights(who, name, told)
     try:
         _asked(lambda: hub.ModelCard(card).validate(), told, hub)
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"{told}: the hub does not take the card ({_line(error)}). See --licence.") from None
     there = _files_there(name, told, hub)
@@ -131,7 +135,7 @@ def _asked(ask: Callable[[], Any], told: str, hub: Any, more: str = "") -> Any:
         else:
             why = f"{where} answered: {_line(error)}"
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in _HTTP and not isinstance(error, OSError):
+        if not type(error).__module__.startswith(_HTTP) and not isinstance(error, OSError):
             raise
         why = f"{where} cannot be reached ({_line(error)}). Push where there is a network, or look with --dry_run"
     raise InputError(f"{told}: {why}.{more}") from None
