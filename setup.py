@@ -34,7 +34,7 @@ setup(
     package_data={
         "jaxsae.lm": ["*.safetensors", "*.json"],
         "jaxsae.report": ["*.html", "*.css"],
-        "jaxsae.dashboard.pages": ["static/*"],
+        "jaxsae.dashboard.pages": ["static/*.html", "static/page/*"],
     },
     install_requires=[
         "jax>=0.10.2",

@@ -22,6 +22,7 @@ def load(
     format: str | None = None,
     k: int | None = None,
     layer: int | None = None,
+    site: str = "",
 ) -> Dictionary:
     """A dictionary, in units of the activations.
 
@@ -34,30 +35,29 @@ def load(
       k: active latents of a row on average, where files leave it open (a jumprelu's). The same of a run that was trained
         for several is `load(run).with_k(k)`.
       layer: which layer's transcoder, of files that hold several.
+      site: what the activations are called, READ->WRITTEN of a transcoder, of files that do not say it.
 
     Raises:
       InputError: nothing there; neither a run nor files of a known format, which says what was looked for; damaged files;
         pickles; no network.
     """
-    path = Path(name).expanduser()
+    path = Path(name).expanduser().absolute()
     if is_run(path):
-        for argument, value in (("format", format), ("k", k), ("layer", layer)):
+        for argument, value in (("format", format), ("k", k), ("layer", layer), ("site", site or None)):
             if value is not None:
                 own = "; take another k by load(run).with_k(k)" if argument == "k" else ""
                 raise InputError(
                     f"load({argument}={value!r}): {path} is a run, which says that itself{own}. Leave it out."
                 )
         return load_run(path, mesh)
-    folder = directory_of(str(name), "load: ")
-    if format is None:
-        format = _format(folder, name)
-    dictionary = read_any(folder, format, k=k, layer=layer)
+    folder = _folder(str(name))
+    dictionary = read_any(folder, format or _format(folder, name), site, k=k, layer=layer)
     return dictionary if mesh is None else on_mesh(dictionary, mesh)
 
 
 def is_run(path: Path) -> bool:
-    """Whether a directory is a run, its checkpoints or one of them, or runs of several sites."""
-    within = path.is_dir() and CHECKPOINTS in (path.name, path.absolute().parent.name)
+    """Whether a directory, named from the root, is a run, its checkpoints or one of them, or runs of several sites."""
+    within = path.is_dir() and CHECKPOINTS in (path.name, path.parent.name)
     return within or (path / CHECKPOINTS).is_dir() or any((path / file).is_file() for file in (FLAGS, SET_FLAGS))
 
 
@@ -75,9 +75,16 @@ def on_mesh(dictionary: Dictionary, mesh: Mesh) -> Dictionary:
     return dataclasses.replace(dictionary, params=jax.device_put(dictionary.params, shardings(mesh, SPECS)), mesh=mesh)
 
 
+def _folder(name: str) -> Path:
+    try:
+        return directory_of(name, "load")
+    except InputError as error:
+        raise InputError(f"load({name!r}): no run here; {str(error).removeprefix(f'load={name}: ')}") from None
+
+
 def _format(folder: Path, name: str | Path) -> str:
     try:
         return find(folder)
     except InputError as error:
-        told = str(error).partition(": ")[2] or str(error)
-        raise InputError(f"load({str(name)!r}): no run ({CHECKPOINTS}/ or {FLAGS}), and it {told}") from None
+        told = str(error).removeprefix(f"--input={folder}: ")
+        raise InputError(f"load({str(name)!r}): is no run (no {CHECKPOINTS}/), and {told}") from None

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 class Balanced(HTMLParser):
     """Collects elements, attributes and text; fails where a closing tag does not match."""
 
-    VOID = ("meta", "br", "img", "link")
+    VOID = ("meta", "br", "img", "link", "input")
 
     def __init__(self, page: str):
         super().__init__()

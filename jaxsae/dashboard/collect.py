@@ -103,7 +103,9 @@ def _with(record: Record, made_of: dict[str, Any]) -> Record:
 def _again(known: Known | None, name: str, made_of: dict[str, Any], run: str) -> Record | None:
     """An earlier record that would come out the same, with what was evaluated since; None where there is none."""
     record = known(name) if known else None
-    if record is None or record.about.get("made_of") != made_of or "no_words" in record.about:
+    if record is None or record.about.get("made_of") != made_of:
+        return None
+    if record.about["tokenizer"] and "no_words" in record.about:  # which may be here now
         return None
     say(f"{run}: what its latents fire on is known already, by the same search of the same dictionary")
     auroc, target = best_targets(Path(run), record.width)

@@ -14,7 +14,8 @@ from jaxsae.config import check, check_positive, option
 from jaxsae.errors import DiskFullError, InputError, reraise_if_disk_full
 from jaxsae.exchange import recorded, saelens, weights
 from jaxsae.exchange.formats import FORMATS, FormatName
-from jaxsae.exchange.holds import name_in
+from jaxsae.exchange.holds import PLAIN, name_in
+from jaxsae.exchange.stream import DtypeName
 from jaxsae.paths import check_above
 from jaxsae.progress import say
 
@@ -38,14 +39,21 @@ class ExportConfig:
         (), "circuit_tracer: the runs of the other layers, whose transcoders make one set with this one's"
     )
     labels: str = option("", "neuronpedia: file of labels, written as its explanations (see report)")
+    dtype: DtypeName = option(
+        "float32",
+        "of matrices; biases and thresholds, which say what fires, stay float32 in the file, whatever the tool makes of them",
+    )
+    shard_gb: float = option(5.0, "safetensors: gigabytes of a file at most, but for a tensor that is larger by itself")
     overwrite: bool = option(False, "replace an earlier export at --output")
 
     def __post_init__(self):
-        check_positive(self, "k")
+        check_positive(self, "k", "shard_gb")
         wants = "--format=neuronpedia alone holds labels; contexts are what labels are made of"
         check(self.format == "neuronpedia" or not self.labels, "labels", self.labels, wants)
         fixed = "is of --format with weights; latents were recorded with the dictionary's own k"
         check(self.k is None or self.format not in recorded.FORMATS, "k", self.k, fixed)
+        plain = f"--format={self.format} has no matrices: leave the flag out"
+        check(self.dtype == "float32" or self.format not in recorded.FORMATS, "dtype", self.dtype, plain)
         alone = f"--format={self.format} holds one dictionary: leave the flag out"
         check(self.format == "circuit_tracer" or not self.also, "also", ",".join(self.also), alone)
 
@@ -60,11 +68,11 @@ def export(config: ExportConfig) -> Path:
       InputError: no such run, an output in the way, weights that are not finite or that the format cannot hold, no record
         of what latents fire on where the format holds that.
     """
-    from jaxsae.training import load
+    from jaxsae.training import load_by_range
 
     output = Path(config.output)
     check_free(output, config.overwrite)
-    dictionary = load(config.run)
+    dictionary = load_by_range(config.run)
     if config.format in recorded.FORMATS:
         with replacing(output) as staging:
             recorded.write(config.format, Path(config.run), dictionary, staging, config.labels)
@@ -75,9 +83,11 @@ def export(config: ExportConfig) -> Path:
         dictionary = dictionary.with_k(config.k)
     name_in(config.format, dictionary)  # refuses what it cannot hold before anything is written
     frequency = _frequencies(Path(config.run), dictionary.width) if config.format == "saelens" else None
-    others = {"others": [load(run) for run in config.also]} if config.also else {}
+    others = {"others": [load_by_range(run) for run in config.also]} if config.also else {}
+    if config.format == PLAIN:
+        others["shard_bytes"] = config.shard_gb * 1e9
     with replacing(output) as staging:
-        file_format.write(dictionary, staging, **others)
+        file_format.write(dictionary, staging, dtype=config.dtype, **others)
         if frequency is not None:
             saelens.write_sparsity(staging, frequency)
     if dictionary.config.has_threshold and config.format in ("saelens", "circuit_tracer", "gemma_scope"):

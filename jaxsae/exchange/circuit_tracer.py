@@ -14,26 +14,27 @@ from jaxsae.dictionary import SKIP, Dictionary, MethodConfig
 from jaxsae.errors import InputError
 from jaxsae.exchange import circuit_tracer_files as files_of
 from jaxsae.exchange import circuit_tracer_settings as settings_of
-from jaxsae.exchange import cross_layer, gemma_scope, provenance, weights
+from jaxsae.exchange import cross_layer, gemma_scope, provenance, stream, weights
 from jaxsae.exchange.circuit_tracer_settings import CONFIG, CROSS_LAYER, LISTED, MOST_LAYERS, SET
-from jaxsae.exchange.files import safetensors_shapes, write_safetensors
+from jaxsae.exchange.files import safetensors_shapes
 from jaxsae.exchange.holds import name_in
+from jaxsae.exchange.ranges import pieces
 
 _FILES = ("layer_{}.safetensors", "W_enc_{}.safetensors", "W_dec_{}.safetensors")
 FILES = frozenset({CONFIG, *(name.format(layer) for name in _FILES for layer in range(MOST_LAYERS))})
 
 
-def write(dictionary: Dictionary, output: Path, others: Sequence[Dictionary] = ()) -> None:
+def write(dictionary: Dictionary, output: Path, others: Sequence[Dictionary] = (), dtype: str = "float32") -> None:
     """Writes a transcoder, with `others` of the other layers, or a cross-layer one, into the directory `output`.
 
     Raises:
       InputError: a method without a form there, sites that are not of one layer, layers that are missing or there twice,
-        transcoders of other sizes or sites than the first, weights that are not finite.
+        transcoders of other sizes or sites than the first, weights that are not finite or too large for `dtype`.
     """
     if dictionary.config.layers > 1:
         if others:
             raise InputError("--also: --run is a cross-layer transcoder, which has all layers. Leave the flag out.")
-        cross_layer.write(dictionary, output)
+        cross_layer.write(dictionary, output, dtype)
         return
     for one in (dictionary, *others):
         name_in("circuit_tracer", one)
@@ -56,9 +57,10 @@ def write(dictionary: Dictionary, output: Path, others: Sequence[Dictionary] = (
             f"{'is' if len(missing) == 1 else 'are'} missing. Give the runs of these with --also=RUN,RUN."
         )
     for layer, one in layers.items():
-        w = settings_of.with_threshold(one)
-        forms = files_of.FORM | {theirs: form for theirs, form in files_of.OPTIONAL.items() if form[0] in w.own}
-        write_safetensors(output / f"layer_{layer}.safetensors", weights.to_tensors(w, forms))
+        optional = {"threshold": name_in("circuit_tracer", one) == "jumprelu", SKIP: one.config.skip}
+        form = files_of.FORM | {theirs: laid for theirs, laid in files_of.OPTIONAL.items() if optional[laid[0]]}
+        arrays = (w.arrays for w in pieces(one, settings_of.with_threshold(one)))
+        stream.write({output / f"layer_{layer}.safetensors": form}, arrays, one.width, dtype)
     records = [settings_of.own_record(layers[layer]) for layer in sorted(layers)]
     settings_of.write(output, SET, hooks, layers[0], records)
 

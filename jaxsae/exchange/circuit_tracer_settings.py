@@ -1,12 +1,10 @@
 """What circuit-tracer's two kinds of files have in common: `config.yaml`, names of sites, thresholds, and their methods."""
 
-import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from jaxsae.dictionary import Dictionary
@@ -66,13 +64,9 @@ def sites(settings: Mapping[str, Any], layers: Sequence[int]) -> dict[str, Any]:
     return {"site": f"{'+'.join(reads)}->{'+'.join(writes)}", "reads": reads, "writes": writes}
 
 
-def with_threshold(dictionary: Dictionary) -> weights.Weights:
-    """The weights, with a threshold for each latent where the dictionary has one for all."""
-    w = weights.with_unit_rows(dictionary)
-    if not dictionary.config.has_threshold:
-        return w
-    same = np.full(w.width, dictionary.threshold, np.float32)
-    return dataclasses.replace(w, own=dict(w.own) | {"threshold": same})
+def with_threshold(dictionary: Dictionary) -> Callable[[weights.Weights], weights.Weights]:
+    """What makes the dictionary's weights the tool's: a threshold for each latent where it has one for all."""
+    return lambda w: weights.one_threshold(weights.unit_rows(w, dictionary.config), dictionary)
 
 
 def own_record(dictionary: Dictionary) -> dict[str, Any]:

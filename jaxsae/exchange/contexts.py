@@ -47,11 +47,12 @@ KEYS = {
 }
 
 
-def write(record: Record, dictionary: Dictionary, output: Path) -> None:
+def write(record: Record, dictionary: Dictionary, output: Path, site: str) -> None:
     """Writes the two files into the directory `output`; an inactive window for each example where there are enough."""
-    kept = ("kind", "site", "tokenizer", "rows", "sequences", "width", "d_model", "architecture", "bands", "seed")
+    kept = ("kind", "rows", "sequences", "width", "d_model", "architecture", "bands", "seed")
     about = {name: record.about[name] for name in kept if name in record.about}
-    about |= {"model": examples.model_name(dictionary.metadata), "latents": len(record.shown)}
+    about |= {"tokenizer": examples.base(str(record.about.get("tokenizer") or ""))}
+    about |= {"site": site, "model": examples.model_name(dictionary.metadata), "latents": len(record.shown)}
     write_json(output / ABOUT, {"version": __version__, "format": "contexts", "keys": KEYS, **about})
     silent = _Silent(record)
     with (
@@ -59,17 +60,17 @@ def write(record: Record, dictionary: Dictionary, output: Path) -> None:
         (output / LINES).open("w", encoding="utf-8") as file,
     ):
         for i in range(len(record.shown)):
-            file.write(json.dumps(_line(record, i, silent), allow_nan=False) + "\n")
+            file.write(json.dumps(_line(record, i, silent, site), allow_nan=False) + "\n")
             progress.advance(1)
 
 
-def _line(record: Record, i: int, silent: "_Silent") -> dict[str, Any]:
+def _line(record: Record, i: int, silent: "_Silent", site: str) -> dict[str, Any]:
     latent, found = int(record.shown[i]), examples.of_latent(record, i)
     active = [_example(example, use) for example, use in _uses(found)]
     lens = {"promoted": examples.promoted(record, i), "suppressed": examples.suppressed(record, i)}
     return {
         "latent": latent,
-        "site": record.about.get("site"),
+        "site": site,
         "frequency": examples.rounded(record.frequency[latent]),
         "rows": record.about.get("rows"),
         "mean": examples.rounded(np.nan_to_num(record.mean[latent])),
@@ -120,6 +121,9 @@ class _Silent:
         self._windows = np.repeat(np.arange(self._count), np.diff(record.drawn_start))[order]
         self._start = np.searchsorted(record.drawn_fires[order], np.arange(record.width + 1))
         self._texts = [examples.words(record, tokens[tokens >= 0]) for tokens in record.drawn]
+        # A token without a word, where those of the examples have one, would tell the two kinds apart.
+        used = [{*tokens.tolist()} - {-1} for tokens in record.drawn]
+        self._unread = {w for w, tokens in enumerate(used) if record.words and not tokens <= record.words.keys()}
         self._order = np.random.default_rng(record.about.get("seed", 0)).permutation(self._count)
 
     def with_(self, latent: int) -> np.ndarray:
@@ -129,7 +133,7 @@ class _Silent:
     def windows(self, i: int, count: int) -> list[tuple[int, int | None]]:
         """(window, latent that fires there and is near shown[i]; None where it was drawn at random), half of each."""
         latent = int(self._record.shown[i])
-        taken = set(self.with_(latent).tolist())
+        taken = {*self.with_(latent).tolist()} | self._unread
         out: list[tuple[int, int | None]] = []
         for window, beside in chain(self._beside(i, count // 2, taken), self._random(latent)):
             if len(out) == count:

@@ -13,36 +13,50 @@ import numpy as np
 from jaxsae.dictionary import Dictionary, MethodConfig
 from jaxsae.errors import InputError
 from jaxsae.exchange import circuit_tracer_settings as settings_of
-from jaxsae.exchange import provenance, weights
-from jaxsae.exchange.files import check_shapes, read_safetensors, safetensors_shapes, write_safetensors
+from jaxsae.exchange import provenance, stream, weights
+from jaxsae.exchange.files import check_shapes, read_safetensors, safetensors_shapes
 from jaxsae.exchange.holds import name_in
+from jaxsae.exchange.ranges import pieces
+from jaxsae.exchange.weights import Weights
 
-_NAMES = ("W_enc", "b_enc", "b_dec", "threshold")
+_LETTERS = {"W_enc": "nd", "b_enc": "n", "b_dec": "d", "threshold": "n"}
 
 
-def write(dictionary: Dictionary, output: Path) -> None:
+def write(dictionary: Dictionary, output: Path, dtype: str = "float32") -> None:
     """Writes a cross-layer transcoder into the directory `output`.
 
     Raises:
       InputError: a method without a form there, layers that are not all from 0 on, sites of two widths, weights that are not
-        finite.
+        finite or too large for `dtype`.
     """
-    name_in("circuit_tracer", dictionary)
+    jumps = name_in("circuit_tracer", dictionary) == "jumprelu"
     hooks = settings_of.check_all_layers(dictionary, "circuit_tracer")
-    w, layers = settings_of.with_threshold(dictionary), dictionary.config.layers
-    if w.d_out != layers * w.d_model:
+    layers, d = dictionary.config.layers, dictionary.d_model // dictionary.config.layers
+    if (d_out := dictionary.widths.d_out // layers) != d:
         raise InputError(
-            f"--format=circuit_tracer: reads and writes sites of one width, and this reads {w.d_model} and writes "
-            f"{w.d_out // layers} numbers of a layer."
+            f"--format=circuit_tracer: reads and writes sites of one width, and this reads {d} and writes {d_out} numbers "
+            "of a layer."
         )
-    rows, own = w.W_dec.reshape(w.width, layers, w.d_model), {"b_enc": w.b_enc, **w.own}
-    for layer, bias in enumerate(w.b_dec.reshape(layers, w.d_model)):
-        of_layer = {"W_enc": w.W_enc[layer::layers], "b_dec": bias} | {n: a[layer::layers] for n, a in own.items()}
-        tensors = {f"{name}_{layer}": np.ascontiguousarray(of_layer[name]) for name in _NAMES if name in of_layer}
-        write_safetensors(output / f"W_enc_{layer}.safetensors", tensors)
-        decoder = {f"W_dec_{layer}": np.ascontiguousarray(rows[layer::layers, layer:])}
-        write_safetensors(output / f"W_dec_{layer}.safetensors", decoder)
+    letters = {name: of for name, of in _LETTERS.items() if name != "threshold" or jumps}
+    files = {}
+    for layer in range(layers):
+        own = {f"{name}_{layer}": (f"{name}_{layer}", of) for name, of in letters.items()}
+        files[output / f"W_enc_{layer}.safetensors"] = own
+        files[output / f"W_dec_{layer}.safetensors"] = {f"W_dec_{layer}": (f"W_dec_{layer}", "nld")}
+    by_layer = (_by_layer(w, layers) for w in pieces(dictionary, settings_of.with_threshold(dictionary)))
+    stream.write(files, by_layer, dictionary.width // layers, dtype)
     settings_of.write(output, settings_of.CROSS_LAYER, hooks, dictionary, settings_of.own_record(dictionary))
+
+
+def _by_layer(w: Weights, layers: int) -> dict[str, np.ndarray]:
+    """The arrays of each layer, of a range of latents that begins with one of the first layer."""
+    rows, b_dec = w.W_dec.reshape(w.width, layers, -1), w.b_dec.reshape(layers, -1)
+    found = {}
+    for layer in range(layers):
+        own = {name: array[layer::layers] for name, array in {"W_enc": w.W_enc, "b_enc": w.b_enc, **w.own}.items()}
+        own |= {"W_dec": rows[layer::layers, layer:], "b_dec": b_dec[layer]}
+        found |= {f"{name}_{layer}": array for name, array in own.items()}
+    return found
 
 
 def snippet(output: Path, settings: Mapping[str, Any]) -> str:

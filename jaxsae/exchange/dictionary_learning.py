@@ -8,6 +8,7 @@ done here, so its latents are ||W_dec,i|| z_i and its reconstructions the same.
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from types import ModuleType
@@ -17,10 +18,12 @@ import numpy as np
 
 from jaxsae.dictionary import Dictionary, MethodConfig, make_method
 from jaxsae.errors import InputError
-from jaxsae.exchange import provenance, weights
+from jaxsae.exchange import provenance, stream, weights
 from jaxsae.exchange.files import as_float32, check_shapes, read_json, read_k, read_l0
 from jaxsae.exchange.holds import name_in
+from jaxsae.exchange.ranges import pieces
 from jaxsae.exchange.sites import site_of
+from jaxsae.exchange.torch_file import TorchFile, import_torch
 from jaxsae.exchange.weights import Form
 from jaxsae.files import write_json
 
@@ -70,23 +73,27 @@ TRAINERS = {
 _UNSET = -1.0  # a threshold that was not estimated
 
 
-def write(dictionary: Dictionary, output: Path) -> None:
+def write(dictionary: Dictionary, output: Path, dtype: str = "float32") -> None:
     """Writes `dictionary` into the directory `output`.
 
     Raises:
-      InputError: a method that it has no class for, torch is not installed, weights that are not finite.
+      InputError: a method that it has no class for, torch is not installed, weights that are not finite or too large for
+        `dtype`.
     """
     name, config = name_in("dictionary_learning", dictionary), dictionary.config
-    torch, w = _torch(), weights.with_unit_rows(dictionary)
-    w = weights.set_pre_bias(w, now=dictionary.pre_bias, wanted=_subtracts(name))
-    tensors = {key: torch.from_numpy(np.array(a)) for key, a in weights.to_tensors(w, FORMS[name]).items()}
+    import_torch()
+    change = lambda w: weights.set_pre_bias(
+        weights.unit_rows(w, config), now=dictionary.pre_bias, wanted=_subtracts(name)
+    )
+    small = {}
     if name in WITH_K:
         threshold = dictionary.threshold if config.has_threshold else _UNSET
-        tensors["k"] = torch.tensor(config.k, dtype=torch.int)
-        tensors["threshold"] = torch.tensor(threshold, dtype=torch.float32)
+        small = {"k": np.array(config.k, np.int32), "threshold": np.array(threshold, np.float32)}
     if config.architecture == "matryoshka":
-        tensors["group_sizes"] = torch.from_numpy(np.diff((0, *config.nested_prefixes)))
-    torch.save(tensors, output / WEIGHTS)
+        small["group_sizes"] = np.diff((0, *config.nested_prefixes)).astype(np.int64)
+    arrays = (w.arrays for w in pieces(dictionary, change))
+    opened = partial(TorchFile, small=small)
+    stream.write({output / WEIGHTS: FORMS[name]}, arrays, dictionary.width, dtype, opened)
     write_json(output / CONFIG, _config(dictionary, name))
 
 
@@ -133,19 +140,9 @@ def is_here(path: Path) -> bool:
     return all((path / name).is_file() for name in FILES)
 
 
-def _torch() -> ModuleType:
-    try:
-        import torch
-    except ImportError:
-        raise InputError(
-            "--format=dictionary_learning needs torch to read and write ae.pt: pip install 'jaxsae[interop]'"
-        ) from None
-    return torch
-
-
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     """The tensors of `ae.pt`; nothing in it is run."""
-    torch = _torch()
+    torch = import_torch()
     if not path.is_file():
         raise InputError(f"--input: {path} is missing.")
     try:

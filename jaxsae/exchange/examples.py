@@ -98,7 +98,11 @@ def rounded(values: Any) -> Any:
 
 def model_name(metadata: Mapping[str, Any]) -> str:
     """The model's; of one in a directory of this machine, that directory's."""
-    name = provenance.model_name(metadata)
+    return base(provenance.model_name(metadata))
+
+
+def base(name: str) -> str:
+    """A hub id as it is, of a path the last part: what is above it is of this machine."""
     return Path(name).name if os.path.isabs(name) else name
 
 

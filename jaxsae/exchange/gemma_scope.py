@@ -7,7 +7,7 @@ those of Gemma Scope 2, and autoencoders and single-site transcoders with decode
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from jaxsae.dictionary import SKIP, Dictionary, MethodConfig
 from jaxsae.errors import InputError
 from jaxsae.exchange import circuit_tracer_settings as settings_of
-from jaxsae.exchange import cross_layer, gemma_scope_names, provenance, weights
+from jaxsae.exchange import cross_layer, gemma_scope_names, provenance, stream, weights
 from jaxsae.exchange.files import (
     check_setting,
     check_shapes,
@@ -24,9 +24,9 @@ from jaxsae.exchange.files import (
     read_npz,
     read_safetensors,
     safetensors_shapes,
-    write_safetensors,
 )
 from jaxsae.exchange.holds import name_in
+from jaxsae.exchange.ranges import pieces
 from jaxsae.exchange.weights import Form, Weights
 from jaxsae.files import write_json
 
@@ -45,26 +45,37 @@ _ACROSS = FORM | {"w_dec": ("W_dec", "nlo")}
 _SHAPES = {name: letters for name, (_, letters) in _ACROSS.items()}
 
 
-def write(dictionary: Dictionary, output: Path) -> None:
+def write(dictionary: Dictionary, output: Path, dtype: str = "float32") -> None:
     """Writes a dictionary, a transcoder or a cross-layer one into the directory `output`.
 
     Raises:
-      InputError: a method without a form there, weights that are not finite.
+      InputError: a method without a form there, weights that are not finite or too large for `dtype`.
     """
     name_in("gemma_scope", dictionary)
-    w, layers = settings_of.with_threshold(dictionary), dictionary.config.layers
-    if layers > 1:
+    config = dictionary.config
+    if config.layers > 1:
         settings_of.check_all_layers(dictionary, "gemma_scope")
-    own = dict(w.own)
-    own.setdefault("threshold", np.zeros(w.width, np.float32))
-    w = weights.set_pre_bias(Weights.of(w.arrays | own), now=dictionary.pre_bias, wanted=False)
-    if layers > 1:
-        for layer, tensors in enumerate(_of_layers(w, layers)):
-            write_safetensors(output / OF_LAYER.format(layer), tensors)
+        files = {
+            output / OF_LAYER.format(layer): {t: (f"{ours}_{layer}", of) for t, (ours, of) in _ACROSS.items()}
+            for layer in range(config.layers)
+        }
     else:
-        past = {PAST: np.ascontiguousarray(w.own[SKIP].T)} if SKIP in w.own else {}
-        write_safetensors(output / WEIGHTS, weights.to_tensors(w, FORM) | past)
+        files = {output / WEIGHTS: FORM | ({PAST: (PAST, "do")} if config.skip else {})}
+    arrays = (_arrays(w, config.layers) for w in pieces(dictionary, _as_theirs(dictionary)))
+    stream.write(files, arrays, dictionary.width // config.layers, dtype)
     write_json(output / CONFIG, _config(dictionary))
+
+
+def _as_theirs(dictionary: Dictionary) -> Callable[[Weights], Weights]:
+    """What makes the dictionary's weights theirs: a threshold for each latent, and no b_dec subtracted."""
+    change = settings_of.with_threshold(dictionary)
+
+    def theirs(w: Weights) -> Weights:
+        w = change(w)
+        own = {"threshold": np.zeros(w.width, np.float32)} | dict(w.own)
+        return weights.set_pre_bias(Weights.of(w.arrays | own), now=dictionary.pre_bias, wanted=False)
+
+    return theirs
 
 
 def snippet(output: Path) -> str:
@@ -163,15 +174,15 @@ def across_layers(paths: Sequence[Path]) -> Weights:
     return cross_layer.of_parts(found, paths[0].parent)
 
 
-def _of_layers(w: Weights, layers: int) -> list[dict[str, np.ndarray]]:
-    """The tensors of each layer of a cross-layer transcoder."""
-    biases = np.split(w.b_dec, layers)
-    parts = []
-    for layer, bias in enumerate(biases):
-        mine = {name: w.arrays[name][layer::layers] for name in ("W_enc", "b_enc", "W_dec", "threshold")}
-        tensors = weights.to_tensors(Weights.of(mine | {"b_dec": bias}), FORM)
-        parts.append(tensors | {"w_dec": tensors["w_dec"].reshape(len(mine["W_dec"]), layers, -1)})
-    return parts
+def _arrays(w: Weights, layers: int) -> dict[str, np.ndarray]:
+    """The arrays by name; those of each layer of a cross-layer transcoder, of a range that begins with the first layer's."""
+    if layers == 1:
+        return w.arrays | ({PAST: w.own[SKIP].T} if SKIP in w.own else {})
+    rows, found = w.W_dec.reshape(w.width, layers, -1), {}
+    for layer, bias in enumerate(np.split(w.b_dec, layers)):
+        own = {"W_enc": w.W_enc, "b_enc": w.b_enc, "W_dec": rows, "threshold": w.own["threshold"]}
+        found |= {f"{name}_{layer}": array[layer::layers] for name, array in own.items()} | {f"b_dec_{layer}": bias}
+    return found
 
 
 def _config(dictionary: Dictionary) -> dict[str, Any]:

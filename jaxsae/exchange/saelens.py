@@ -5,7 +5,6 @@ the same threshold for every latent, as SAELens saves its own. `relu` becomes `s
 `rescaled` `gated`, with decoder rows of length 1: their latents are then ||W_dec,i|| z_i, their reconstructions the same.
 """
 
-import dataclasses
 import json
 import re
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from jaxsae.dictionary import Dictionary, MethodConfig
-from jaxsae.exchange import provenance, weights
+from jaxsae.exchange import provenance, stream, weights
 from jaxsae.exchange.files import write_safetensors
 from jaxsae.exchange.holds import name_in
+from jaxsae.exchange.ranges import pieces
 from jaxsae.exchange.saelens_forms import CONFIG, FILES, FORMS, SCHEMA_VERSION, SPARSITY, TRAINED_AS, WEIGHTS
 from jaxsae.exchange.saelens_read import has_one_threshold, read
 from jaxsae.files import write_json
@@ -26,19 +26,17 @@ _HEADS = re.compile(r"blocks\.\d+\.attn\.hook_z")  # which has a dimension for t
 __all__ = ["CONFIG", "FILES", "SPARSITY", "WEIGHTS", "has_one_threshold", "is_here", "read", "snippet", "write"]
 
 
-def write(dictionary: Dictionary, output: Path) -> None:
+def write(dictionary: Dictionary, output: Path, dtype: str = "float32") -> None:
     """Writes `dictionary` into the directory `output`.
 
     Raises:
-      InputError: a method that SAELens has no class for, weights that are not finite.
+      InputError: a method that SAELens has no class for, weights that are not finite or too large for `dtype`.
     """
-    theirs, config = name_in("saelens", dictionary), dictionary.config
-    w = weights.with_unit_rows(dictionary)
-    if config.has_threshold:
-        threshold = np.full(w.width, dictionary.threshold, np.float32)
-        w = dataclasses.replace(w, own=dict(w.own) | {"threshold": threshold})
-    write_safetensors(output / WEIGHTS, weights.to_tensors(w, FORMS[theirs]))
-    write_json(output / CONFIG, _config(dictionary))
+    theirs = name_in("saelens", dictionary)
+    change = lambda w: weights.one_threshold(weights.unit_rows(w, dictionary.config), dictionary)
+    arrays = (w.arrays for w in pieces(dictionary, change))
+    stream.write({output / WEIGHTS: FORMS[theirs]}, arrays, dictionary.width, dtype)
+    write_json(output / CONFIG, _config(dictionary, dtype))
 
 
 def write_sparsity(output: Path, frequency: np.ndarray) -> None:
@@ -52,7 +50,7 @@ def snippet(output: Path) -> str:
     return f"from sae_lens import SAE\n{load}\nx_hat = sae(x)"
 
 
-def _config(dictionary: Dictionary) -> dict[str, Any]:
+def _config(dictionary: Dictionary, dtype: str) -> dict[str, Any]:
     metadata, transcodes = dictionary.metadata, dictionary.config.transcode
     hook = provenance.hook_name(provenance.read(metadata))
     past = {"hook_name_out": provenance.hook_name(provenance.written(metadata))} if transcodes else {}
@@ -61,7 +59,7 @@ def _config(dictionary: Dictionary) -> dict[str, Any]:
         "d_in": dictionary.d_model,
         "d_sae": dictionary.width,
         **({"d_out": dictionary.widths.d_out} if transcodes else {}),
-        "dtype": "float32",
+        "dtype": dtype,
         "device": "cpu",
         "apply_b_dec_to_input": dictionary.pre_bias,
         "normalize_activations": "none",  # folded into the weights

@@ -14,15 +14,15 @@ from pathlib import Path
 
 from jaxsae.dictionary import SKIP, Dictionary, MethodConfig
 from jaxsae.errors import InputError
-from jaxsae.exchange import provenance, sites, weights
+from jaxsae.exchange import provenance, sites, stream, weights
 from jaxsae.exchange.files import (
     check_setting,
     read_json,
     read_k,
     read_safetensors,
-    write_safetensors,
 )
 from jaxsae.exchange.holds import name_in
+from jaxsae.exchange.ranges import pieces
 from jaxsae.exchange.weights import Form
 from jaxsae.files import write_json
 
@@ -40,23 +40,25 @@ FORM: Form = {
 }
 
 
-def write(dictionary: Dictionary, output: Path) -> None:
+def write(dictionary: Dictionary, output: Path, dtype: str = "float32") -> None:
     """Writes `dictionary` into the directory `output`.
 
     Raises:
-      InputError: a method that its coder is not, weights that are not finite.
+      InputError: a method that its coder is not, weights that are not finite or too large for `dtype`.
     """
     name_in("sparsify", dictionary)
     transcodes = dictionary.config.transcode  # from whose input nothing is subtracted
-    w = weights.set_pre_bias(weights.of_dictionary(dictionary), now=dictionary.pre_bias, wanted=not transcodes)
-    if w.d_out != w.d_model:
+    change = lambda w: weights.set_pre_bias(w, now=dictionary.pre_bias, wanted=not transcodes)
+    reads, writes = dictionary.d_model, dictionary.widths.d_out
+    if reads != writes:
         raise InputError(
-            f"--format=sparsify: its coder writes as many numbers as it reads, and this transcoder reads {w.d_model} and "
-            f"writes {w.d_out}. Take --format=saelens with a --architecture=batchtopk or jumprelu."
+            f"--format=sparsify: its coder writes as many numbers as it reads, and this transcoder reads {reads} and "
+            f"writes {writes}. Take --format=saelens with a --architecture=batchtopk or jumprelu."
         )
     folder = output / provenance.folder_name(dictionary.metadata)
     folder.mkdir(exist_ok=True)
-    write_safetensors(folder / WEIGHTS, weights.to_tensors(w, _form(dictionary.config.skip)))
+    arrays = (w.arrays for w in pieces(dictionary, change))
+    stream.write({folder / WEIGHTS: _form(dictionary.config.skip)}, arrays, dictionary.width, dtype)
     write_json(folder / CONFIG, _config(dictionary))
     for name in sorted(FILES):
         _link(folder / name, output / name)

@@ -54,43 +54,39 @@ class Weights:
         return self.W_dec.shape[1]
 
 
+FIX = "take an earlier checkpoint of the run, or train it again"
 FREE_ROWS = ("relu", "jumprelu_tanh", "rescaled")  # whose decoder rows have any length
 
 
-def with_unit_rows(dictionary: Dictionary) -> Weights:
-    """The weights of `dictionary` as other tools take them: decoder rows of length 1, thresholds as they are compared.
-
-    Raises:
-      InputError: as `of_dictionary`.
-    """
-    weights = of_dictionary(dictionary)
+def unit_rows(weights: Weights, config: MethodConfig) -> Weights:
+    """The weights as other tools take them: decoder rows of length 1, thresholds as they are compared."""
     own = dict(weights.own)
     if "log_threshold" in own:
         own["threshold"] = np.exp(own.pop("log_threshold"))
         weights = dataclasses.replace(weights, own=own)
-    if dictionary.config.architecture in FREE_ROWS and not dictionary.config.transcode:
-        weights = unit_norm(weights, tuple(name for name in weights.own if name != "r_mag"))
+    if config.architecture in FREE_ROWS and not config.transcode:
+        weights = unit_norm(weights, tuple(name for name in weights.own if name not in ("r_mag", SKIP)))
     return weights
+
+
+def one_threshold(weights: Weights, dictionary: Dictionary) -> Weights:
+    """The weights with a threshold for each latent where the dictionary has one for all."""
+    if not dictionary.config.has_threshold:
+        return weights
+    same = np.full(weights.width, dictionary.threshold, np.float32)
+    return dataclasses.replace(weights, own=dict(weights.own) | {"threshold": same})
 
 
 def of_dictionary(dictionary: Dictionary) -> Weights:
-    """The weights of `dictionary` in units of the activations.
+    """The weights of `dictionary`, whole, in units of the activations.
 
     Raises:
-      InputError: a weight or the threshold is NaN or infinite.
+      InputError: a weight is NaN or infinite.
     """
     arrays = dictionary.params.latent | dictionary.params.shared
     weights = Weights.of({name: np.asarray(array, np.float32) for name, array in arrays.items()})
-    fix = "take an earlier checkpoint of the run, or train it again"
-    check_finite(weights, "the dictionary", fix)
-    if not np.isfinite(dictionary.threshold):
-        raise InputError(f"the dictionary: its threshold is {dictionary.threshold}; {fix}.")
+    check_finite(weights, "the dictionary", FIX)
     return weights
-
-
-def to_tensors(weights: Weights, form: Form) -> dict[str, np.ndarray]:
-    """The arrays as a format names and lays them."""
-    return {theirs: _laid(weights.arrays[ours], letters) for theirs, (ours, letters) in form.items()}
 
 
 def of_tensors(tensors: Mapping[str, np.ndarray], form: Form, path: Path) -> Weights:
@@ -125,10 +121,14 @@ def to_dictionary(
 
 def check_finite(weights: Weights, source: str, fix: str) -> None:
     """Raises `InputError` naming the first weight that holds NaN or Inf."""
-    for name, array in weights.arrays.items():
-        bad = np.size(array) - np.isfinite(array).sum()
+    for name, bad in not_finite(weights.arrays).items():
         if bad:
             raise InputError(f"{source}: {bad:,} values of {name} are NaN or infinite; {fix}.")
+
+
+def not_finite(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Array -> how many of its numbers are NaN or infinite."""
+    return {name: int(np.size(array) - np.isfinite(array).sum()) for name, array in arrays.items()}
 
 
 def check_thresholds(threshold: np.ndarray, path: Path) -> None:

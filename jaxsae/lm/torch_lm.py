@@ -1,8 +1,9 @@
 """Hugging Face language models in torch: their activations read, and replaced, where they have names."""
 
+import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from jaxsae.lm.checkpoint import Checkpoint, find
 from jaxsae.lm.options import HFConfig
 from jaxsae.lm.sites import Place
 from jaxsae.lm.stand_in import Pass, StandIn
+from jaxsae.lm.torch_hooks import hooked
 
 
 class _Enough(Exception):
@@ -33,8 +35,19 @@ class TorchLM:
 
     def __init__(self, checkpoint: Checkpoint):
         """Loads the model; raises `InputError` as `load_torch.load` does."""
-        self.checkpoint, self.model = checkpoint, load_torch.load(checkpoint)
-        self.name, self.kind, self.context = checkpoint.name, checkpoint.kind, checkpoint.context
+        self._take(load_torch.load(checkpoint), checkpoint.name, checkpoint.kind, checkpoint.context)
+        self.checkpoint = checkpoint
+
+    @classmethod
+    def around(cls, model: Any) -> "TorchLM":
+        """One of transformers' models that is in memory already, as it is."""
+        lm, takes = cls.__new__(cls), inspect.signature(model.forward).parameters
+        name = getattr(model.config, "_name_or_path", "") or type(model).__name__
+        lm._take(model, name, "causal" if "use_cache" in takes else "masked", None)
+        return lm
+
+    def _take(self, model: Any, name: str, kind: str, context: int | None) -> None:
+        self.model, self.name, self.kind, self.context = model, name, kind, context
         self._found: dict[str, Place] = {}
         self._widths: dict[str, int] = {}
         self.torch = load_torch.torch()
@@ -55,7 +68,7 @@ class TorchLM:
         Raises:
           InputError: no such site, or one that `trial.check` refuses.
         """
-        self._places(names, flag)
+        self.places(names, flag)
         return {site: self._widths[site] for site in names}
 
     def watch(
@@ -73,9 +86,9 @@ class TorchLM:
         zero = lambda x: self.torch.zeros_like(x) if isinstance(x, self.torch.Tensor) else None
         with self.torch.inference_mode(), ExitStack() as hooks:
             for path in silent:
-                hooks.enter_context(self._hooked(Place(path), zero))
+                hooks.enter_context(hooked(self.model, Place(path), zero))
             for key, place in places.items():
-                hooks.enter_context(self._hooked(place, lambda x, key=key: keep(key, x)))
+                hooks.enter_context(hooked(self.model, place, lambda x, key=key: keep(key, x)))
             self.model(**self.inputs(tokens))
         return seen
 
@@ -103,7 +116,7 @@ class TorchLM:
                 self._refuse_overflow(site, rows)
             out[site] = _to_numpy(narrow, self.torch)
 
-        self._run(tokens, self._places(names), take)
+        self._run(tokens, self.places(names), take)
         return out
 
     def logits(
@@ -131,10 +144,10 @@ class TorchLM:
 
         rows = lambda x: _to_numpy(x.reshape(-1, x.shape[-1]).index_select(0, index).float(), self.torch)
         hooks = Pass(replace or {}, rows, put).hooks
-        places = self._places(tuple(dict.fromkeys(site for site, _ in hooks)), "site")
+        places = self.places(tuple(dict.fromkeys(site for site, _ in hooks)), "site")
         with self.torch.inference_mode(), ExitStack() as stack:
             for site, function in hooks:
-                stack.enter_context(self._hooked(places[site], function))
+                stack.enter_context(hooked(self.model, places[site], function))
             return self.model(**self.inputs(tokens)).logits
 
     def inputs(self, tokens: np.ndarray) -> dict[str, Any]:
@@ -148,7 +161,7 @@ class TorchLM:
             out["use_cache"] = False
         return out
 
-    def _places(self, names: tuple[str, ...], flag: str = "sites") -> dict[str, Place]:
+    def places(self, names: tuple[str, ...], flag: str = "sites") -> dict[str, Place]:
         """Where sites are, each once it has passed its trial."""
         new = {name: sites.find(self.model, name, flag) for name in names if name not in self._found}
         if new:
@@ -170,37 +183,9 @@ class TorchLM:
 
         with self.torch.inference_mode(), ExitStack() as hooks:
             for site, place in places.items():
-                hooks.enter_context(self._hooked(place, lambda x, s=site: tap(s, x)))
+                hooks.enter_context(hooked(self.model, place, lambda x, s=site: tap(s, x)))
             hooks.enter_context(suppress(_Enough))
             self.model(**self.inputs(tokens))
-
-    @contextmanager
-    def _hooked(self, place: Place, function: Callable[[Any], Any]) -> Iterator[None]:
-        """Calls `function` on the tensor at a place; what it returns, if anything, takes the tensor's place."""
-        module = self.model.get_submodule(place.path)
-        if place.scale != 1:
-            unscaled, function = function, lambda x: _divided(unscaled(x * place.scale), place.scale)
-
-        def before(_, args: tuple, kwargs: dict) -> tuple | None:
-            name = None if args else "hidden_states" if "hidden_states" in kwargs else next(iter(kwargs), None)
-            new = function(args[0] if args else kwargs.get(name))
-            if new is None:
-                return None
-            return ((new, *args[1:]), kwargs) if args else (args, kwargs | {name: new})
-
-        def after(_, args: tuple, output: Any) -> Any:
-            several = isinstance(output, tuple | list)  # GPT's blocks give lists
-            new = function(output[0] if several else output)
-            return type(output)([new, *output[1:]]) if new is not None and several else new
-
-        if place.input:
-            handle = module.register_forward_pre_hook(before, with_kwargs=True)
-        else:
-            handle = module.register_forward_hook(after)
-        try:
-            yield
-        finally:
-            handle.remove()
 
     def _refuse_overflow(self, site: str, rows: Any) -> None:
         layer = re.search(r"\d+", site)
@@ -219,10 +204,6 @@ class TorchLM:
             f"{where}: Inf or NaN in the model's {self.dtype} activations. Let the model compute in another type: "
             "--model_dtype=bfloat16 or --model_dtype=float32 (and another --store, where shards of this one are complete)."
         )
-
-
-def _divided(x: Any, scale: float) -> Any:
-    return None if x is None else x / scale
 
 
 def _to_numpy(x: Any, torch: Any) -> np.ndarray:

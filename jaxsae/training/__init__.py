@@ -1,5 +1,6 @@
 """The trainer: state, optimiser, step, loop and checkpoints of a run."""
 
+from jaxsae.training.by_range import load_by_range
 from jaxsae.training.config import OptimizerConfig, TrainConfig
 from jaxsae.training.end_to_end.finetune import finetune_flags
 from jaxsae.training.initial import initial_flags
@@ -14,6 +15,7 @@ __all__ = [
     "finetune_flags",
     "initial_flags",
     "load",
+    "load_by_range",
     "save_dictionary",
     "source_flags",
     "train",

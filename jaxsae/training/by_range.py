@@ -22,8 +22,6 @@ from jaxsae.training.layouts import as_used, as_written
 from jaxsae.training.run import abstract_dictionary, find_dictionary, threshold_of, widths_of
 from jaxsae.training.state import TrainState, trained_params
 
-WORTH_KEEPING = 128 << 20  # bytes of a chunk above which the one that is being read stays decoded
-
 
 def load_by_range(run: str | Path) -> Dictionary:
     """The dictionary of a run, as `load` gives it, with `Rows` for arrays by latent.
@@ -40,8 +38,8 @@ def load_by_range(run: str | Path) -> Dictionary:
     part = as_used(stored, layout)["dictionary"]
     used = part.pop("params")
     used = part.pop("average", used)
-    part = jax.tree.map(lambda array: jnp.asarray(array.read(slice(None))), part)
-    shared = {name: jnp.asarray(array.read(slice(None))) for name, array in used.shared.items()}
+    part = jax.tree.map(lambda array: jnp.asarray(array.whole()), part)
+    shared = {name: jnp.asarray(array.whole()) for name, array in used.shared.items()}
     reader = _Reader(used.latent, shared, part, method, metadata)
     params = Params({name: Rows(reader, name) for name in used.latent}, reader.folded_shared())
     unit = (reader.written or reader.read).unit
@@ -116,31 +114,48 @@ class _Reader:
 
 
 class _Stored:
-    """An array of a checkpoint; its bits are summed while it is read from its beginning to its end."""
+    """An array of a checkpoint, read from its beginning to its end, while its bits are summed.
+
+    The chunk that is being read stays decoded; a range of it is a copy, so that it goes when the next is read.
+    """
 
     def __init__(self, array: ts.TensorStore, expected: int | None, path: str, directory: Path, step: int):
         self._array, self._expected, self._path, self._where = array, expected, path, (directory, step)
         self.shape = tuple(array.shape)
+        self.chunk = array.chunk_layout.read_chunk.shape[0] if self.shape else 1
+        self._first, self._decoded = -1, None
         self._sum, self._summed = 0, 0
 
-    @property
-    def chunk(self) -> int:
-        """Rows of a chunk."""
-        return self._array.chunk_layout.read_chunk.shape[0]
+    def whole(self) -> np.ndarray:
+        """All of it."""
+        return self.read(slice(0, self.shape[0] if self.shape else 1))
 
     def read(self, rows: slice) -> np.ndarray:
-        """The rows of a range; of an array without axes `slice(None)` is its number."""
+        """The rows of a range."""
         try:
-            found = np.asarray((self._array[rows] if self.shape else self._array).read().result())
+            found = self._rows(rows.start, rows.stop)
         except Exception as error:
             raise damaged(*self._where, error) from error
-        start, stop, _ = rows.indices(self.shape[0] if self.shape else 1)
-        if start == self._summed:
-            place = math.prod(self.shape[1:]) * start
+        if rows.start == self._summed:
+            place = math.prod(self.shape[1:]) * rows.start
             self._sum = (self._sum + _sum_of_bits(found, place)) % 2**32
-            self._summed = stop
-            if stop == (self.shape[0] if self.shape else 1) and self._sum != self._expected:
+            self._summed = rows.stop
+            if rows.stop == (self.shape[0] if self.shape else 1) and self._sum != self._expected:
                 raise damaged(*self._where, ValueError(f"other bits than were saved in {self._path}"))
+        return found
+
+    def _rows(self, start: int, stop: int) -> np.ndarray:
+        if not self.shape:
+            return np.asarray(self._array.read().result())
+        found = np.empty((stop - start, *self.shape[1:]), self._array.dtype.numpy_dtype)
+        for row in sorted({start, *range(start - start % self.chunk + self.chunk, stop, self.chunk)}):
+            first = row - row % self.chunk
+            end = min(first + self.chunk, self.shape[0])
+            if self._first != first:
+                self._decoded = None
+                self._first, self._decoded = first, np.asarray(self._array[first:end].read().result())
+            end = min(end, stop)
+            found[row - start : end - start] = self._decoded[row - first : end - first]
         return found
 
 
@@ -160,17 +175,10 @@ def _opened(directory: Path, step: int, abstract: Any, sums: Mapping[str, int]) 
     names = [".".join(_key(key) for key in path[1:]) for path, _ in paths]  # the first is the part's
     base = {"driver": "file", "path": f"{(directory / str(step) / 'dictionary').absolute()}/"}
 
-    def opened(cache: int) -> list[ts.TensorStore]:
-        context = ts.Context({"cache_pool": {"total_bytes_limit": cache}})
-        kvstore = lambda name: {"driver": "ocdbt", "base": base, "path": f"{name}/"}
-        specs = [{"driver": "zarr3", "kvstore": kvstore(name)} for name in names]
-        return [future.result() for future in [ts.open(spec, context=context, read=True) for spec in specs]]
-
+    kvstore = lambda name: {"driver": "ocdbt", "base": base, "path": f"{name}/"}
     try:
-        arrays = opened(0)
-        sizes = [math.prod(a.chunk_layout.read_chunk.shape or ()) * a.dtype.numpy_dtype.itemsize for a in arrays]
-        if large := [size for size in sizes if size > WORTH_KEEPING]:
-            arrays = opened(sum(large) + WORTH_KEEPING)
+        opening = [ts.open({"driver": "zarr3", "kvstore": kvstore(name)}, read=True) for name in names]
+        arrays = [future.result() for future in opening]
         for (path, leaf), array in zip(paths, arrays, strict=True):
             if tuple(array.shape) != leaf.shape or array.dtype.numpy_dtype != leaf.dtype:
                 said = f"{jax.tree_util.keystr(path)} is {list(array.shape)}, expected {list(leaf.shape)}"

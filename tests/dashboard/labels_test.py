@@ -128,6 +128,6 @@ def test_files_that_are_none(tmp_path, written):
 
 
 def test_labels_need_latents():
-    with pytest.raises(InputError, match="--labels=a.jsonl: stand beside latents"):
-        ReportConfig(labels="a.jsonl", latents=0)
-    assert ReportConfig(labels="a.jsonl", latents=1).labels == "a.jsonl"
+    with pytest.raises(InputError, match="--labels=a.jsonl: stand in pages of latents: give --latents"):
+        ReportConfig(labels="a.jsonl")
+    assert ReportConfig(labels="a.jsonl", latents=True).labels == "a.jsonl"

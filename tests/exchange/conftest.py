@@ -61,7 +61,9 @@ def _own(architecture: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Arrays [N] that the method adds, in the trainer's units."""
     if architecture == "jumprelu":
         return {"threshold": rng.uniform(1.0, 3.0, N)}
-    if architecture == "gated":
+    if architecture == "jumprelu_tanh":
+        return {"log_threshold": np.log(rng.uniform(1.0, 3.0, N))}
+    if architecture in ("gated", "rescaled"):
         return {"r_mag": 0.3 * rng.standard_normal(N), "b_mag": 0.5 * rng.standard_normal(N)}
     return {}
 

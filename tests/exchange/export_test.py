@@ -30,7 +30,8 @@ def runs(monkeypatch):
         return saved[moved.read_text() if moved.exists() else str(run)]
 
     fake = types.ModuleType("jaxsae.training")
-    fake.load, fake.save_dictionary = load, save_dictionary
+    fake.load = fake.load_by_range = load
+    fake.save_dictionary = save_dictionary
     monkeypatch.setitem(sys.modules, "jaxsae.training", fake)
     return saved
 
@@ -119,7 +120,7 @@ def test_a_failed_write_leaves_nothing_and_keeps_what_was(raised, expected, run,
     before = export(config(run, tmp_path))
     kept = (before / saelens.WEIGHTS).read_bytes()
 
-    def fail(dictionary, output):
+    def fail(dictionary, output, dtype):
         (output / saelens.WEIGHTS).write_text("half")
         raise raised
 
@@ -163,7 +164,12 @@ def test_relu_says_that_latents_are_rescaled(runs, make_dictionary, tmp_path, ca
     runs["r"] = make_dictionary("relu")
     export(ExportConfig("r", "saelens", str(tmp_path / "out")))
     assert "times what it was" in capsys.readouterr().err
-    assert set(api.FORMATS) == {*FORMATS, "circuit_tracer", "gemma_scope"}  # which have tests of their own
+    assert set(api.FORMATS) == {
+        *FORMATS,
+        "circuit_tracer",
+        "gemma_scope",
+        "safetensors",
+    }  # which have tests of their own
 
 
 @pytest.mark.parametrize("name", FORMATS)

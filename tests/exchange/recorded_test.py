@@ -8,7 +8,7 @@ import types
 
 import numpy as np
 import pytest
-from synthetic_record import WIDTH, world
+from synthetic_record import SITE, WIDTH, world
 
 from jaxsae.dashboard.record import RECORD, save
 from jaxsae.errors import InputError
@@ -26,7 +26,7 @@ def w():
 def run(w, monkeypatch, tmp_path):
     """A run with a record, whose dictionary is in memory."""
     fake = types.ModuleType("jaxsae.training")
-    fake.load = lambda run: w.dictionary
+    fake.load_by_range = lambda run: w.dictionary
     monkeypatch.setitem(sys.modules, "jaxsae.training", fake)
     path = tmp_path / "run"
     (path / "latents").mkdir(parents=True)
@@ -56,7 +56,7 @@ def test_the_printed_lines_run(name, run, package, capsys):
 def test_a_record_on_disk_says_what_it_said(run, w, tmp_path):
     output = export(config(run))
     (tmp_path / "direct").mkdir()
-    contexts.write(w.record, w.dictionary, tmp_path / "direct")
+    contexts.write(w.record, w.dictionary, tmp_path / "direct", SITE)
     assert (output / contexts.LINES).read_bytes() == (tmp_path / "direct" / contexts.LINES).read_bytes()
 
 
@@ -78,6 +78,26 @@ def test_no_record(name, run):
     with pytest.raises(InputError, match=r"record.npz: is damaged"):
         export(config(run, name))
     assert [p.name for p in run.parent.iterdir()] == ["run"]
+
+
+def test_a_run_of_a_set_has_its_record_with_the_others(run, w):
+    """`report --run=SET --latents` writes SET/latents/NAME.npz, and calls the dictionary by its run."""
+    (run.parent / "latents").mkdir()
+    (run / "latents" / RECORD).rename(run.parent / "latents" / "run.npz")
+    line = json.loads((export(config(run)) / contexts.LINES).read_text().splitlines()[0])
+    assert line["site"] == "run"
+    path = run.parent / "labels.jsonl"
+    path.write_text('{"latent": 12, "site": "run", "text": "days"}\n{"latent": 3, "site": "other", "text": "x"}\n')
+    with pytest.raises(InputError, match="line 2: site 'other' is not there"):
+        export(config(run, "neuronpedia", labels=str(path), overwrite=True))
+    (run.parent / "latents" / "other.npz").write_bytes(b"")  # one file may have the labels of a whole set
+    output = export(config(run, "neuronpedia", labels=str(path), overwrite=True))
+    assert len((output / "explanations.jsonl").read_text().splitlines()) == 1
+    assert json.loads((output / "batch-0.json").read_text())["sae_set"] == f"{run.parent.name}-run"
+    put_set = dataclasses.replace(w.record, about=w.record.about | {"d_model": 3})
+    save(put_set, run.parent / "latents" / "run.npz")
+    with pytest.raises(InputError, match=f"Collect it again: jaxsae report --run={run.parent} --latents"):
+        export(config(run, overwrite=True))
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -138,6 +158,8 @@ def test_flags_of_other_formats(run):
         config(run, labels="a")
     with pytest.raises(InputError, match="--k=3: is of --format with weights"):
         config(run, "neuronpedia", k=3)
+    with pytest.raises(InputError, match="--dtype=bfloat16: --format=contexts has no matrices"):
+        config(run, dtype="bfloat16")
     with pytest.raises(InputError, match="--also=x: --format=contexts holds one dictionary"):
         config(run, also=("x",))
 

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore as ts
 
 from jaxsae.dictionary import MethodConfig, Widths, make_method
+from jaxsae.errors import InputError
 from jaxsae.training import load
 from jaxsae.training.by_range import load_by_range
 from jaxsae.training.checkpoint import Checkpoints
@@ -64,3 +66,23 @@ def test_the_same_bits_as_load(config, widths, ema_decay, tmp_path):
         np.testing.assert_array_equal(found, array, err_msg=name)
     for name, array in whole.params.shared.items():
         np.testing.assert_array_equal(ranged.params.shared[name], array, err_msg=name)
+
+
+def test_a_number_that_changed_on_the_disk_is_told(tmp_path):
+    save(tmp_path, MethodConfig(N, "jumprelu", 4), Widths.of(D), 0.0)
+    base = {"driver": "file", "path": f"{tmp_path}/checkpoints/7/dictionary/"}
+    kvstore = {"driver": "ocdbt", "base": base, "path": "params.latent.W_dec/"}
+    array = ts.open({"driver": "zarr3", "kvstore": kvstore}).result()
+    array[100, 3] = np.nextafter(array[100, 3].read().result(), np.float32(9))
+    rows = load_by_range(tmp_path).params.W_dec
+    assert rows[:ROWS].shape == (ROWS, D)
+    with pytest.raises(InputError, match=r"checkpoints/7: .*other bits than were saved in .*W_dec"):
+        [rows[i : i + ROWS] for i in range(ROWS, N, ROWS)]
+
+
+def test_a_file_cut_short_is_told(tmp_path):
+    save(tmp_path, MethodConfig(N, "topk", 4), Widths.of(D), 0.0)
+    largest = max((tmp_path / "checkpoints/7/dictionary").rglob("d/*"), key=lambda path: path.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: -largest.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"checkpoints/7: this checkpoint is damaged"):
+        np.asarray(load_by_range(tmp_path).params.W_enc)

@@ -1,17 +1,14 @@
 """What the list of latents is drawn, sorted and searched by: columns of all latents, and words of those shown."""
 
-from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 
 from jaxsae.dashboard.pages.block import narrow
 from jaxsae.dashboard.pages.vocabulary import Vocabulary
-from jaxsae.dashboard.record import TOP, Record
+from jaxsae.dashboard.record import Record
 from jaxsae.errors import InputError
 
-FIRES = 5  # tokens a latent fires on that are searched, the most common in its strongest contexts
-STRONGEST = 12  # contexts that they are counted in
 BEFORE, AFTER = 7, 4  # tokens of the strongest context that the list shows around the one that fires
 FIGURES = ("frequency", "mean", "most", "norm", "auroc")
 
@@ -42,31 +39,14 @@ def previews(record: Record, words: Vocabulary) -> dict[str, np.ndarray]:
     """Indices of words by which each of the m latents shown is told and found, -1 where there is none.
 
     Returns:
-      fires [m, FIRES]: tokens that it fires on, the most common first. snippet [m, BEFORE + 1 + AFTER]: the strongest
-      context, with the token that fires at BEFORE. promoted [m, T].
+      snippet [m, BEFORE + 1 + AFTER]: the strongest context, with the token that fires at BEFORE. promoted [m, T].
     """
     m, length = len(record.shown), record.tokens.shape[1]
-    found = {"promoted": words.index(record.promoted)}
-    first, many = record.start[:-1], np.diff(record.start)
-    some = many > 0
-    if not length or not some.any():
-        return found | {"fires": np.full((m, 0), -1, np.int8), "snippet": np.full((m, 0), -1, np.int8)}
-    at = np.zeros(m, np.int64)
-    at[some] = record.at[first[some]]
-    column = at[:, None] + np.arange(-BEFORE, AFTER + 1)
-    there = some[:, None] & (column >= 0) & (column < length)
-    row = np.where(some, first, 0)[:, None]
-    snippet = np.where(there, record.tokens[row, np.clip(column, 0, length - 1)], -1)
-    return found | {"fires": words.index(_fires(record, first, many)), "snippet": words.index(snippet)}
-
-
-def _fires(record: Record, first: np.ndarray, many: np.ndarray) -> np.ndarray:
-    """int32 [m, FIRES], tokens."""
-    out = np.full((len(first), FIRES), -1, np.int32)
-    for i, (start, count) in enumerate(zip(first.tolist(), many.tolist(), strict=True)):
-        own = np.arange(start, start + min(count, STRONGEST))
-        own = own[record.band[own] == TOP]
-        tokens = record.tokens[own, record.at[own]].tolist()
-        common = [token for token, _ in Counter(tokens).most_common() if token >= 0][:FIRES]
-        out[i, : len(common)] = common
-    return out
+    first, some = record.start[:-1], np.diff(record.start) > 0
+    snippet = np.full((m, 0), -1, np.int8)
+    if length and some.any():
+        row = np.where(some, first, 0)
+        column = record.at[row][:, None] + np.arange(-BEFORE, AFTER + 1)
+        there = some[:, None] & (column >= 0) & (column < length)
+        snippet = np.where(there, record.tokens[row[:, None], np.where(there, column, 0)], -1)
+    return {"promoted": words.index(record.promoted), "snippet": words.index(snippet)}

@@ -13,6 +13,7 @@ from jaxsae import version
 from jaxsae.dashboard.pages.block import write_block
 from jaxsae.dashboard.pages.columns import BEFORE, columns, labelled, previews
 from jaxsae.dashboard.pages.details import PAGE, write_page
+from jaxsae.dashboard.pages.fires import fires
 from jaxsae.dashboard.pages.vocabulary import vocabulary
 from jaxsae.dashboard.record import Record
 from jaxsae.errors import InputError
@@ -21,11 +22,12 @@ from jaxsae.progress import Progress
 
 INDEX = "index.html"
 DATA = "data"
-SITES = "sites.js"  # says what there is; its place in `data` marks a folder as one of ours
+PAGE_FILES = "page"
+SITES = "sites.js"  # says what there is; where it is, the folder is one of ours
 
 
 def write_pages(folder: Path, records: Mapping[str, Record], labels: Mapping[str, Mapping[int, str]]) -> Path:
-    """Writes the pages of the dictionaries of one run or set, over older ones in the same folder.
+    """Writes the pages of the dictionaries of one run or set, in the place of older ones in the same folder.
 
     Args:
       records: {name of a dictionary: its record}, each asked for once and let go of, in the order of the page's switch.
@@ -35,32 +37,40 @@ def write_pages(folder: Path, records: Mapping[str, Record], labels: Mapping[str
       the file to open.
 
     Raises:
-      InputError: a label for what is not there, or a folder with other people's `data` in it; nothing is written.
+      InputError: a label for what is not there, or a folder that holds something else; what was there stays.
     """
     names = list(records)
     if strange := sorted(set(labels) - set(names)):
         raise InputError(f"--labels: {strange[0]!r} is no dictionary of these pages: {', '.join(map(repr, names))}.")
-    data = folder / DATA
-    if data.exists() and not (data / SITES).is_file():
-        raise InputError(f"{data}: is there, and is not of pages of latents. Name another folder.")
+    _check_ours(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    fresh = folder / f".{DATA}.{os.getpid()}.part"
+    fresh = folder / f".pages.{os.getpid()}.part"
     try:
-        fresh.mkdir()
+        data = fresh / DATA
+        data.mkdir(parents=True)
         sites = [
-            _write_site(fresh / slug, slug, name, records[name], labels.get(name, {}))
+            _write_site(data / slug, slug, name, records[name], labels.get(name, {}))
             for name, slug in zip(names, slugs(names), strict=True)
         ]
-        _write_sites(fresh / SITES, sites)
-        if data.exists():
-            shutil.rmtree(data)  # older pages may have had more blocks
-        fresh.rename(data)
+        _write_sites(data / SITES, sites)
+        with resources.as_file(resources.files("jaxsae.dashboard.pages") / "static") as static:
+            shutil.copytree(static / PAGE_FILES, fresh / PAGE_FILES)
+            index = (static / INDEX).read_text(encoding="utf-8")
+        for part in (PAGE_FILES, DATA):  # whole folders: older pages may have had more files
+            if (folder / part).exists():
+                shutil.rmtree(folder / part)
+            (fresh / part).rename(folder / part)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    for file in sorted(resources.files("jaxsae.dashboard.pages").joinpath("static").iterdir(), key=lambda f: f.name):
-        if file.name.endswith((".html", ".css", ".js")):
-            write_text(folder / file.name, file.read_text(encoding="utf-8"))
+    write_text(folder / INDEX, index)
     return folder / INDEX
+
+
+def _check_ours(folder: Path) -> None:
+    """Raises `InputError` where something other than pages of latents would be replaced."""
+    parts = [folder / part for part in (DATA, PAGE_FILES) if (folder / part).exists()]
+    if (folder.exists() and not folder.is_dir()) or (parts and not (folder / DATA / SITES).is_file()):
+        raise InputError(f"{folder}: holds something other than pages of latents. Name another folder, or remove it.")
 
 
 def slugs(names: Iterable[str]) -> list[str]:
@@ -82,8 +92,9 @@ def _write_site(folder: Path, slug: str, name: str, record: Record, labels: Mapp
     latents, texts = labelled(record, labels, name)
     words = vocabulary(record)
     write_block(folder / "columns.js", f"{slug}/columns", columns(record) | {"labelled": latents}, {"labels": texts})
-    known = {"token": words.tokens} | previews(record, words)
-    write_block(folder / "words.js", f"{slug}/words", known, {"words": words.words})
+    found, whole = fires(record, words)
+    known = {"token": words.tokens} | previews(record, words) | found
+    write_block(folder / "words.js", f"{slug}/words", known, {"words": words.words, "whole": whole})
     pages = -(-len(record.shown) // PAGE)
     with Progress(len(record.shown), f"pages {name}".strip(), "latent") as progress:
         for number in range(pages):

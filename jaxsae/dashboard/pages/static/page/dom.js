@@ -3,7 +3,9 @@
 
 const SVG = document.getElementById("svg").namespaceURI; // whose name looks like an address, and none stands in these files
 
-/* el("b.value", {title: "x"}, "text", child): a child that is nothing (null, undefined, "") is left out. */
+const Narrow = matchMedia("(max-width: 47.5rem)"); // as in page.css: the list and a latent are two screens
+
+/* el("b.value", {title: "x"}, "text", child): a child that is nothing (null, false, "") is left out. */
 function el(what, attributes = {}, ...children) {
   return filled(document.createElement(what.split(".")[0]), what, attributes, children);
 }
@@ -16,7 +18,7 @@ function filled(element, what, attributes, children) {
   const classes = what.split(".").slice(1);
   if (classes.length) element.setAttribute("class", classes.join(" "));
   for (const [name, value] of Object.entries(attributes)) if (value !== null) element.setAttribute(name, value);
-  element.append(...children.flat(2).filter((child) => (child ?? "") !== ""));
+  element.append(...children.flat(2).filter(Boolean));
   return element;
 }
 
@@ -52,10 +54,10 @@ const Say = (() => {
 
   /* The same as elements: what stands for a blank is faint. */
   const faint = (text, blanks) => text.split(blanks).map((part, i) => (i % 2 ? el("i.blank", {}, part === " " ? "·" : part) : part));
-  const shown = (word) => faint(token(word), /([·↵⇥⇠]+)/);
+  const shown = (word) => faint(token(word), /([·↵⇥⇠␍]+)/);
 
   /* And on its own, as in a list of tokens, where a blank at either end would not be seen. */
-  const lone = (word) => faint(token(word), /(^ | $|[·↵⇥⇠]+)/);
+  const lone = (word) => faint(token(word), /(^ | $|[·↵⇥⇠␍]+)/);
 
   /* And as a mere hint of what it is. */
   const bare = (word) => token(word).trim();

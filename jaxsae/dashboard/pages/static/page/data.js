@@ -28,6 +28,7 @@ const Data = (() => {
 
   /* -> {json, and for each array {data, shape, width}}, where `width` is the number of values of one row. */
   async function unpack(base64) {
+    if (!window.DecompressionStream) throw new Error("This browser is too old: Chrome 80, Firefox 113, Safari 16.4 or newer.");
     const stream = new Blob([bytes(base64)]).stream().pipeThrough(new DecompressionStream("gzip"));
     const buffer = await new Response(stream).arrayBuffer();
     const start = 8 + Number(new DataView(buffer).getBigUint64(0, true));

@@ -15,29 +15,31 @@ const Contexts = (() => {
     }
     const most = site.most[latent];
     const order = [...bands.keys()].sort((a, b) => (a === 0 ? -1 : b === 0 ? 1 : b - a));
-    return order.map((band) => {
+    const drawn = order.map((band) => {
       const places = bands.get(band);
       const boards = "mine" in block;
       const drawn = places.map((p) => (boards ? position : line)(site, latent, block, p));
       return el("section.band", {}, head(site, band, places.length, most), el(boards ? "ol.positions" : "ol.lines", {}, drawn));
     });
+    return el("div.bands", {}, drawn);
   }
 
   function head(site, band, count, most) {
-    if (band === 0) return el("h3", {}, "Strongest", el("small", {}, `${count}`));
+    if (band === 0) return el("h3", {}, "Strongest", " ", el("small", {}, `${count}`));
     const parts = site.about.bands || 1;
     const [low, high] = [(band - 1) / parts, band / parts];
     const range = `${Math.round(100 * low)} to ${Math.round(100 * high)}% of its largest`;
-    return el("h3", {}, range, el("small", {}, `${Say.number(low * most)} to ${Say.number(high * most)}, ${count} of them`));
+    return el("h3", {}, range, " ", el("small", {}, `${Say.number(low * most)} to ${Say.number(high * most)} · ${count}`));
   }
 
   /* A line of tokens, or where there are none, the row alone. */
   function line(site, latent, block, p) {
     const at = block.at.data[p];
     const value = block.values.width > at ? Data.row(block.values, p)[at] : NaN;
-    const shaded = tokens(site, latent, block, p);
+    const rows = site.kind === "rows"; // which are by number, and have no tokens
+    const shaded = rows ? null : tokens(site, latent, block, p);
     const { data: sequences } = block.sequence, { data: positions } = block.position;
-    const long = `sequence ${sequences[p]}, position ${positions[p]}`;
+    const long = rows ? `row ${sequences[p]}` : `sequence ${sequences[p]}, position ${positions[p]}`;
     return el("li.line", {}, el("b.value", {}, Say.number(value)), shaded && el("p.text", {}, shaded),
       el("small.where", { title: long }, shaded ? `${sequences[p]}:${positions[p]}` : long));
   }

@@ -4,10 +4,9 @@
 const Page = (() => {
   const FIGURES = { most: "largest", auroc: "AUROC", norm: "decoder norm", mean: "mean" };
   const NAMED = 60_000; // latents up to which another dictionary is read for the names of its own
-  const narrow = matchMedia("(max-width: 47.5rem)"); // as in page.css: the list and a latent are two screens
   const by = (id) => document.getElementById(id);
   const asked = { query: "", which: "shown", only: false, low: 0, high: 100, sort: "", descending: true };
-  let sites = [], version = "", site = null, latent = -1, figure = "most", list = null, turn = 0;
+  let sites = [], version = "", site = null, latent = -1, figure = "most", list = null, turn = 0, leading = 0;
 
   function start(told) {
     sites = told.sites.map((one) => new Site(one));
@@ -64,15 +63,17 @@ const Page = (() => {
       list.mark(latent);
       await next.arrived;
       if (mine === turn) await show(mine, to);
+      if (mine === turn && Narrow.matches && to !== "") by("detail").focus({ preventScroll: true }); // the list is gone
     } catch (error) {
       if (mine === turn) fill(el("p.trouble", { role: "alert" }, String(error.message)));
     }
   }
 
   function parse(hash) {
-    const cut = hash.lastIndexOf("/");
-    const [name, to] = cut < 0 ? [hash.slice(1), ""] : [hash.slice(1, cut), hash.slice(cut + 1)];
-    try { return [decodeURIComponent(name), to]; } catch { return [name, to]; }
+    let whole = hash.slice(1);
+    try { whole = decodeURIComponent(whole); } catch { /* a stray %: as it stands */ }
+    const cut = whole.lastIndexOf("/");
+    return cut < 0 || sites.some((one) => one.name === whole) ? [whole, ""] : [whole.slice(0, cut), whole.slice(cut + 1)];
   }
 
   /* Another dictionary than before. */
@@ -82,8 +83,7 @@ const Page = (() => {
     by("run").textContent = site.about.run ?? site.title;
     by("home").href = `#${encodeURIComponent(site.name)}`;
     by("about").href = `#${encodeURIComponent(site.name)}/about`;
-    const { rows, store } = site.about;
-    by("searched").textContent = rows ? `${Say.whole(rows)} rows of ${store ?? "the store"}` : "";
+    by("searched").textContent = site.searched;
     by("only-box").hidden = !site.labelled;
     by("query").placeholder = site.kind === "rows" ? "number or label" : site.hasAuroc ? "number, label, e4 mine" : "number, label or token";
     if (!site.labelled) by("only").checked = false;
@@ -104,10 +104,10 @@ const Page = (() => {
   }
 
   function refresh() {
-    const found = Search.find(site, asked);
-    list.show(site, found, figure);
-    by("count").textContent = found.length === 0 ? "None is like that. Esc empties the search."
-      : `${Say.whole(found.length)} of ${Say.whole(site.width)} latents`;
+    const { latents, first } = Search.find(site, asked);
+    list.show(site, latents, figure, asked.query);
+    leading = first;
+    say();
     for (const head of by("heads").children) {
       const own = head.dataset.sort ? head.dataset.sort === asked.sort : asked.sort === figure;
       head.dataset.order = own ? (asked.descending ? "down" : "up") : "";
@@ -122,7 +122,6 @@ const Page = (() => {
     else Object.assign(asked, { sort: key, descending: Search.DESCENDING[key] });
     if (key in FIGURES) figure = key;
     refresh();
-    list.mark(latent);
   }
 
   async function show(mine, to) {
@@ -156,12 +155,18 @@ const Page = (() => {
   }
 
   async function copy() {
-    const note = (text) => { by("count").textContent = text; setTimeout(refreshCount, 1500); };
-    try { await navigator.clipboard.writeText(location.href); note("Link copied."); }
-    catch { note(location.href); } // where a page may not write there, it can be copied by hand
+    try { await navigator.clipboard.writeText(location.href); say("Link copied."); }
+    catch { say(location.href); } // where a page may not write there, it can be copied by hand
   }
 
-  const refreshCount = () => { by("count").textContent = `${Say.whole(list.latents.length)} of ${Say.whole(site.width)} latents`; };
+  /* How many are listed, or for a while something else. */
+  function say(text) {
+    const count = list.latents.length;
+    const lead = leading && leading < count ? `, first ${Say.whole(leading)} called so or firing on it` : "";
+    by("count").textContent = text ?? (count ? `${Say.whole(count)} of ${Say.whole(site.width)} latents${lead}`
+      : `None is like that.${asked.query ? " Esc empties the search." : " The filters leave none."}`);
+    if (text) setTimeout(say, 2500);
+  }
 
   const hooks = {
     step: (n) => list.step(n), back: () => go(site.name), copy,
@@ -189,15 +194,19 @@ const Page = (() => {
     "?": () => by("keys").showModal(),
     Enter: () => { if (list.find(latent) < 0) list.step(1); by("detail").focus(); },
     Escape: (target) => {
-      if (by("keys").open) return; // it closes itself
+      if (by("keys").open) return by("keys").close();
       if (by("query").value) { by("query").value = ""; read(); refresh(); list.mark(latent); }
       else if (target.id === "query") target.blur();
-      else if (document.body.dataset.view === "detail" && (latent < 0 || narrow.matches)) go(site.name);
+      else if (document.body.dataset.view === "detail" && (latent < 0 || Narrow.matches)) go(site.name);
       else by("scroller").focus();
     },
   };
 
-  return { start };
+  addEventListener("load", () => {
+    if (!sites.length) fill(el("p.trouble", { role: "alert" }, "data/sites.js cannot be read. Was the folder copied whole?"));
+  });
+
+  return { start, site: () => site.name, listed: () => Array.from(list.latents) };
 })();
 
 const receiveSites = Page.start; // what data/sites.js calls

@@ -9,8 +9,8 @@ const Keys = (() => {
   ];
   const SEARCHES = [
     ["1234", "the latent of that number, then those that begin with it"],
-    ["royal women", "both words, each in a label, a token, or the text of the strongest context"],
-    ["\"the\"", "a whole token"], ["e4 mine", "a square of the board"],
+    ["royal women", "both words, each in a label, a token it fires on or promotes, or its strongest context; labels and what it fires on come first"],
+    ["\"the\"", "a whole token or word"], ["e4 mine", "a square of the board"],
   ];
 
   function listen(actions) {
@@ -24,6 +24,11 @@ const Keys = (() => {
       // Buttons and links keep Enter; a page that is being read keeps its arrows.
       if (event.key === "Enter" && !writing && target.id !== "scroller") return;
       if (event.key.startsWith("Arrow") && document.getElementById("detail").contains(target)) return;
+      const pages = { PageDown: 0.9, PageUp: -0.9, " ": event.shiftKey ? -0.9 : 0.9 }[event.key];
+      if (pages && target === document.body) { // which does not scroll itself
+        const detail = document.getElementById("detail");
+        return void detail.scrollBy(0, pages * detail.clientHeight);
+      }
       const action = actions[event.key];
       if (!action) return;
       event.preventDefault();

@@ -33,6 +33,13 @@ class Site {
     return this;
   }
 
+  /* What was searched, in a few words. */
+  get searched() {
+    const { rows, games, store } = this.about;
+    if (!rows) return "";
+    return games ? `${Say.whole(rows)} positions of ${Say.whole(games)} games` : `${Say.whole(rows)} rows of ${store || "the store"}`;
+  }
+
   href(latent) { return `#${encodeURIComponent(this.name)}/${latent}`; }
 
   /* What a latent is called: its label, or the target of the board that it tells well. */
@@ -53,11 +60,13 @@ class Site {
 
   word(index) { return index < 0 ? "" : this.vocabulary[index]; }
 
-  /* Tokens that it fires on, the most common first: [] before words have come. */
+  /* What it fires on, the most common first, [] before words have come: whole words, or where there are none, tokens. */
   fires(latent) {
     const i = this.row[latent];
     if (!this.words || i < 0) return [];
-    return Array.from(Data.row(this.words.fires, i)).filter((index) => index >= 0).map((index) => this.word(index));
+    const named = (array, names) => Array.from(Data.row(array, i)).filter((index) => index >= 0).map((index) => names[index]);
+    const whole = named(this.words.whole, this.words.json.whole);
+    return whole.length ? whole : named(this.words.fires, this.vocabulary);
   }
 
   /* The strongest context: [before, the token, after], or null. */

@@ -2,10 +2,11 @@
 /* Bars of counts on a logarithmic axis, so that the rare strong activations can be seen beside the many weak ones. */
 
 const Histogram = (() => {
-  const WIDTH = 260, HEIGHT = 175, LEFT = 34, RIGHT = 6, TOP = 8, BOTTOM = 20;
+  const WIDTH = 260, LEFT = 34, RIGHT = 6, TOP = 8, BOTTOM = 20;
 
-  /* counts: of equal bins from `low` to `high`. tell(i): what bin i says when pointed at. ticks: [[value, text]]. */
-  function draw(counts, { low, high, ticks, tell, title }) {
+  /* counts: of equal bins from `low` to `high`. tell(i): what bin i says when pointed at. ticks: [[value, text]].
+     height: of a drawing 260 wide. */
+  function draw(counts, { low, high, ticks, tell, title, height: HEIGHT }) {
     const most = Math.max(...counts, 1);
     const decades = Math.max(Math.log10(most), 0.7);
     const width = WIDTH - LEFT - RIGHT, height = HEIGHT - TOP - BOTTOM, foot = HEIGHT - BOTTOM;
@@ -23,7 +24,7 @@ const Histogram = (() => {
     const bars = Array.from(counts, (count, i) => {
       if (!count) return null;
       const size = up(count);
-      return svg("rect.bar", { x: LEFT + i * step + 0.5, y: foot - size, width: Math.max(step - 1, 0.8), height: size,
+      return svg("rect.column", { x: LEFT + i * step + 0.5, y: foot - size, width: Math.max(step - 1, 0.8), height: size,
         "data-tip": tell(i) });
     });
     const marks = ticks.map(([value, text]) => svg("text.rim.middle", { x: across(value), y: HEIGHT - 5 }, text));

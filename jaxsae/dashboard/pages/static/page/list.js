@@ -15,15 +15,13 @@ class List {
     });
   }
 
-  show(site, latents, figure) {
-    const anew = site !== this.site || latents !== this.latents;
-    Object.assign(this, { site, latents, figure });
-    this.where = new Map();
+  show(site, latents, figure, query) {
+    Object.assign(this, { site, latents, figure, query });
     const lines = site.kind === "rows" ? 1 : 2;
     this.rows.classList.toggle("single", lines === 1);
     this.height = lines === 1 ? 34 : 46;
     this.rows.style.height = `${Math.min(latents.length * this.height, List.TALLEST)}px`;
-    if (anew) this.scroller.scrollTop = 0;
+    this.scroller.scrollTop = 0;
     this.draw();
   }
 
@@ -79,6 +77,8 @@ class List {
     const silent = site.frequency[latent] === 0 ? "never fires" : "";
     const head = label ? el("span.label", {}, label) : el("span.fires", {}, fires.length ? fires : el("i", {}, silent));
     if (site.kind === "rows") return el("span.what", {}, head);
+    const promoted = this.query ? Search.promotedBy(site, latent, this.query) : null;
+    if (promoted !== null) return el("span.what", {}, head, el("span.snippet", {}, "promotes ", el("span.token", {}, Say.bare(promoted))));
     const [before, token, after] = snippet ?? ["", "", ""];
     const text = site.kind === "othello" && label ? el("span.snippet", {}, fires.length ? ["after ", fires] : null)
       : el("span.snippet", {}, snippet && [el("span.before", {}, before), el("mark", {}, token), el("span.after", {}, after)]);
