@@ -125,7 +125,7 @@ class _Rows:
     def constant(self, array: np.ndarray) -> Any:
         import torch
 
-        tensor = array if isinstance(array, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(array))
+        tensor = array if isinstance(array, torch.Tensor) else torch.tensor(array)
         return tensor.to(self.device)
 
     def reconstruct(self, dictionary: Dictionary, x: Any) -> Any:

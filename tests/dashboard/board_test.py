@@ -16,7 +16,7 @@ def write(run, **found):
 
 
 def test_of_several_targets_the_best(tmp_path):
-    write(tmp_path, best_auroc=[0.7, None, 0.9, 0.8, 0.6], best_latent=[3, -1, 3, 0, 99], width=6)
+    write(tmp_path, best_auroc=[0.7, None, 0.9, 0.8, 0.6, 0.75], best_latent=[3, -1, 3, 0, 99, 3], width=6)
     auroc, target = best_targets(tmp_path, 6)
     assert target.tolist() == [3, -1, -1, 2, -1, -1]
     np.testing.assert_allclose(auroc[[0, 3]], [0.8, 0.9], rtol=1e-6)

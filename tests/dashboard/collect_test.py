@@ -108,6 +108,7 @@ def test_some_latents_have_what_they_have_among_all(scene, found):
 
 def test_rows_of_training_and_other_stores_are_searched_where_asked(scene, found):
     assert collect(scene.context, dataclasses.replace(SMALL, trained_rows=True)).about["rows"] == 600
+    assert collect(scene.context, dataclasses.replace(SMALL, trained_rows=True, rows=550)).about["rows"] == 550
     few = collect(scene.context, dataclasses.replace(SMALL, rows=50))
     np.testing.assert_allclose(few.frequency, (scene.z[-50:] > 0).mean(0), rtol=1e-6)
 

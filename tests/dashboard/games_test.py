@@ -1,5 +1,7 @@
 """Games of the shipped model: boards, moves and activations are those of the games that are played."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -68,6 +70,16 @@ def test_the_strongest_are_of_different_games_and_boards(found, truth):
         assert len({int(found.sequence[c]) for c in own}) == len(own)
         assert len({(int(found.mine[c]), int(found.theirs[c])) for c in found.contexts(i)}) == len(found.contexts(i))
         np.testing.assert_allclose(found.values[own[0], found.at[own[0]]], np.nanmax(latents[:, :, latent]), rtol=1e-5)
+
+
+def test_positions_that_come_up_in_many_games_are_shown_once(context):
+    config = dataclasses.replace(context.config, first_position=0, last_position=1)
+    found = collect(Context(config, context.dictionary), dataclasses.replace(SETTINGS, parts=False))
+    shown = [
+        list(zip(found.mine[own], found.theirs[own], strict=True))
+        for own in map(found.contexts, range(len(found.shown)))
+    ]
+    assert all(len(set(boards)) == len(boards) for boards in shown) and sum(map(len, shown)) > 10
 
 
 def test_figures_are_of_all_plies_read(found, truth):

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from fake_hub import FakeHub, running
 
 from jaxsae.errors import InputError
 from jaxsae.evaluate import EvaluateConfig, evaluate
@@ -58,9 +57,8 @@ def x() -> np.ndarray:
 
 
 @pytest.fixture
-def listed(tmp_path, monkeypatch):
+def listed(tmp_path, serve):
     """A directory with settings alone: its layers are a file beside, an .npz of a hub, and one of Gemma Scope 2."""
-    pytest.importorskip("huggingface_hub")
     np.savez(tmp_path / "of_hub.npz", **arrays(1))
     source = settings(
         tmp_path / "in",
@@ -71,13 +69,7 @@ def listed(tmp_path, monkeypatch):
     new = {name.lower(): array for name, array in arrays(2, past=True).items()}
     write_safetensors(source / "new.safetensors", new)
     files = {"layer_1/params.npz": (tmp_path / "of_hub.npz").read_bytes(), "layer_1/other.npz": b"not asked for"}
-    with running(FakeHub({"own/er": files})) as hub:
-        for place in ("ENDPOINT", "_HF_DEFAULT_ENDPOINT"):
-            monkeypatch.setattr(f"huggingface_hub.constants.{place}", hub.url)
-        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-        yield source, hub
+    return source, serve({"own/er": files})
 
 
 def test_layers_are_where_the_list_says(listed, x, relative, tmp_path):
