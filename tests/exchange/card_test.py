@@ -84,10 +84,8 @@ def test_front_matter_is_hugging_faces(run, tmp_path):
 def test_the_command_names_what_is_no_default_and_no_place(run, tmp_path):
     text = card(run, tmp_path)
     command = text.split("```bash\n")[1].split("```")[0]
-    assert command.replace("\\
- ", "").strip() == (
-        "jaxsae train --store=llama --workdir=one --tokens=4096 --width=128 --architecture=batchtopk --k=8"
-    )
+    flags = "--store=llama --workdir=one --tokens=4096 --width=128 --architecture=batchtopk --k=8"
+    assert " ".join(command.replace("\\", " ").split()) == f"jaxsae train {flags}"
     assert str(tmp_path) not in text
     (run / "config.flags").unlink()
     assert "it was imported into jaxsae" in card(run, tmp_path, output=str(tmp_path / "two"))
