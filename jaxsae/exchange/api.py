@@ -16,7 +16,7 @@ from jaxsae.exchange import publish, push, recorded, weights
 from jaxsae.exchange.exported import Exported, dictionaries
 from jaxsae.exchange.formats import FORMATS, FormatName
 from jaxsae.exchange.holds import PLAIN
-from jaxsae.exchange.publish_names import CARD
+from jaxsae.exchange.publish_names import CARD, is_card
 from jaxsae.exchange.stream import DtypeName
 from jaxsae.paths import check_above
 from jaxsae.progress import say
@@ -146,8 +146,8 @@ def _say(exported: Sequence[Exported], output: Path, config: ExportConfig) -> No
     """What was written, and the lines that load it."""
     first, jumps = exported[0].dictionary, ("saelens", "circuit_tracer", "gemma_scope")
     if first.config.has_threshold and config.format in jumps:
-        own = f"{first.threshold:.6g}" if len(exported) == 1 else "that of its dictionary"
-        say(f"As a jumprelu: every latent has the threshold {own}.")
+        own = f"the threshold {first.threshold:.6g}" if len(exported) == 1 else "the threshold of its dictionary"
+        say(f"As a jumprelu: every latent has {own}.")
     if config.format != PLAIN and first.config.architecture in weights.FREE_ROWS and not first.config.transcode:
         say("Decoder rows now have length 1: latent i is ||W_dec,i|| times what it was; reconstructions are the same.")
     many = f"{len(exported)} of " if len(exported) > 1 else ""
@@ -167,8 +167,9 @@ def check_free(output: Path, overwrite: bool) -> None:
     if not overwrite:
         raise InputError(f"--output={output}: exists and is not empty. Name another directory, or remove it first.")
     every = (FORMATS | recorded.FORMATS).values()
-    known = frozenset({CARD}).union(*(f.FILES for f in every))
-    strange = sorted(str(p.relative_to(output)) for p in output.rglob("*") if not p.is_dir() and p.name not in known)
+    known = frozenset().union(*(f.FILES for f in every))
+    files = [p for p in output.rglob("*") if not p.is_dir()]
+    strange = sorted(str(p.relative_to(output)) for p in files if p.name not in known and not is_card(p))
     if strange or not any(f.is_here(output) for f in every):
         what = f"holds {strange[0]}, which no export wrote" if strange else "is not an export"
         raise InputError(f"--output={output}: {what}; --overwrite replaces exports only. Name another directory.")

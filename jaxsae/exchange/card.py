@@ -11,7 +11,7 @@ from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError
 from jaxsae.exchange.card_figures import sections
 from jaxsae.exchange.exported import Exported
-from jaxsae.exchange.publish_names import flag_line, is_local, last_part
+from jaxsae.exchange.publish_names import MARK, flag_line, is_local, last_part
 from jaxsae.store import open_store
 from jaxsae.training.config import TrainConfig
 from jaxsae.training.run import FLAGS, SET_FLAGS
@@ -59,7 +59,7 @@ def card(
             lines += [f"## {one.folder or _site(one.dictionary)}", ""]
         lines += _figures(one, "##" if len(exported) == 1 else "###")
     lines += ["## Loading it", "", "```python", *_loading(repo, code), "```", ""]
-    lines += [f"jaxsae itself takes it in with `jaxsae import --input={repo} --output=RUN`.", ""]
+    lines += [f"{MARK} `jaxsae import --input={repo} --output=RUN`.", ""]
     lines += [*_training(exported[0], whole), "## Limits", "", LIMITS, "", "## Licence", "", _licence(licence), ""]
     return "\n".join(lines)
 

@@ -2,12 +2,18 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-CARD = "README.md"
+CARD, MARK = "README.md", "jaxsae itself takes it in with"  # a card has these words
 _PATH = re.compile(r"(?<![\w:/.~-])(?:~|\.{1,2})?/(?:[^\s/'\"`,;|]+/)*([^\s/'\"`,;|]+)/?")
 _URL = re.compile(r"(?:file|gs|s3)://\S*?([^\s/'\"`,;|]+)/?(?=[\s'\"`,;|]|$)")
 PLACES = ("store", "workdir", "initialize_from", "source_run")  # flags that name places, be they relative
+
+
+def is_card(path: Path) -> bool:
+    """Whether a file is a card that an export wrote."""
+    return path.name == CARD and MARK in path.read_text(encoding="utf-8", errors="replace")
 
 
 def is_local(name: str) -> bool:

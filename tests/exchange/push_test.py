@@ -74,6 +74,9 @@ def test_a_dry_run_writes_and_asks_nobody(hub, run, tmp_path, capsys, monkeypatc
     size = sum(p.stat().st_size for p in output.iterdir())
     assert f"Would push 3 files, {size:,} bytes, to lab/sae:" in capsys.readouterr().err
     export(config(run, output=str(tmp_path / "out"), dry_run=True, overwrite=True))  # the card is the export's own
+    (output / "README.md").write_text("somebody's own")
+    with pytest.raises(InputError, match=r"README.md, which no export wrote"):
+        export(config(run, output=str(tmp_path / "out"), dry_run=True, overwrite=True))
 
 
 @pytest.mark.parametrize(
