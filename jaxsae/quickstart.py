@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from jaxsae.config import check_positive, option, read_flag_file
+from jaxsae.dashboard.settings import GAMES
 from jaxsae.dictionary import MethodConfig
 from jaxsae.errors import InputError
 from jaxsae.evaluate import EvaluateConfig, evaluate
@@ -22,6 +23,7 @@ from jaxsae.store import open_store
 from jaxsae.training import OptimizerConfig, TrainConfig, train
 
 EXPORTS = ("saelens", "sparsify", "dictionary_learning")
+ROWS_OF_A_GAME = 47
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +122,7 @@ def _check_same_walk(config: QuickstartConfig) -> None:
 def _stages(config: QuickstartConfig, workdir: Path) -> list[tuple[str, Callable[[], object]]]:
     """Name and work of each stage; each finds by itself what is done already."""
     run, control = workdir / "run", workdir / "control"
+    games = min(GAMES, config.rows // ROWS_OF_A_GAME + 1)  # a small walk looks at little
     random_model = f"random:{config.seed}"
     judge = EvaluateConfig(
         run=str(run), suite=("reconstruction", "splice", "othello"), control_run=str(control / "run")
@@ -137,7 +140,7 @@ def _stages(config: QuickstartConfig, workdir: Path) -> list[tuple[str, Callable
         ("train the control", lambda: train(_train_config(config, control / "store", control / "run"))),
         ("evaluate", lambda: evaluate(judge)),
         ("export", lambda: _export_all(run, workdir / "exports")),
-        ("report", lambda: report(ReportConfig(run=str(run)))),
+        ("report, and pages of latents", lambda: report(ReportConfig(run=str(run), latents=True, games=games))),
     ]
 
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote
 
 COMMIT = "c" * 40
@@ -37,6 +38,15 @@ def running(hub: FakeHub) -> Iterator[FakeHub]:
         hub.shutdown()
         hub.server_close()
         thread.join()
+
+
+def ask(monkeypatch, url: str, cache: str | Path) -> None:
+    """Has huggingface_hub ask the hub at `url`, and keep what it fetches in `cache`."""
+    for place in ("ENDPOINT", "_HF_DEFAULT_ENDPOINT"):
+        monkeypatch.setattr(f"huggingface_hub.constants.{place}", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
 
 
 class _Answers(BaseHTTPRequestHandler):

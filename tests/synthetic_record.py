@@ -3,8 +3,9 @@
 import dataclasses
 
 import numpy as np
+import scipy.sparse as sp
 
-from jaxsae.dashboard.drawn import Drawn, choose
+from jaxsae.dashboard.drawn import choose, fires
 from jaxsae.dashboard.record import Record
 from jaxsae.dictionary import Dictionary, MethodConfig, Params
 
@@ -48,8 +49,8 @@ def world(seed: int = 0, **about) -> World:
 
 def _record(z, tokens, W_dec, rng, about) -> Record:
     rows = z[:, 1:].reshape(-1, WIDTH)
-    fires = rows > 0
-    shown = np.flatnonzero(fires.any(0)).astype(np.int32)
+    active = rows > 0
+    shown = np.flatnonzero(active.any(0)).astype(np.int32)
     most = rows.max(0)
     places, start = [], [0]
     for latent in shown:
@@ -58,21 +59,19 @@ def _record(z, tokens, W_dec, rng, about) -> Record:
     windows = [_window(z[..., latent], tokens, s, p) for latent, s, p, _ in _with_latent(places, shown, start)]
     unit = W_dec / np.linalg.norm(W_dec, axis=1, keepdims=True)
     nearest, nearest_cosine = _largest(unit @ unit.T, shown)
-    phi, phi_values = _largest(np.nan_to_num(np.corrcoef(fires.T + 1e-9 * rng.random((WIDTH, len(rows))))), shown)
+    phi, phi_values = _largest(np.nan_to_num(np.corrcoef(active.T + 1e-9 * rng.random((WIDTH, len(rows))))), shown)
     lens = np.sort(rng.standard_normal((len(shown), 4)).astype(np.float32), 1)
     sequence, position = (a.ravel() for a in np.mgrid[0:SEQUENCES, 1:CONTEXT])
     first = choose(sequence, position, LENGTH, 40, seed=0)
-    drawn = Drawn(first, LENGTH, WIDTH)
-    drawn.add(0, rows, np.tile(np.arange(WIDTH), (len(rows), 1)))
-    drawn_start, drawn_fires = drawn.fires()
+    drawn_start, drawn_fires = fires(sp.csc_matrix(rows), first, LENGTH)
     at_first = list(zip(sequence[first], position[first], strict=True))
     return Record(
         about={
             **{"kind": "text", "site": SITE, "model": "gpt2", "store": "store", "rows": len(rows), "bands": BANDS},
             **{"sequences": SEQUENCES, "width": WIDTH, "d_model": D, "architecture": "topk", "seed": 0, **about},
         },
-        frequency=fires.mean(0).astype(np.float32),
-        mean=(rows.sum(0) / np.maximum(fires.sum(0), 1)).astype(np.float32),
+        frequency=active.mean(0).astype(np.float32),
+        mean=(rows.sum(0) / np.maximum(active.sum(0), 1)).astype(np.float32),
         most=most.astype(np.float32),
         norm=np.linalg.norm(W_dec, axis=1).astype(np.float32),
         auroc=np.full(WIDTH, np.nan, np.float32),

@@ -52,15 +52,19 @@ def record_of(
     if source.kind == ROWS:
         settings = dataclasses.replace(settings, before=0, after=0)
     contexts = _contexts(source, settings, latents, strengths.most, shown)
-    used = [contexts["tokens"], parts["promoted"], parts["suppressed"]]
+    if source.kind != ROWS and settings.parts:
+        contexts |= drawn(latents, source.places, settings.length, settings.drawn, settings.seed)
+    used = [
+        parts["promoted"],
+        parts["suppressed"],
+        *(contexts[name] for name in ("tokens", "drawn") if name in contexts),
+    ]
     words, no_words = {}, ""
     if source.kind != ROWS:
         words, no_words = words_of(
             source.tokenizer, sorted({i for part in used for i in np.unique(part).tolist()} - {-1})
         )
     about = _about(context, settings, source) | about | ({"no_words": no_words} if no_words else {})
-    if source.kind != ROWS and settings.parts:
-        contexts |= drawn(latents, source.places, settings.length, settings.drawn, settings.seed)
     figures = {"frequency": strengths.frequency, "mean": strengths.mean, "most": strengths.most, "norm": norm}
     figures |= {"auroc": auroc, "target": target, "shown": shown.astype(np.int32)}
     return Record(about=about, **figures, **parts, **contexts, words=words)

@@ -58,10 +58,11 @@ def choose(
     drawn = _first_where(luck == np.repeat(np.minimum.reduceat(luck, begins), _lengths(begins, luck)), begins)
     taken = np.zeros(len(begins), bool)
     taken[np.searchsorted(begins, strongest, side="right") - 1] = True
-    if alike is not None:  # nor what looks like one of the strongest
-        shown = _pairs(column[strongest], alike[row[strongest]], alike)
-        taken |= np.isin(_pairs(column[drawn], alike[row[drawn]], alike), shown)
     drawn = drawn[~taken]
+    if alike is not None:  # nor what looks like one of the strongest, or like another that is drawn
+        drawn = _one_of_alike(drawn, luck, column, alike[row])
+        shown = _pairs(column[strongest], alike[row[strongest]])
+        drawn = drawn[~np.isin(_pairs(column[drawn], alike[row[drawn]]), shown)]
     band = np.clip(np.ceil(np.float64(size[drawn]) / most[column[drawn]] * bands), 1, bands).astype(np.int64)
     order = np.lexsort((luck[drawn], band, column[drawn]))
     drawn, band = drawn[order], band[order]
@@ -75,11 +76,15 @@ def choose(
 def _ranked(entry: np.ndarray, column: np.ndarray, size: np.ndarray, alike: np.ndarray | None, top: int) -> np.ndarray:
     """Of some entries the `top` strongest of each column, of those that look alike the strongest alone."""
     if alike is not None:
-        order = entry[np.lexsort((-size[entry], alike[entry], column[entry]))]
-        pairs = _pairs(column[order], alike[order], alike)
-        entry = order[np.concatenate([[True], np.diff(pairs) != 0])]
+        entry = _one_of_alike(entry, -size, column, alike)
     entry = entry[np.lexsort((entry, -size[entry], column[entry]))]
     return entry[_rank(column[entry]) < top]
+
+
+def _one_of_alike(entry: np.ndarray, order: np.ndarray, column: np.ndarray, alike: np.ndarray) -> np.ndarray:
+    """Of some entries of a column that look alike the one that comes first by `order`."""
+    entry = entry[np.lexsort((entry, order[entry], alike[entry], column[entry]))]
+    return entry[_rank(_pairs(column[entry], alike[entry])) == 0]
 
 
 def _rank(key: np.ndarray) -> np.ndarray:
@@ -100,9 +105,9 @@ def _first_where(holds: np.ndarray, begins: np.ndarray) -> np.ndarray:
     return places[np.searchsorted(places, begins)]
 
 
-def _pairs(column: np.ndarray, number: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """One number for a column and a number of a row."""
-    return column * (int(numbers.max(initial=0)) + 1) + number
+def _pairs(column: np.ndarray, alike: np.ndarray) -> np.ndarray:
+    """One number for a column and what its rows look like."""
+    return column << 32 | alike
 
 
 def _hash(seed: int, latent: np.ndarray, row: np.ndarray) -> np.ndarray:

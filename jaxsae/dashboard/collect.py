@@ -42,7 +42,8 @@ def collect_run(
     settings = dataclasses.replace(settings or Settings(), **changes)
     context = open_context(run, store, settings)
     made_of = identity(context, store, settings)
-    if (there := _again(known, "", made_of, run)) is not None:
+    if there := _again(known, "", made_of, Path(run)):
+        say(f"{run}: what its latents fire on is known already, by the same search of the same dictionary")
         return there
     return _with(collect(context, settings), made_of)
 
@@ -51,7 +52,7 @@ def collect(context: Context, settings: Settings) -> Record:
     """A record of one dictionary; raises as `collect_run`."""
     shown, source = shown_of(context, settings), open_source(context, settings)
     say_few(source, settings)
-    say_cost(context, source, settings, None if shown is None else len(shown))
+    say_cost(context, source.places.rows, settings, None if shown is None else len(shown))
     return record_of(context, settings, source, {"": encoded_rows(context, source)}, shown=shown)
 
 
@@ -72,11 +73,10 @@ def collect_set(
         raise InputError(f"--run={path}: no run has begun. Go on with `jaxsae train --flagfile={path}/each.flags`.")
     open_one = lambda run: open_context(str(run), store, settings)
     marks = {run.name: mark(open_one(run).dictionary) for run in runs}
-    there = {
-        run.name: _again(known, run.name, identity(open_one(run), store, settings, marks), str(run)) for run in runs
-    }
-    if all(record is not None for record in there.values()):
-        yield from there.items()
+    again = lambda run: _again(known, run.name, identity(open_one(run), store, settings, marks), run)
+    if known and all(again(run) for run in runs):  # one by one: all need not stand in memory
+        say(f"{path}: what its latents fire on is known already, by the same search of the same dictionaries")
+        yield from ((run.name, again(run)) for run in runs)
         return
     matrices: dict[str, sp.csc_matrix] = {}
     for run in runs:
@@ -84,7 +84,7 @@ def collect_set(
         shown, source = shown_of(context, settings), open_source(context, settings)
         if not matrices:
             say_few(source, settings)
-            say_cost(context, source, settings, None if shown is None else len(shown), len(runs))
+            say_cost(context, source.places.rows, settings, None if shown is None else len(shown), len(runs))
         matrices[run.name] = encoded_rows(context, source)
     if len({matrix.shape[0] for matrix in matrices.values()}) > 1:
         raise InputError(f"--run={path}: its runs were trained on different rows. Take one of them, {runs[0]}.")
@@ -100,11 +100,12 @@ def _with(record: Record, made_of: dict[str, Any]) -> Record:
     return dataclasses.replace(record, about=record.about | {"made_of": made_of})
 
 
-def _again(known: Known | None, name: str, made_of: dict[str, Any], run: str) -> Record | None:
+def _again(known: Known | None, name: str, made_of: dict[str, Any], run: Path) -> Record | None:
     """An earlier record that would come out the same, with what was evaluated since; None where there is none."""
     record = known(name) if known else None
-    if record is None or record.about.get("made_of") != made_of or "no_words" in record.about:
+    if record is None or record.about.get("made_of") != made_of:
         return None
-    say(f"{run}: what its latents fire on is known already, by the same search of the same dictionary")
-    auroc, target = best_targets(Path(run), record.width)
+    if record.about["tokenizer"] and "no_words" in record.about:  # which may be here now
+        return None
+    auroc, target = best_targets(run, record.width)
     return dataclasses.replace(record, auroc=auroc, target=target)

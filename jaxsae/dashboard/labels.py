@@ -8,7 +8,7 @@ explanations of Neuronpedia, whose package (`neuronpedia` 1.2.1, `Explanation.fr
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ _CONTEXTS = "examples"  # in a line of contexts: where it has no text, nobody ha
 _DELPHI = re.compile(r"(.*)_latent(\d+)\.txt")
 
 
-def read(path: str | Path, widths: Mapping[str, int]) -> dict[str, dict[int, str]]:
+def read(path: str | Path, widths: Mapping[str, int], others: Container[str] = ()) -> dict[str, dict[int, str]]:
     """Reads labels, with white space made single spaces.
 
     Args:
       path: a file of lines, or a folder of Delphi's. widths: {site: number of latents} of the dictionaries they are of.
+      others: sites whose lines are passed over.
 
     Returns:
       {site: {latent: text}}, with every site of `widths`.
@@ -40,6 +41,8 @@ def read(path: str | Path, widths: Mapping[str, int]) -> dict[str, dict[int, str
     for where, line in _delphi(path) if path.is_dir() else _lines(path):
         at = f"{name}: {where}"
         if not any(key in line for key in TEXT) and _CONTEXTS in line:
+            continue
+        if isinstance(line.get(SITE), str) and line[SITE] in others:
             continue
         site, latent, text = _site(line, widths, at), _latent(line, at), _text(line, at)
         if site is None:  # lines that do not name theirs are all of one

@@ -49,7 +49,7 @@ class Places:
         """int64 [R], ascending: what rows stand in, of which one context is enough: their sequence, or, where there are not
         many times as many sequences as contexts `wanted`, a stretch of `length` tokens of it."""
         changes = np.diff(self.sequence[self.at]) != 0
-        if 1 + np.count_nonzero(changes) < 8 * wanted:
+        if 1 + np.count_nonzero(changes) < 4 * wanted:
             stretch = self.position[self.at].astype(np.int64) // max(1, length)
             changes |= np.diff(stretch) != 0
         return np.concatenate([[0], np.cumsum(changes)])[: self.rows]

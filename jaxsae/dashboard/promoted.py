@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsae.dashboard.games import plays_othello
 from jaxsae.dashboard.products import largest
 from jaxsae.errors import InputError
 from jaxsae.evaluate.context import Context
@@ -51,6 +52,8 @@ def promoted(
     why = lens.refused(context.writes)
     if not why and context.dictionary.metadata.get("beside"):
         why = "it is of two models"
+    if not why and not (reads_text(context) or plays_othello(context.dictionary.metadata)):
+        why = "no model is known that its activations are of"
     if not why:
         try:
             jacobian = _jacobian(_open(context, shared), unit_MxD.shape[1])

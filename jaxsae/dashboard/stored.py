@@ -22,7 +22,8 @@ def store_source(context: Context, settings: Settings) -> Source:
     column = lambda name: np.concatenate([store.column(name, start, stop) for start, stop in ranges])
     tokens, sequence, position = (column(name) for name in ("tokens", "sequence", "position"))
     row = np.concatenate([np.arange(start, stop) for start, stop in ranges])
-    kind, about = TEXT, {"store": store.url, "held_out": context.trained_on_store and not settings.trained_rows}
+    seen = _also_trained(context, settings)
+    kind, about = TEXT, {"store": store.url, "held_out": context.trained_on_store and not seen}
     if (tokens < 0).all():
         kind, tokens, sequence = ROWS, row.astype(np.int32), row.astype(np.int32)
         about["rows_are"] = _what_rows_are(context)
@@ -34,11 +35,16 @@ def store_source(context: Context, settings: Settings) -> Source:
 def _ranges(context: Context, settings: Settings) -> list[tuple[int, int]]:
     """The last `settings.rows` rows that may be searched."""
     store, wanted = context.store, settings.rows
-    if not settings.trained_rows:
+    if not _also_trained(context, settings):
         return dataclasses.replace(context, config=dataclasses.replace(context.config, rows=wanted)).ranges
     if not store.rows:
         raise InputError(f"--store={store.url}: it has no complete rows. Give another with --store.")
     return select(store.available, store.rows - min(store.rows, wanted), store.rows)
+
+
+def _also_trained(context: Context, settings: Settings) -> bool:
+    """Whether rows are searched that training saw: a meta-SAE's are all latents of a dictionary, and no sample of any."""
+    return settings.trained_rows or is_meta_sae(context.dictionary.metadata)
 
 
 def _batches(context: Context, ranges: list[tuple[int, int]]) -> Iterator[np.ndarray]:

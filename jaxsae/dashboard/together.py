@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 FEWEST = 3
-PRODUCTS = 1 << 31  # multiply-adds that are spent on it, of rows by latents by latents
+PRODUCTS = 1 << 30  # multiply-adds that are spent on it, of rows by latents by latents
 _AT_ONCE = 1 << 23
 
 

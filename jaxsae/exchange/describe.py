@@ -8,6 +8,7 @@ from jaxsae.exchange import (
     dictionary_learning,
     gemma_scope,
     neuronpedia,
+    plain,
     saelens,
     saelens_record,
     sparsify,
@@ -42,6 +43,8 @@ def _described(path: Path) -> str | None:
         return _lines("circuit-tracer", path, circuit_tracer.facts(path))
     if gemma_scope.is_here(path):
         return _lines("Gemma Scope", path, gemma_scope.facts(path))
+    if plain.is_here(path):
+        return _lines("safetensors", path, plain.facts(path))
     if dictionary_learning.is_here(path):
         return _lines("dictionary_learning", path, _dictionary_learning(path))
     if neuronpedia.is_here(path):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError
-from jaxsae.exchange import circuit_tracer, dictionary_learning, gemma_scope, saelens, sites, sparsify
+from jaxsae.exchange import circuit_tracer, dictionary_learning, gemma_scope, plain, saelens, sites, sparsify
 from jaxsae.exchange.files import listing
 
 FORMATS: dict[str, ModuleType] = {
@@ -16,8 +16,9 @@ FORMATS: dict[str, ModuleType] = {
     "dictionary_learning": dictionary_learning,
     "circuit_tracer": circuit_tracer,
     "gemma_scope": gemma_scope,
+    "safetensors": plain,
 }
-FormatName = Literal["saelens", "sparsify", "dictionary_learning", "circuit_tracer", "gemma_scope"]
+FormatName = Literal["saelens", "sparsify", "dictionary_learning", "circuit_tracer", "gemma_scope", "safetensors"]
 # Flag -> the formats whose files may leave it open, and why the others do not take it.
 _TAKEN = {
     "k": (("saelens", "circuit_tracer", "gemma_scope"), "says k itself"),
@@ -28,6 +29,7 @@ _FILES = {
     "sparsify": f"{sparsify.CONFIG} and {sparsify.WEIGHTS}",
     "dictionary_learning": f"{dictionary_learning.CONFIG} and {dictionary_learning.WEIGHTS}",
     "gemma_scope": f"{gemma_scope.OLD} or {gemma_scope.WEIGHTS}",
+    "safetensors": f"{plain.CONFIG} and {plain.WEIGHTS} or its index",
     "circuit_tracer": f"{circuit_tracer.CONFIG} and layer_I.safetensors or W_enc_I.safetensors",
 }
 

@@ -1,6 +1,7 @@
 """Which methods each format holds, as what, and where to go with the others."""
 
 from jaxsae.dictionary import Dictionary
+from jaxsae.dictionary.config import SWITCHES
 from jaxsae.errors import InputError
 
 _JUMPS = ("batchtopk", "matryoshka", "jumprelu", "jumprelu_tanh", "relu")
@@ -9,6 +10,8 @@ _WHY_KEEPS = (
     "its coder keeps the k largest latents of every row after a ReLU: none below 0, no threshold, no plain ReLU"
 )
 _WHY_JUMPS = "each of its latents is active above a threshold of its own, and by nothing else"
+PLAIN = "safetensors"  # jaxsae's own, which holds everything
+_ITSELF = {architecture: architecture for architecture in SWITCHES}
 # Format -> {architecture: what the format calls it}.
 HOLDS: dict[str, dict[str, str]] = {
     "saelens": dict.fromkeys(_TOP_K, "topk")
@@ -35,6 +38,7 @@ HOLDS: dict[str, dict[str, str]] = {
     },
     "circuit_tracer": {},
     "gemma_scope": dict.fromkeys(_JUMPS, "jumprelu"),
+    "safetensors": _ITSELF,
 }
 # The same of transcoders; SAELens has names of their own for those with a map past the latents.
 TRANSCODERS: dict[str, dict[str, str]] = {
@@ -44,8 +48,9 @@ TRANSCODERS: dict[str, dict[str, str]] = {
     "dictionary_learning": {},
     "circuit_tracer": dict.fromkeys(_JUMPS, "jumprelu") | {"relu": "relu"},
     "gemma_scope": dict.fromkeys(_JUMPS, "jumprelu"),
+    "safetensors": _ITSELF,
 }
-CROSS_LAYER = ("circuit_tracer", "gemma_scope")
+CROSS_LAYER = ("circuit_tracer", "gemma_scope", PLAIN)
 _WITH_SKIP = {"jumprelu_transcoder": "jumprelu_skip_transcoder", "transcoder": "skip_transcoder"}
 _WHY_TRANSCODERS = {
     "sparsify": _WHY_KEEPS,
@@ -69,10 +74,9 @@ def name_in(file_format: str, dictionary: Dictionary) -> str:
       InputError: it has no form for it; names the formats that do.
     """
     config = dictionary.config
-    if config.site_widths:
+    if config.site_widths and file_format != PLAIN:
         raise InputError(
-            f"--format={file_format} cannot hold a crosscoder: its dictionaries have one site. jaxsae.load(RUN) gives its "
-            "weights."
+            f"--format={file_format} cannot hold a crosscoder: its dictionaries have one site. Take --format={PLAIN}."
         )
     architecture, transcodes = config.architecture, config.transcode
     if config.layers > 1 and file_format not in CROSS_LAYER:

@@ -93,7 +93,7 @@ def fetch(name: HubName, endings: tuple[str, ...], flag: str = "--input") -> Pat
     Raises:
       InputError: as `directory_of`.
     """
-    hub, told = _hub(), f"{flag}={name}"
+    hub, told = import_hub(), f"{flag}={name}"
     away = _why_away(name, told, hub)
     inside = f"{name.inside}/" if name.inside else ""
     try:
@@ -115,12 +115,17 @@ def fetch(name: HubName, endings: tuple[str, ...], flag: str = "--input") -> Pat
     return folder
 
 
-def _hub() -> Any:
+def import_hub(what: str = "hub ids need", other: str = "; or name a directory") -> Any:
+    """huggingface_hub.
+
+    Raises:
+      InputError: it is not installed; says that `what` it, and what else there is.
+    """
     try:
         import huggingface_hub.constants
         import huggingface_hub.errors
     except ImportError:
-        raise InputError("hub ids need huggingface_hub: pip install 'jaxsae[hub]'; or name a directory.") from None
+        raise InputError(f"{what} huggingface_hub: pip install 'jaxsae[hub]'{other}.") from None
     return huggingface_hub
 
 

@@ -25,6 +25,7 @@ from jaxsae.progress import Progress, say
 
 BATCH = 128  # its runner's n_features_at_a_time, and the most that the neuronpedia package uploads at once
 MOST_BATCHES = 10_000
+_BLOCK = 4096  # decoder rows that are read at once
 _AS_IS = str.maketrans(
     {sign: character for character, sign in SIGNS.items()}
 )  # ends of lines and tabs, not signs for them
@@ -128,7 +129,7 @@ def _alignment(dictionary: Dictionary, latents: np.ndarray) -> list[dict[str, An
     """
     if dictionary.config.site_widths or dictionary.config.layers > 1:
         return [{}] * len(latents)
-    rows = np.asarray(dictionary.params.W_dec[latents], np.float64)
+    rows = _rows(dictionary, latents)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     rows = rows / np.where(length > 0, length, 1)
     top = np.argsort(-rows, axis=1, kind="stable")[:, :ALIGNED]
@@ -143,6 +144,15 @@ def _alignment(dictionary: Dictionary, latents: np.ndarray) -> list[dict[str, An
         }
         for index, value, share in zip(top, values, shares, strict=True)
     ]
+
+
+def _rows(dictionary: Dictionary, latents: np.ndarray) -> np.ndarray:
+    """Decoder rows, float64 [m, d]; by blocks, since those of a run are read out of its checkpoint."""
+    W_dec, found = dictionary.params.W_dec, []
+    for first in np.unique(latents // _BLOCK) * _BLOCK:
+        own = latents[(latents >= first) & (latents < first + _BLOCK)]
+        found.append(np.asarray(W_dec[int(first) : min(int(first) + _BLOCK, dictionary.width)])[own - first])
+    return np.concatenate(found).astype(np.float64)
 
 
 def _settings(record: Record, known: Mapping[str, Any]) -> dict[str, Any]:

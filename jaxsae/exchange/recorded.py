@@ -30,14 +30,17 @@ def write(file_format: str, run: Path, dictionary: Dictionary, output: Path, lab
     if file_format == "contexts":
         contexts.write(record, dictionary, output, site)
         if not len(record.drawn):
+            length = record.tokens.shape[1]
             say(
-                f"{path}: has no windows drawn at random, so no line has inactive examples. Collect it again: {collect}"
+                f"{path}: has no window of {length} tokens drawn at random, so no line has inactive examples. Where texts "
+                f"are short, contexts of fewer tokens do: {collect} --around=8,4"
             )
     else:
         # There a set has one dictionary of each layer, of whose number and the set's name it makes that of the dictionary.
         kind, whole = re.sub(r"[._]?\d+", "", member), run.resolve()
         name = f"{whole.parent.name}-{kind}" if member else whole.name
-        known = labels.read(label_file, {site: record.width}) if label_file else {}
+        others = {file.stem for file in path.parent.glob("*.npz")} - {site} if member else set()
+        known = labels.read(label_file, {site: record.width}, others) if label_file else {}
         neuronpedia.write(record, dictionary, output, name, known.get(site))
     say(f"{file_format}: {len(record.shown):,} of {record.width:,} latents, by {record.about.get('rows', 0):,} rows.")
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from jaxsae.dictionary import SKIP, Dictionary, MethodConfig
@@ -89,7 +90,9 @@ def read(input: Path) -> Dictionary:
     w = weights.of_tensors(read_safetensors(folder / WEIGHTS), _form(kind["skip"]), folder / WEIGHTS)
     check_setting(settings, "d_in", w.d_model, path, f"{WEIGHTS} says so")
     k = read_k({"k": settings.get("k", 32)}, w.width, path)  # 32 is sparsify's default
-    architecture = "multi_topk" if settings.get("multi_topk") else "topk"
+    record = settings.get("jaxsae")
+    trained = record.get("architecture") if isinstance(record, Mapping) else None
+    architecture = "multi_topk" if settings.get("multi_topk") or trained == "multi_topk" else "topk"
     where = sites.of_module(folder.name if folder != input or _IS_SITE.match(folder.name) else None, kind["transcode"])
     metadata = provenance.imported(settings, "sparsify", **where)
     return weights.to_dictionary(w, MethodConfig(w.width, architecture, k, **kind), metadata, str(folder))
@@ -122,10 +125,10 @@ def _config(dictionary: Dictionary) -> dict:
         "expansion_factor": max(1, round(dictionary.width / dictionary.d_model)),
         "activation": "topk",
         "normalize_decoder": not dictionary.config.transcode,
-        "multi_topk": dictionary.config.architecture == "multi_topk",
+        "multi_topk": False,  # with it forward() would decode 4 k latents, for a loss
         "skip_connection": dictionary.config.skip,
         "transcode": dictionary.config.transcode,
-        "jaxsae": provenance.own_record(dictionary.metadata),
+        "jaxsae": provenance.own_record(dictionary.metadata) | {"architecture": dictionary.config.architecture},
     }
 
 

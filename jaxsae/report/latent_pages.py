@@ -4,14 +4,15 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from jaxsae.dashboard import record
+from jaxsae.dashboard import labels, record
 from jaxsae.dashboard.collect import collect_run, collect_set
 from jaxsae.dashboard.record import RECORD, Record
 from jaxsae.errors import InputError
 from jaxsae.files import replacing, write_json
 from jaxsae.progress import say
 from jaxsae.report.config import ReportConfig
-from jaxsae.training.sets import is_set
+from jaxsae.training.run import find_dictionary, has_checkpoints
+from jaxsae.training.sets import is_set, runs_in
 
 FOLDER, INDEX = "latents", "index.html"
 WRITTEN = "written.json"  # which files of the folder are ours
@@ -25,15 +26,16 @@ def write(config: ReportConfig, output: Path) -> Path:
       The file to open.
 
     Raises:
-      InputError: files in the folder that no earlier call wrote; what `collect_run` refuses.
+      InputError: files in the folder that no earlier call wrote; labels that do not fit; what `collect_run` refuses.
     """
     folder = output.parent / FOLDER
     check_own(folder)
+    told = labels.read(config.labels, _widths(config.run)) if config.labels else {}
     with replacing(folder) as staging:
         found = _collected(config, staging, folder)
         from jaxsae.dashboard.pages import write_pages
 
-        write_pages(staging, found, {})
+        write_pages(staging, found, told)
         files = sorted(str(p.relative_to(staging)) for p in staging.rglob("*") if p.is_file())
         write_json(staging / WRITTEN, {"files": files})
     say(f"wrote {folder / INDEX}")
@@ -75,6 +77,15 @@ class _Saved(Mapping[str, Record]):
 
     def __len__(self) -> int:
         return len(self._files)
+
+
+def _widths(run: str) -> dict[str, int]:
+    """{name of a record: latents of its dictionary}, from what checkpoints say of themselves."""
+    if is_set(run):
+        begun = filter(has_checkpoints, runs_in(Path(run)))
+        return {path.name: find_dictionary(path)[2]["method"]["width"] for path in begun}
+    about = find_dictionary(run)[2]
+    return {str(about["dictionary"].get("site")): about["method"]["width"]}
 
 
 def _collected(config: ReportConfig, folder: Path, earlier: Path) -> Mapping[str, Record]:

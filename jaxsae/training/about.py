@@ -8,7 +8,7 @@ from jaxsae.training.setup import Setup
 from jaxsae.training.taken import beside_of
 
 # Of a store's, those a dictionary keeps.
-KEPT_SETTINGS = ("source", "directions", "first_position", "last_position", "prepend_bos")
+KEPT_SETTINGS = ("source", "text", "directions", "first_position", "last_position", "prepend_bos")
 
 
 def metadata_of(setup: Setup) -> dict[str, Any]:

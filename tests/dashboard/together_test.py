@@ -39,6 +39,14 @@ def test_correlations_of_firing(same, at_once, monkeypatch):
     assert (ids[0] >= 0).any() and ids[-1].tolist() == [-1] * 4  # the last never fires
 
 
+def test_what_fires_together_twice_alone_is_no_pair():
+    z = np.zeros((50, 4), np.float32)
+    z[[3, 9], 0] = z[[3, 9], 1] = 1  # always together, on two rows
+    z[[5, 6, 7], 2] = z[[5, 6, 7], 3] = 1  # on three
+    ids, phi = together(sp.csc_matrix(z), sp.csc_matrix(z), np.arange(4), 1, True)
+    assert ids.ravel().tolist() == [-1, -1, 3, 2] and phi.ravel().tolist() == [0, 0, 1, 1]
+
+
 def test_fewer_others_than_are_asked_for():
     a = sparse(density=0.5)
     ids, _ = together(sp.csc_matrix(a), sp.csc_matrix(a[:, :3]), np.arange(12), 8, False)

@@ -132,9 +132,11 @@ def test_settings_that_do_not_do_are_refused(content, message, tmp_path):
         import_(ImportConfig(format="circuit_tracer", input=str(tmp_path), output=str(tmp_path / "run")))
 
 
-def test_a_layer_is_named(exported, tmp_path):
+def test_a_layer_that_is_not_there_is_named(exported, tmp_path):
     out = exported([transcoder("relu", layer) for layer in range(2)])
-    with pytest.raises(InputError, match="--layer=None: .* has layers 0, 1. Name one"):
-        import_(ImportConfig(format="circuit_tracer", input=str(out), output=str(tmp_path / "back")))
+    with pytest.raises(InputError, match="--layer=2: .* has layers 0, 1. Name one"):
+        import_(ImportConfig(input=str(out), output=str(tmp_path / "back"), layer=2))
+    with pytest.raises(InputError, match="--layer=-1: must be 0 or more"):
+        ImportConfig(input=str(out), output=str(tmp_path / "back"), layer=-1)
     with pytest.raises(InputError, match="--also=a: --format=saelens holds one dictionary"):
         ExportConfig(run="r", format="saelens", output="o", also=("a",))

@@ -5,11 +5,13 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import ModuleType
 
 import jax
 import numpy as np
 import pytest
+from fake_hub import FakeHub, ask, running
 
 from jaxsae.dictionary import Dictionary, MethodConfig, Normalization, Params, fold, make_method
 
@@ -193,6 +195,20 @@ def dictionary(request) -> Dictionary:
 @pytest.fixture
 def x() -> np.ndarray:
     return random_inputs()
+
+
+@pytest.fixture
+def serve(tmp_path, monkeypatch):
+    """serve(repositories, ...) -> a FakeHub that huggingface_hub asks from then on, with an empty cache."""
+    pytest.importorskip("huggingface_hub")
+    with ExitStack() as stack:
+
+        def start(*repositories, **more) -> FakeHub:
+            hub = stack.enter_context(running(FakeHub(*repositories, **more)))
+            ask(monkeypatch, hub.url, tmp_path / "cache")
+            return hub
+
+        yield start
 
 
 @pytest.fixture

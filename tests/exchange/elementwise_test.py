@@ -11,7 +11,6 @@ from jaxsae.errors import InputError
 from jaxsae.exchange import (
     ExportConfig,
     ImportConfig,
-    describe_export,
     dictionary_learning,
     export,
     import_,
@@ -132,8 +131,7 @@ def test_we_load_what_dictionary_learning_saves(
 def test_a_threshold_below_0_is_0_where_a_relu_follows_it(
     file_format, make_dictionary, edit, load_saelens, load_dictionary, theirs, relative, x, tmp_path
 ):
-    dictionary = make_dictionary("jumprelu")
-    file_format.write(dataclasses.replace(dictionary, params=dictionary.params), tmp_path)
+    file_format.write(make_dictionary("jumprelu"), tmp_path)
     edit(tmp_path, lambda t: t | {"threshold": t["threshold"] - 50})
     back = file_format.read(tmp_path)
     found = np.asarray(back.params.latent["threshold"])
@@ -243,11 +241,3 @@ def test_unit_rows_and_another_form_of_the_input_leave_what_it_computes(dictiona
     back = set_pre_bias(there, not method.pre_bias, method.pre_bias).arrays
     for name, array in w.arrays.items():
         np.testing.assert_allclose(back[name], array, rtol=1e-5, atol=1e-3)
-
-
-def test_describe(file_format, dictionary, tmp_path):
-    file_format.write(dictionary, tmp_path)
-    text, kind = describe_export(tmp_path), dictionary.method.name
-    assert f"architecture  {kind if file_format is saelens else CLASSES[kind]}\n" in text
-    assert ("target L0     8\n" in text) == (kind == "jumprelu") and "\nk   " not in text
-    assert ("threshold     33.4" in text) == (kind == "jumprelu" and file_format is saelens)

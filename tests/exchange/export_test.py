@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import jaxsae.training
 from jaxsae.errors import DiskFullError, InputError
 from jaxsae.exchange import ExportConfig, ImportConfig, api, export, import_, saelens
 
@@ -31,7 +32,7 @@ def runs(monkeypatch):
 
     fake = types.ModuleType("jaxsae.training")
     fake.load = fake.load_by_range = load
-    fake.save_dictionary = save_dictionary
+    fake.save_dictionary, fake.__path__ = save_dictionary, jaxsae.training.__path__
     monkeypatch.setitem(sys.modules, "jaxsae.training", fake)
     return saved
 
@@ -164,7 +165,12 @@ def test_relu_says_that_latents_are_rescaled(runs, make_dictionary, tmp_path, ca
     runs["r"] = make_dictionary("relu")
     export(ExportConfig("r", "saelens", str(tmp_path / "out")))
     assert "times what it was" in capsys.readouterr().err
-    assert set(api.FORMATS) == {*FORMATS, "circuit_tracer", "gemma_scope"}  # which have tests of their own
+    assert set(api.FORMATS) == {
+        *FORMATS,
+        "circuit_tracer",
+        "gemma_scope",
+        "safetensors",
+    }  # which have tests of their own
 
 
 @pytest.mark.parametrize("name", FORMATS)

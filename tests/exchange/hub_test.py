@@ -2,10 +2,9 @@
 
 import builtins
 import time
-from collections.abc import Iterator
 
 import pytest
-from fake_hub import COMMIT, FakeHub, running
+from fake_hub import COMMIT, FakeHub, ask
 
 from jaxsae.errors import InputError
 from jaxsae.exchange.hub import HubName, directory_of
@@ -24,20 +23,8 @@ _FILES = {
 
 
 @pytest.fixture
-def hub(monkeypatch, tmp_path) -> Iterator[FakeHub]:
-    with running(
-        FakeHub({"own/er": _FILES, "own/top": {"cfg.json": b"{}"}, "own/gated": _FILES}, ("own/gated",))
-    ) as fake:
-        _use(monkeypatch, fake.url, tmp_path / "cache")
-        yield fake
-
-
-def _use(monkeypatch, url: str, cache) -> None:
-    for place in ("ENDPOINT", "_HF_DEFAULT_ENDPOINT"):
-        monkeypatch.setattr(f"huggingface_hub.constants.{place}", url)
-    template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+def hub(serve) -> FakeHub:
+    return serve({"own/er": _FILES, "own/top": {"cfg.json": b"{}"}, "own/gated": _FILES}, ("own/gated",))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +64,7 @@ def test_a_folder_is_fetched_without_pickles_and_without_the_folders_in_it(hub):
 @pytest.mark.parametrize("revision", ["", f"@{COMMIT}"])
 def test_what_is_in_the_cache_needs_no_network(hub, revision, monkeypatch, tmp_path):
     folder = directory_of(f"own/er/sae{revision}")
-    _use(monkeypatch, "http://127.0.0.1:9", tmp_path / "cache")
+    ask(monkeypatch, "http://127.0.0.1:9", tmp_path / "cache")
     assert directory_of(f"own/er/sae{revision}") == folder
     with pytest.raises(InputError, match="own/er/layer_1/width_16k.*cannot be reached.*the cache lacks its files"):
         directory_of(f"own/er/layer_1/width_16k{revision}")
@@ -85,7 +72,7 @@ def test_what_is_in_the_cache_needs_no_network(hub, revision, monkeypatch, tmp_p
 
 @pytest.mark.parametrize("name", ["own/er/sae", f"own/er/sae@{COMMIT}"])
 def test_without_a_network_it_says_so_soon(name, monkeypatch, tmp_path):
-    _use(monkeypatch, "http://127.0.0.1:9", tmp_path / "cache")
+    ask(monkeypatch, "http://127.0.0.1:9", tmp_path / "cache")
     began = time.monotonic()
     with pytest.raises(InputError, match="--input=own/er/sae.*127.0.0.1:9 cannot be reached.*name a directory"):
         directory_of(name)

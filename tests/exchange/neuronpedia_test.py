@@ -129,6 +129,13 @@ def test_rows_of_the_decoder_and_the_lens(w, features):
     assert feature["pos_values"][0] > feature["pos_values"][1] and feature["neg_values"][0] < feature["neg_values"][1]
 
 
+def test_decoder_rows_come_in_blocks(w, monkeypatch):
+    monkeypatch.setattr(neuronpedia, "_BLOCK", 7)
+    latents = np.array([0, 6, 7, 100, 299])
+    expected = np.asarray(w.dictionary.params.W_dec)[latents]
+    np.testing.assert_array_equal(neuronpedia._rows(w.dictionary, latents), expected)
+
+
 def test_latents_that_never_fire_are_skipped(folder, w):
     skipped = json.loads((folder / "skipped_indexes.json").read_text())
     assert skipped["skipped_indexes"] == list(DEAD) and skipped["layer"] == "3"

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from jaxsae.errors import InputError
 from jaxsae.exchange import dictionary_learning, saelens, sparsify
 
 D, N, K = 48, 128, 8
@@ -113,6 +114,43 @@ def test_we_load_what_sparsify_saves(dtype, x, torch, package, randomise, check_
     dictionary = sparsify.read(tmp_path)
     assert dictionary.metadata["site"] == "resid_post.3"
     check_same(dictionary, Coder(coder.float()), x)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"skip_connection": True}, {"multi_topk": True, "normalize_decoder": False}], ids=str
+)
+def test_we_load_sparsifys_transcoders(settings, x, torch, package, randomise, relative, tmp_path):
+    config = package("sparsify").SparseCoderConfig(num_latents=N, k=K, transcode=True, **settings)
+    coder = package("sparsify").SparseCoder(D, config)
+    randomise(coder)  # W_skip too, which is then no symmetric matrix
+    coder.save_to_disk(tmp_path / "layers.3.mlp")
+    dictionary = sparsify.read(tmp_path)
+    rows = torch.from_numpy(x)
+    with torch.no_grad():
+        # With multi_topk its forward() gives what 4 k latents make, which is for its loss; k is what it encodes to.
+        expected = coder.decode(*coder.encode(rows)[:2]) + (rows @ coder.W_skip.mT if coder.cfg.skip_connection else 0)
+        assert coder.cfg.multi_topk or relative(coder(rows, rows).sae_out.numpy(), expected.numpy()) < 1e-6
+    assert relative(np.asarray(dictionary.reconstruct(x)), expected.numpy()) < TOLERANCE
+    assert dictionary.config.transcode and dictionary.config.skip == ("skip_connection" in settings)
+    assert dictionary.config.architecture == ("multi_topk" if "multi_topk" in settings else "topk")
+    assert (dictionary.metadata["reads"], dictionary.metadata["writes"]) == (["mlp_in.3"], ["mlp_out.3"])
+    (tmp_path / "out").mkdir()
+    sparsify.write(dictionary, tmp_path / "out")
+    package("sparsify").SparseCoder.load_from_disk(tmp_path / "out").save_to_disk(tmp_path / "again/layers.3.mlp")
+    back = sparsify.read(tmp_path / "again")
+    for name, array in {**dictionary.params.latent, **dictionary.params.shared}.items():
+        np.testing.assert_array_equal({**back.params.latent, **back.params.shared}[name], array)
+
+
+def test_sparsifys_group_max_is_refused_with_why(x, package, randomise, tmp_path):
+    coder = package("sparsify").SparseCoder(
+        D, package("sparsify").SparseCoderConfig(num_latents=N, k=K, activation="groupmax")
+    )
+    coder.save_to_disk(tmp_path / "layers.3")
+    with pytest.raises(
+        InputError, match="activation = 'groupmax', only 'topk' .*the largest latent of each of k groups"
+    ):
+        sparsify.read(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["AutoEncoderTopK", "AutoEncoder", "AutoEncoderNew"])

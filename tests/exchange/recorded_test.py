@@ -26,7 +26,7 @@ def w():
 def run(w, monkeypatch, tmp_path):
     """A run with a record, whose dictionary is in memory."""
     fake = types.ModuleType("jaxsae.training")
-    fake.load = lambda run: w.dictionary
+    fake.load_by_range = lambda run: w.dictionary
     monkeypatch.setitem(sys.modules, "jaxsae.training", fake)
     path = tmp_path / "run"
     (path / "latents").mkdir(parents=True)
@@ -87,8 +87,12 @@ def test_a_run_of_a_set_has_its_record_with_the_others(run, w):
     line = json.loads((export(config(run)) / contexts.LINES).read_text().splitlines()[0])
     assert line["site"] == "run"
     path = run.parent / "labels.jsonl"
-    path.write_text('{"latent": 12, "site": "run", "text": "days"}\n')
+    path.write_text('{"latent": 12, "site": "run", "text": "days"}\n{"latent": 3, "site": "other", "text": "x"}\n')
+    with pytest.raises(InputError, match="line 2: site 'other' is not there"):
+        export(config(run, "neuronpedia", labels=str(path), overwrite=True))
+    (run.parent / "latents" / "other.npz").write_bytes(b"")  # one file may have the labels of a whole set
     output = export(config(run, "neuronpedia", labels=str(path), overwrite=True))
+    assert len((output / "explanations.jsonl").read_text().splitlines()) == 1
     assert json.loads((output / "batch-0.json").read_text())["sae_set"] == f"{run.parent.name}-run"
     put_set = dataclasses.replace(w.record, about=w.record.about | {"d_model": 3})
     save(put_set, run.parent / "latents" / "run.npz")
@@ -154,6 +158,8 @@ def test_flags_of_other_formats(run):
         config(run, labels="a")
     with pytest.raises(InputError, match="--k=3: is of --format with weights"):
         config(run, "neuronpedia", k=3)
+    with pytest.raises(InputError, match="--dtype=bfloat16: --format=contexts has no matrices"):
+        config(run, dtype="bfloat16")
     with pytest.raises(InputError, match="--also=x: --format=contexts holds one dictionary"):
         config(run, also=("x",))
 

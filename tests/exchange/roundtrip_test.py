@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxsae.errors import InputError
-from jaxsae.exchange import describe_export, dictionary_learning, saelens, sparsify
+from jaxsae.exchange import dictionary_learning, saelens, sparsify
 from jaxsae.exchange.files import write_safetensors
 from jaxsae.exchange.weights import of_dictionary, unit_norm
 
@@ -199,9 +199,10 @@ def test_dictionary_learning_refuses_other_classes_and_other_k(package, make_dic
     edit(tmp_path, dictionary_learning, lambda s: s.update(k=K + 1))
     with pytest.raises(InputError, match=rf"k = {K + 1}, but ae.pt says {K}"):
         dictionary_learning.read(tmp_path)
-    edit(tmp_path, dictionary_learning, lambda s: s.update(dict_class="IdentityDict"))
-    with pytest.raises(InputError, match="dict_class = 'IdentityDict'; jaxsae reads .*GatedAutoEncoder"):
-        dictionary_learning.read(tmp_path)
+    for other in ("IdentityDict", "CrossCoder"):
+        edit(tmp_path, dictionary_learning, lambda s, other=other: s.update(dict_class=other))
+        with pytest.raises(InputError, match=f"dict_class = '{other}'; jaxsae reads .*GatedAutoEncoder"):
+            dictionary_learning.read(tmp_path)
 
 
 class Harmful:
@@ -232,21 +233,3 @@ def test_files_are_readable_as_other_files_are(exported):
     plain = exported / "plain"
     plain.touch()
     assert {p.stat().st_mode for p in exported.rglob("*") if p.is_file()} == {plain.stat().st_mode}
-
-
-def test_describe(exported):
-    text = describe_export(exported)
-    assert str(N) in text and "48" in text and "k             8" in text and "kB" in text
-
-
-def test_describe_tells_all_exports_of_a_folder(make_dictionary, tmp_path):
-    for name, file_format in (("a", saelens), ("b", sparsify), ("c", sparsify)):
-        (tmp_path / name).mkdir()
-        file_format.write(make_dictionary("topk"), tmp_path / name)
-    heads = [line.split()[-1] for line in describe_export(tmp_path).splitlines() if line.startswith("format")]
-    assert heads == ["SAELens", "sparsify", "sparsify"]
-
-
-def test_describe_knows_what_is_no_export(tmp_path):
-    assert describe_export(tmp_path) is None
-    assert describe_export(tmp_path / "missing") is None

@@ -34,7 +34,7 @@ def test_it_shows_the_records_contexts_and_shades(reader, records):
         np.testing.assert_allclose(shares, values[there] / record.most[latent], atol=6e-4)
         assert [marked for _, _, marked in line] == (np.flatnonzero(there) == record.at[p]).tolist()
     assert [head.split(" of its")[0] for head in reader.texts(".band h3")] == [
-        "Strongest8", "80 to 100%", "60 to 80%", "40 to 60%", "20 to 40%", "0 to 20%",
+        "Strongest 8", "80 to 100%", "60 to 80%", "40 to 60%", "20 to 40%", "0 to 20%",
     ]  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def test_links_lead_to_others_and_back(reader, records):
     latent = int(record.shown[i])
     reader.latent(latent)
     own, other = record.nearest[i].tolist(), record.together[BOARD][0][i].tolist()
-    assert reader.texts(".links h2") == ["Nearest decoder rowscosine", "Fires withphi", f"Fires with, in {BOARD}phi"]
+    assert reader.texts(".links h2") == ["Nearest decoder rows cosine", "Fires with phi", f"Fires with, in {BOARD} phi"]
     links = reader.tab.run("[...document.querySelectorAll('.near a')].map((a) => decodeURIComponent(a.hash))")
     assert links[:8] == [f"#{TEXT}/{n}" for n in own] and links[16:] == [f"#{BOARD}/{n}" for n in other]
     reader.tab.run("document.querySelectorAll('.near a')[16].click()")

@@ -6,10 +6,11 @@ const About = (() => {
 
   function draw(site, version, hooks) {
     const { about } = site;
+    const whole = (value) => value && Say.whole(value);
     const facts = {
-      run: about.run, model: about.model, architecture: about.architecture,
-      latents: Say.whole(site.width), d_model: about.d_model && Say.whole(about.d_model), store: about.store,
-      "rows searched": about.rows && Say.whole(about.rows), "of sequences": about.sequences && Say.whole(about.sequences), games: about.games && Say.whole(about.games), k: about.k,
+      run: about.run, model: about.model, architecture: about.architecture, latents: whole(site.width),
+      d_model: whole(about.d_model), k: about.k, store: about.store, "rows searched": whole(about.rows),
+      "of sequences": whole(about.sequences), games: whole(about.games),
     };
     return el("article.about", {},
       hooks.button("‹ list", { class: "tool back", "aria-label": "Back to the list" }, hooks.back),
@@ -17,9 +18,10 @@ const About = (() => {
       el("dl.facts", {}, Object.entries(facts).map(([name, value]) =>
         value ? el("div", {}, el("dt", {}, name), el("dd", {}, String(value))) : null)),
       el("div.panels.two", {}, frequencies(site), counts(site)),
-      el("section", {}, el("h2", {}, "What the figures mean"), el("dl.meanings", {}, meanings(site).filter(Boolean).map(([name, says]) =>
-        [el("dt", {}, name), el("dd", {}, says)]))),
-      el("section", {}, el("h2", {}, "What they do not say"), el("ul.notes", {}, notes(site).filter(Boolean).map((note) => el("li", {}, note)))),
+      el("section", {}, el("h2", {}, "What the figures mean"), el("dl.meanings", {},
+        meanings(site).filter(Boolean).map(([name, says]) => [el("dt", {}, name), el("dd", {}, says)]))),
+      el("section", {}, el("h2", {}, "What they do not say"), el("ul.notes", {},
+        notes(site).filter(Boolean).map((note) => el("li", {}, note)))),
       el("footer", {}, `Drawn by jaxsae ${version}. Everything on this page comes from the folder that it lies in.`));
   }
 
@@ -46,7 +48,7 @@ const About = (() => {
     const every = Math.ceil(-low / 5);
     const ticks = [];
     for (let power = low; power < 0; power += every) ticks.push([power, Say.percent(10 ** power)]);
-    return el("section.panel", {}, el("h2", {}, "How often they fire", el("small", {}, "latents, log scale, by share of rows")),
+    return el("section.panel", {}, el("h2", {}, "How often they fire", " ", el("small", {}, "latents, log scale, by share of rows")),
       Histogram.draw(bins, { low, high: 0, ticks, height: 160, title: "Latents by the share of rows on which they fire, both logarithmic",
         tell: (bin) => `${edge(bin)} to ${edge(bin + 1)} of rows\n${Say.whole(bins[bin])} latents` }));
   }

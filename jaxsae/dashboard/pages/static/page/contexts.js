@@ -25,11 +25,11 @@ const Contexts = (() => {
   }
 
   function head(site, band, count, most) {
-    if (band === 0) return el("h3", {}, "Strongest", el("small", {}, `${count}`));
+    if (band === 0) return el("h3", {}, "Strongest", " ", el("small", {}, `${count}`));
     const parts = site.about.bands || 1;
     const [low, high] = [(band - 1) / parts, band / parts];
     const range = `${Math.round(100 * low)} to ${Math.round(100 * high)}% of its largest`;
-    return el("h3", {}, range, el("small", {}, `${Say.number(low * most)} to ${Say.number(high * most)} · ${count}`));
+    return el("h3", {}, range, " ", el("small", {}, `${Say.number(low * most)} to ${Say.number(high * most)} · ${count}`));
   }
 
   /* A line of tokens, or where there are none, the row alone. */

@@ -7,20 +7,22 @@ const Detail = (() => {
     if (block) {
       parts.push(el("div.panels.first", {}, activations(site, latent, block, i),
         ends(site, block, i, "promoted", "Promoted"), ends(site, block, i, "suppressed", "Suppressed")));
-      parts.push(el("section.contexts", {}, el("h2", {}, "Where it fires", scale(site, latent)), Contexts.draw(site, latent, block, i)));
+      parts.push(el("section.contexts", {}, el("h2", {}, "Where it fires ", scale(site, latent)), Contexts.draw(site, latent, block, i)));
       parts.push(el("div.panels.links", {}, nearest(site, block, i), together(site, block, i, sites)));
     } else parts.push(el("p.none", {}, absent(site, latent)));
     return el("article.latent", { "aria-labelledby": "latent" }, parts);
   }
 
   function head(site, latent, hooks) {
-    const label = site.label(latent);
+    const label = site.label(latent), fires = label ? [] : site.fires(latent);
     const step = (text, name, key, by) =>
       hooks.button(text, { class: "tool", "aria-label": name, "aria-keyshortcuts": key }, () => hooks.step(by));
     return el("header.head", {},
       hooks.button("‹ list", { class: "tool back", "aria-label": "Back to the list" }, hooks.back),
       el("div.titles", {}, el("p.beside", {}, site.title),
-        el("h1", { id: "latent" }, `Latent ${latent}`, label && el("span.label", {}, label))),
+        el("h1", { id: "latent" }, `Latent ${latent} `, label && el("span.label", {}, label),
+          fires.length > 0 && el("span.fires", { "data-tip": "What it fires on most in its strongest contexts: no label" },
+            fires.slice(0, 4).map((word) => el("span.token", {}, Say.bare(word)))))),
       el("div.tools", {}, step("‹", "The one before in the list", "k", -1), step("›", "The next in the list", "j", 1),
         hooks.button("Copy link", { class: "tool", "aria-keyshortcuts": "c" }, hooks.copy)));
   }
@@ -51,7 +53,7 @@ const Detail = (() => {
       tell: (bin) => `${edge(bin)} to ${edge(bin + 1)}\n${Say.whole(counts[bin])} rows`,
       title: `Rows by activation, from 0 to ${Say.number(most)}, counts on a logarithmic axis`,
     });
-    return el("section.panel", {}, el("h2", {}, "Activation", el("small", {}, "rows, log scale")), drawn);
+    return el("section.panel", {}, el("h2", {}, "Activation", " ", el("small", {}, "rows, log scale")), drawn);
   }
 
   /* One end of the logit lens. */
@@ -64,7 +66,7 @@ const Detail = (() => {
       row.style.setProperty("--share", (Math.abs(weights[j]) / most).toFixed(3));
       return row;
     }).filter(Boolean);
-    return rows.length ? el("section.panel", {}, el("h2", {}, title, el("small", {}, "logits")), el(`ol.ends.${name}`, {}, rows)) : null;
+    return rows.length ? el("section.panel", {}, el("h2", {}, title, " ", el("small", {}, "logits")), el(`ol.ends.${name}`, {}, rows)) : null;
   }
 
   function scale(site, latent) {
@@ -95,7 +97,7 @@ const Detail = (() => {
     }).filter(Boolean);
     if (!rows.length) return null;
     const list = el("ol.near", { "data-site": site?.name ?? null }, rows);
-    return el("section.panel", {}, el("h2", {}, title, el("small", {}, unit)), list);
+    return el("section.panel", {}, el("h2", {}, title, " ", el("small", {}, unit)), list);
   }
 
   return { draw };

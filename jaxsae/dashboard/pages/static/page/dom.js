@@ -5,7 +5,7 @@ const SVG = document.getElementById("svg").namespaceURI; // whose name looks lik
 
 const Narrow = matchMedia("(max-width: 47.5rem)"); // as in page.css: the list and a latent are two screens
 
-/* el("b.value", {title: "x"}, "text", child): a child that is nothing (null, undefined, "") is left out. */
+/* el("b.value", {title: "x"}, "text", child): a child that is nothing (null, false, "") is left out. */
 function el(what, attributes = {}, ...children) {
   return filled(document.createElement(what.split(".")[0]), what, attributes, children);
 }
@@ -18,7 +18,7 @@ function filled(element, what, attributes, children) {
   const classes = what.split(".").slice(1);
   if (classes.length) element.setAttribute("class", classes.join(" "));
   for (const [name, value] of Object.entries(attributes)) if (value !== null) element.setAttribute(name, value);
-  element.append(...children.flat(2).filter((child) => (child ?? "") !== ""));
+  element.append(...children.flat(2).filter(Boolean));
   return element;
 }
 

@@ -76,11 +76,12 @@ const Search = (() => {
     if (site.words) {
       const found = Uint8Array.from(prepare(site).words, fits(term));
       byTokens(site, site.words.promoted, found, hit, FOLLOWS);
-      if (term.whole === undefined) byText(site, plain, hit);
+      // Words that are several tokens are found in the text.
+      if (term.whole === undefined) byText(prepare(site).contexts, site.latents, plain, hit, FOLLOWS);
       byTokens(site, site.words.fires, found, hit, LEADS);
       byTokens(site, site.words.whole, Uint8Array.from(prepare(site).whole, fits(term)), hit, LEADS);
     }
-    for (const [latent, label] of prepare(site).labels) if (label.includes(plain)) hit[latent] = LEADS;
+    byText(prepare(site).labels, prepare(site).labelled, plain, hit, LEADS);
     byNumber(site, plain, hit);
     byTarget(site, plain, hit);
     return hit;
@@ -114,13 +115,19 @@ const Search = (() => {
     }
   }
 
-  /* Words that are several tokens: all strongest contexts are one text, which is searched much faster than many. */
-  function byText(site, plain, hit) {
-    const { text, starts } = prepare(site);
+  /* Lines that are one text, which is searched much faster than many. owners: latents, one of each line. */
+  function byText({ text, starts }, owners, plain, hit, strength) {
     for (let at = text.indexOf(plain), row = 0; at >= 0; at = text.indexOf(plain, starts[row + 1])) {
       while (starts[row + 1] <= at) row++;
-      hit[site.latents[row]] = FOLLOWS;
+      hit[owners[row]] = strength;
     }
+  }
+
+  /* starts: where each line begins in the text. */
+  function joined(lines) {
+    const starts = new Int32Array(lines.length + 1);
+    lines.forEach((line, row) => { starts[row + 1] = starts[row] + line.length + 1; });
+    return { text: lines.join("\0"), starts }; // which no query holds
   }
 
   /* The token by which a search found a latent that shows nothing of it in the list: it promotes that. */
@@ -137,22 +144,20 @@ const Search = (() => {
     return null;
   }
 
-  /* All that is searched in lower case, made once. starts: where each latent's part of the text begins. */
+  /* All that is searched, in lower case, made once: labels and what they are of, words, and strongest contexts. */
   function prepare(site) {
-    site.lower ??= { labels: Array.from(site.labels, ([latent, label]) => [latent, label.toLowerCase()]) };
-    if (!site.words || site.lower.text !== undefined) return site.lower;
-    const words = site.vocabulary.map((word) => word.toLowerCase());
+    const lower = (words) => words.map((word) => word.toLowerCase());
+    site.lower ??= { labels: joined(lower([...site.labels.values()])), labelled: [...site.labels.keys()] };
+    if (!site.words || site.lower.contexts) return site.lower;
+    const words = lower(site.vocabulary), whole = lower(site.words.json.whole);
     const { data, width } = site.words.snippet;
     const join = site.kind === "othello" ? " " : "";
-    const starts = new Int32Array(site.latents.length + 1), lines = [];
-    for (let row = 0; row < site.latents.length; row++) {
+    const lines = Array.from(site.latents, (_, row) => {
       let line = "";
       for (let i = row * width; i < (row + 1) * width; i++) if (data[i] >= 0) line += words[data[i]] + join;
-      lines.push(line);
-      starts[row + 1] = starts[row] + line.length + 1;
-    }
-    const whole = site.words.json.whole.map((word) => word.toLowerCase());
-    return Object.assign(site.lower, { words, whole, starts, text: lines.join("\0") }); // which no query holds
+      return line;
+    });
+    return Object.assign(site.lower, { words, whole, contexts: joined(lines) });
   }
 
   return { DESCENDING, find, prepare, promotedBy };

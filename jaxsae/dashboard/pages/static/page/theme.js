@@ -15,7 +15,9 @@ const Theme = (() => {
   const show = () => {
     document.documentElement.dataset.theme = current();
     const button = document.getElementById("theme");
-    if (button) button.textContent = current() === "dark" ? "Light" : "Dark";
+    if (!button) return; // the page is not there yet
+    button.textContent = current() === "dark" ? "Light" : "Dark";
+    button.setAttribute("aria-label", `${button.textContent} theme`);
   };
 
   const toggle = () => {
