@@ -20,6 +20,7 @@ from jaxsae.dashboard.source import ROWS, Source
 from jaxsae.dashboard.strengths import Strengths, histogram, stretches
 from jaxsae.dashboard.together import thinned, together
 from jaxsae.dashboard.words import words_of
+from jaxsae.errors import InputError
 from jaxsae.evaluate.context import Context
 from jaxsae.progress import Progress
 from jaxsae.version import __version__
@@ -39,10 +40,18 @@ def record_of(
     Args:
       matrices: {name: latents [R, n]} of dictionaries on the same rows. own: which is the context's.
       shown: int [m], ascending; None: all that fire. shared: as `promoted` takes it.
+
+    Raises:
+      InputError: none is shown.
     """
     latents, dictionary = matrices[own], context.dictionary
     strengths = Strengths.of(latents)
     shown = np.flatnonzero(strengths.count) if shown is None else shown
+    if not len(shown):
+        raise InputError(
+            f"--run={context.config.run}: none of its {dictionary.width:,} latents fires on the {source.places.rows:,} rows "
+            "that were searched. Give others with --store, or name latents with --which."
+        )
     rows = np.asarray(dictionary.params.W_dec, np.float32)
     rows = rows if context.units is None else rows * context.units
     norm = np.linalg.norm(rows, axis=1)
@@ -103,10 +112,11 @@ def _contexts(
     """The histogram, and all that is said of contexts, of latents `shown`."""
     places, length = source.places, settings.length
     groups = places.groups(settings.top, length)
-    some, parts = latents if len(shown) == latents.shape[1] else latents[:, shown], []
+    starts, parts = np.concatenate([[0], np.cumsum(np.diff(latents.indptr)[shown])]), []
     with Progress(len(shown), "contexts", "latent", scale=True) as bar:
-        for stretch in stretches(some):
-            part, own = some[:, stretch], shown[stretch]
+        for stretch in stretches(starts):
+            own = shown[stretch]
+            part = latents[:, own]
             how = (settings.top, settings.bands, settings.per_band, settings.seed)
             chosen = choose(part, own, most[own], groups, places.alike, *how)
             rows = part.indices[chosen.entry]

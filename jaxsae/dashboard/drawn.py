@@ -42,7 +42,7 @@ def fires(latents: sp.csc_matrix, first_rows: np.ndarray, length: int) -> tuple[
     window = np.full(rows, -1, np.int64)
     window[first_rows[:, None] + np.arange(length)] = np.arange(len(first_rows))[:, None]
     pairs = [np.zeros(0, np.int64)]  # window * width + latent
-    for some in stretches(latents):
+    for some in stretches(latents.indptr):
         ends = latents.indptr[some.start : some.stop + 1]
         latent = np.repeat(np.arange(some.start, some.stop), np.diff(ends))
         of = window[latents.indices[ends[0] : ends[-1]]]

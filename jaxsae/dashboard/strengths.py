@@ -28,7 +28,7 @@ class Strengths:
         """Of latents [rows, n]."""
         rows, width = latents.shape
         count, total, most = np.diff(latents.indptr).astype(np.int64), np.zeros(width), np.zeros(width, np.float32)
-        for some in stretches(latents):
+        for some in stretches(latents.indptr):
             size = np.abs(latents.data[latents.indptr[some.start] : latents.indptr[some.stop]])
             there = some.start + np.flatnonzero(count[some])
             if len(there):
@@ -39,11 +39,11 @@ class Strengths:
         return cls(np.float32(count / max(rows, 1)), np.float32(mean), most, count)
 
 
-def stretches(latents: sp.csc_matrix, entries: int = _ENTRIES) -> Iterator[slice]:
-    """All columns in turn, some at once, that have about so many entries together."""
-    first, width = 0, latents.shape[1]
+def stretches(starts: np.ndarray, entries: int = _ENTRIES) -> Iterator[slice]:
+    """All columns in turn, some at once, that have about so many entries together; starts: int [n + 1], as `indptr` is."""
+    first, width = 0, len(starts) - 1
     while first < width:
-        last = int(np.searchsorted(latents.indptr, latents.indptr[first] + entries, side="right")) - 1
+        last = int(np.searchsorted(starts, starts[first] + entries, side="right")) - 1
         last = min(max(last, first + 1), width)
         yield slice(first, last)
         first = last

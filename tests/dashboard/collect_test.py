@@ -200,6 +200,16 @@ def test_an_othello_crosscoder_has_rows_of_its_store(write_store, make_dictionar
     assert set(found.words.values()) <= {f"{c}{r}" for c in "abcdefgh" for r in range(1, 9)} and len(found.words) > 10
 
 
+def test_a_dictionary_that_never_fires_is_refused(scene):
+    dictionary, context = scene.context.dictionary, scene.context
+    low = dictionary.params.latent | {"b_enc": dictionary.params.b_enc - 1e6}
+    silent = dataclasses.replace(dictionary, params=Params(low, dictionary.params.shared))
+    with pytest.raises(InputError, match="none of its 24 latents fires on the 500 rows"):
+        collect(Context(context.config, silent), SMALL)
+    found = collect(Context(context.config, silent), dataclasses.replace(SMALL, which="3:5"))
+    assert found.shown.tolist() == [3, 4] and not found.start.any() and not found.histogram.any()
+
+
 def test_nan_in_the_rows_is_refused(write_store, make_dictionary, x, columns):
     url = write_store(x, columns, name="nan")
     bad = make_dictionary(store=url, holdout_rows=300)

@@ -22,7 +22,7 @@ def test_figures_of_latents(signed, entries, monkeypatch):
 
 def test_stretches_are_all_columns_in_order(latents):
     for entries in (1, 30, 1000):
-        found = list(stretches(latents, entries))
+        found = list(stretches(latents.indptr, entries))
         assert [c for s in found for c in range(s.start, s.stop)] == list(range(latents.shape[1]))
         many = [s for s in found if latents.indptr[s.stop] - latents.indptr[s.start] > entries]
         assert all(s.stop == s.start + 1 for s in many)
