@@ -103,7 +103,12 @@ def _check_names(context: Context, names: tuple[str, ...]) -> None:
         own = dictionary.metadata.get("site")
         check(not config.site, "site", config.site, f"{kind}, {own}: leave the flag out")
         known = all(dictionary.metadata.get(side) for side in ("reads", "writes"))
-        check(known, "run", config.run, "does not say which sites it reads and writes: import it from files that do")
+        check(
+            known,
+            "run",
+            config.run,
+            "does not say which sites it reads and writes: import it with --site='READS->WRITES'",
+        )
     takes = any(name in controlled(context) for name in names)
     fix = f"--suite={listed} has no control: leave the flag out, or give --suite={' or '.join(controlled(context))}"
     check(takes or not config.control_run, "control_run", config.control_run, fix)

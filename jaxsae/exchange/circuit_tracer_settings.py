@@ -81,7 +81,10 @@ def method_of(w: weights.Weights, known: float | None, path: Path) -> dict[str, 
     if "threshold" not in w.own:
         return {"architecture": "relu", "target_l0": 0.0}
     weights.check_thresholds(w.own["threshold"], path)
-    return {"architecture": "jumprelu", "k": read_k({"k": 32 if known is None else round(known)}, w.width, path)}
+    return {
+        "architecture": "jumprelu",
+        "k": read_k({"k": min(32, w.width) if known is None else round(known)}, w.width, path),
+    }
 
 
 def write(output: Path, kind: str, hooks: Sequence[str], dictionary: Dictionary, records: Any) -> None:

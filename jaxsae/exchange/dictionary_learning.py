@@ -19,7 +19,7 @@ import numpy as np
 from jaxsae.dictionary import Dictionary, MethodConfig, make_method
 from jaxsae.errors import InputError
 from jaxsae.exchange import provenance, stream, weights
-from jaxsae.exchange.files import as_float32, check_shapes, read_json, read_k, read_l0
+from jaxsae.exchange.files import as_float32, check_setting, check_shapes, read_json, read_k, read_l0
 from jaxsae.exchange.holds import name_in
 from jaxsae.exchange.ranges import pieces
 from jaxsae.exchange.sites import site_of
@@ -118,6 +118,8 @@ def read(input: Path) -> Dictionary:
         raise InputError(f"--input: {path}: trainer.dict_class = {name!r}; jaxsae reads {', '.join(FORMS)}.")
     tensors = _read_tensors(input / WEIGHTS)
     w = weights.of_tensors(tensors, FORMS[name], input / WEIGHTS)
+    for setting, size in (("activation_dim", w.d_model), ("dict_size", w.width)):
+        check_setting(trainer, setting, size, path, f"{WEIGHTS} says so")
     config = MethodConfig(
         width=w.width, architecture=METHODS[name], **_switches(name, trainer, tensors, w.width, input)
     )

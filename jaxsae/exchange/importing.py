@@ -1,6 +1,8 @@
 """`jaxsae import`: files of another tool to a run, or, of a set of transcoders, to runs of a layer each."""
 
 import dataclasses
+import re
+import shlex
 from pathlib import Path
 
 from jaxsae.config import check, check_positive, option
@@ -12,6 +14,8 @@ from jaxsae.exchange.formats import FormatName, check_taken, find, read_any
 from jaxsae.exchange.hub import ENDINGS, directory_of
 from jaxsae.files import write_json
 from jaxsae.progress import Progress, say
+
+ANY = "*"  # for the layer, of a set
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +32,8 @@ class ImportConfig:
     format: FormatName | None = option(None, "whose files to read; default: that whose files are there")
     site: str = option(
         "",
-        "what jaxsae calls the activations, such as resid_post.3, or 'mlp_in.3->mlp_out.3' of a transcoder; default: as the "
-        "files say",
+        "what jaxsae calls the activations, such as resid_post.3, or 'mlp_in.3->mlp_out.3' of a transcoder, "
+        "'mlp_in.*->mlp_out.*' of a set; default: as the files say",
     )
     k: int | None = option(
         None,
@@ -79,17 +83,17 @@ def _import_set(config: ImportConfig, source: Path, layers: list[int], output: P
     from jaxsae.training import save_dictionary
     from jaxsae.training.sets import SET_IMPORTED
 
-    if config.site:
-        raise InputError(
-            f"--site={config.site}: {source} has layers {layers[0]} to {layers[-1]}: give --layer with it."
-        )
+    if config.site and ANY not in config.site:
+        said = f"{source} has layers {layers[0]} to {layers[-1]}"
+        raise InputError(f"--site={config.site}: {said}: give --layer with it, or names such as 'mlp_in.*->mlp_out.*'.")
     with replacing(output) as staging, Progress(len(layers), "import", "layer") as bar:
         for layer in layers:
-            dictionary = read_any(source, "circuit_tracer", layer=layer, **config.known)
+            site = config.site.replace(ANY, str(layer))
+            dictionary = read_any(source, "circuit_tracer", site, layer=layer, **config.known)
             save_dictionary(staging / dictionary.metadata["writes"][0], dictionary)
             bar.advance(1)
         write_json(staging / SET_IMPORTED, {"imported_from": "circuit_tracer", "input": config.input})
-    say(f"{output}: {len(layers)} runs, each {_told(dictionary)}.")
+    say(f"{output}: {len(layers)} runs, each {_told(dictionary)}.", *_next(dictionary, output, layers[-1]))
     return output
 
 
@@ -110,23 +114,23 @@ def _told(dictionary: Dictionary) -> str:
     return f"{method.architecture}, {dictionary.width:,} latents of {dictionary.d_model:,}{k}{threshold}"
 
 
-def _next(dictionary: Dictionary, output: Path) -> list[str]:
-    """What to do with it: that its site is not known, and how its training goes on."""
+def _next(dictionary: Dictionary, output: Path, layer: int | None = None) -> list[str]:
+    """What to do with it: that its site is not known, and how its training goes on; `layer`: of a set, whose last that is."""
     method, metadata = dictionary.config, dictionary.metadata
     missing = ("reads" not in metadata) if method.transcode else not metadata.get("site")
-    example = "'mlp_in.3->mlp_out.3'" if method.transcode else "resid_post.3"
-    lines = (
-        [f"Which activations it takes is not said: import it with --site, such as --site={example}."] if missing else []
-    )
+    lines = []
+    if missing:
+        example = "'mlp_in.3->mlp_out.3'" if method.transcode else "resid_post.3"
+        lines += [f"Which activations it takes is not said: import it with --site, such as --site={example}."]
     k = method.told_k if method.takes("k") else None
     flags = [f"--architecture={method.architecture}", f"--width={method.width}", *([f"--k={round(k)}"] if k else [])]
     if method.prefixes:
         flags.append(f"--prefixes={','.join(map(str, method.prefixes))}")
     if method.transcode and not missing:
-        flags += [f"--{side}={','.join(metadata[side])}" for side in sites.SIDES]
+        sides = {side: ",".join(metadata[side]) for side in sites.SIDES}
+        whole = {side: re.sub(rf"(?<![0-9]){layer}(?![0-9])", ANY, names) for side, names in sides.items()}
+        flags += [f"--{side}={names}" for side, names in (sides if layer is None else whole).items()]
         flags += ["--cross_layer"] if method.layers > 1 else []
     flags += ["--skip"] if method.skip else []
-    return [
-        *lines,
-        f"Its training goes on with: jaxsae train --initialize_from={output} {' '.join(flags)} --store=STORE ...",
-    ]
+    command = f"jaxsae train --initialize_from={output} {shlex.join(flags)} --store=STORE ..."
+    return [*lines, f"Its training goes on with: {command}"]

@@ -138,7 +138,7 @@ def _architecture(settings: Mapping[str, Any], path: Path) -> str:
     """What SAELens calls it, after the settings that would change what the weights mean were refused."""
     told = settings.get("metadata") if isinstance(settings.get("metadata"), Mapping) else {}
     version = str(settings.get("sae_lens_version") or told.get("sae_lens_version") or "")
-    if not version.split(".")[0].isdigit() or int(version.split(".")[0]) < 6:
+    if version.split(".")[0] != "6":
         raise InputError(
             f"--input: {path}: sae_lens_version is {version or 'missing'}, only files of SAELens 6 are read. "
             "Load it with SAELens 6 and save it again: SAE.load_from_disk(DIR).save_model(DIR)."

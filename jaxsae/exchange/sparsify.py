@@ -89,6 +89,8 @@ def read(input: Path) -> Dictionary:
         check_setting(settings, "skip_connection", False, path, "with a map past them an autoencoder needs no latents")
     w = weights.of_tensors(read_safetensors(folder / WEIGHTS), _form(kind["skip"]), folder / WEIGHTS)
     check_setting(settings, "d_in", w.d_model, path, f"{WEIGHTS} says so")
+    if settings.get("num_latents"):  # 0: as many as the weights have
+        check_setting(settings, "num_latents", w.width, path, f"{WEIGHTS} says so")
     k = read_k({"k": settings.get("k", 32)}, w.width, path)  # 32 is sparsify's default
     record = settings.get("jaxsae")
     trained = record.get("architecture") if isinstance(record, Mapping) else None

@@ -13,7 +13,13 @@ from jaxsae.exchange.formats import FORMATS, find, read_any
 from jaxsae.training import load
 
 D, N = 48, 128
-MADE = {"saelens": "topk", "sparsify": "topk", "dictionary_learning": "topk", "gemma_scope": "jumprelu"}
+MADE = {
+    "saelens": "topk",
+    "sparsify": "topk",
+    "dictionary_learning": "topk",
+    "gemma_scope": "jumprelu",
+    "safetensors": "gated",
+}
 
 
 def test_a_directory_is_told_by_its_files(make_dictionary, package, tmp_path):

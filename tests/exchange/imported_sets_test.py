@@ -104,13 +104,17 @@ def store(tmp_path) -> str:
     return str(tmp_path / "store")
 
 
-def test_a_set_comes_whole_and_is_evaluated_together(store, x, relative, tmp_path):
+def test_a_set_comes_whole_and_is_evaluated_together(store, x, relative, tmp_path, capsys):
     source = settings(tmp_path / "in")
     for layer in range(LAYERS):
         write_plain(source / f"layer_{layer}.safetensors", layer)
-    with pytest.raises(InputError, match="--site=a: .* has layers 0 to 2: give --layer with it"):
+    with pytest.raises(InputError, match="--site=a: .* has layers 0 to 2: give --layer with it, or"):
         import_(ImportConfig(input=str(source), output=str(tmp_path / "set"), site="a"))
     run = import_(ImportConfig(input=str(source), output=str(tmp_path / "set"), k=5))
+    said = f"--initialize_from={run} --architecture=jumprelu --width=32 --k=5 '--reads=mlp_in.*' '--writes=mlp_out.*' --store"
+    assert said in capsys.readouterr().err
+    other = import_(ImportConfig(input=str(source), output=str(tmp_path / "other"), site="blocks.*.a->b.*"))
+    assert load(other / "b.2").metadata["reads"] == ["blocks.2.a"]
     assert is_set(run) and [p.name for p in complete_runs(run)] == ["mlp_out.0", "mlp_out.1", "mlp_out.2"]
     for layer, path in enumerate(complete_runs(run)):
         assert relative(np.asarray(load(path).reconstruct(x)), of_layer(layer, x)) < 1e-5

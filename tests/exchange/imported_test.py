@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,7 +139,7 @@ def imported(tmp_path):
 def flags_said(text: str) -> dict[str, str]:
     """The flags of the command that import says."""
     command = re.search(r"jaxsae train (.*) --store=STORE", text)[1]
-    return {flag[2:].partition("=")[0]: flag.partition("=")[2] or "true" for flag in command.split()}
+    return {flag[2:].partition("=")[0]: flag.partition("=")[2] or "true" for flag in shlex.split(command)}
 
 
 @pytest.mark.parametrize("kind", KINDS)

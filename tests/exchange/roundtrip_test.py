@@ -148,6 +148,7 @@ SAELENS_REFUSED = [
     ({"d_sae": 7}, "d_sae = 7"),
     ({"metadata": {}}, "only files of SAELens 6"),
     ({"metadata": {"sae_lens_version": "5.11.0"}}, "5.11.0"),
+    ({"metadata": {"sae_lens_version": "7.0.0"}}, "is 7.0.0, only files of SAELens 6 are read"),
     ({"metadata": None}, "only files of SAELens 6"),
 ]
 
@@ -160,7 +161,9 @@ def test_saelens_settings_that_change_the_meaning_are_refused(change, message, m
         saelens.read(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"activation": "groupmax"}, {"skip_connection": True}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"activation": "groupmax"}, {"skip_connection": True}, {"num_latents": 7}, {"d_in": 7}], ids=str
+)
 def test_sparsify_settings_that_change_the_meaning_are_refused(change, make_dictionary, tmp_path):
     sparsify.write(make_dictionary("topk"), tmp_path)
     edit(tmp_path, sparsify, lambda s: s.update(change))
@@ -198,6 +201,9 @@ def test_dictionary_learning_refuses_other_classes_and_other_k(package, make_dic
     dictionary_learning.write(make_dictionary("topk"), tmp_path)
     edit(tmp_path, dictionary_learning, lambda s: s.update(k=K + 1))
     with pytest.raises(InputError, match=rf"k = {K + 1}, but ae.pt says {K}"):
+        dictionary_learning.read(tmp_path)
+    edit(tmp_path, dictionary_learning, lambda s: s.update(k=K, dict_size=7))
+    with pytest.raises(InputError, match="config.json: dict_size = 7, only 128 can be imported: ae.pt says so"):
         dictionary_learning.read(tmp_path)
     for other in ("IdentityDict", "CrossCoder"):
         edit(tmp_path, dictionary_learning, lambda s, other=other: s.update(dict_class=other))
