@@ -2,6 +2,7 @@
 
 import tracemalloc
 import zipfile
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -151,3 +152,18 @@ def test_numbers_that_are_none_are_counted_over_all_ranges(make_dictionary, smal
     dictionary = Dictionary(params.put(W_dec=W_dec), MethodConfig(N, "topk"))
     with pytest.raises(InputError, match="3 values of W_dec are NaN or infinite"):
         saelens.write(dictionary, tmp_path)
+
+
+def test_ranges_end_where_chunks_do_and_begin_with_the_first_layer(monkeypatch):
+    monkeypatch.setattr(ranges, "ROWS", 4)
+    monkeypatch.setattr(ranges, "BYTES", 4 * 2 * 10 * 4 * 3)  # three times 4 rows of 2 times 10 numbers
+    found = lambda width, layers, chunk: [(r.start, r.stop) for r in ranges.ranges(stands_for(width, layers, chunk))]
+    assert found(50, 1, 50) == [(0, 12), (12, 24), (24, 36), (36, 48), (48, 50)]
+    assert found(50, 1, 16) == [(0, 12), (12, 16), (16, 28), (28, 32), (32, 44), (44, 48), (48, 50)]
+    assert found(36, 3, 16) == [(0, 12), (12, 24), (24, 36)]  # 16 would begin with another layer
+
+
+def stands_for(width: int, layers: int, chunk: int) -> SimpleNamespace:
+    rows = SimpleNamespace(shape=(width, 10), chunk=chunk)
+    params = SimpleNamespace(W_enc=rows, W_dec=rows)
+    return SimpleNamespace(params=params, config=SimpleNamespace(layers=layers), width=width)

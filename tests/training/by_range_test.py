@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tensorstore as ts
+from wide_run import make_run
 
 from jaxsae.dictionary import MethodConfig, Widths, make_method
 from jaxsae.errors import InputError
@@ -86,3 +87,14 @@ def test_a_file_cut_short_is_told(tmp_path):
     largest.write_bytes(largest.read_bytes()[: -largest.stat().st_size // 2])
     with pytest.raises(InputError, match=r"checkpoints/7: this checkpoint is damaged"):
         np.asarray(load_by_range(tmp_path).params.W_enc)
+
+
+def test_ranges_over_the_edges_of_chunks(tmp_path):
+    make_run(tmp_path, width=N, d_model=D, limit=4 * D * 42)  # four chunks of 42 latents
+    whole, ranged = load(tmp_path), load_by_range(tmp_path)
+    assert ranged.params.W_enc.chunk == 42
+    for name in ("W_enc", "W_dec", "threshold"):
+        rows = ranged.params.latent[name]
+        found = np.concatenate([rows[i : i + ROWS] for i in range(0, N, ROWS)])
+        np.testing.assert_array_equal(found, whole.params.latent[name], err_msg=name)
+    np.testing.assert_array_equal(ranged.params.W_dec[40:130], whole.params.W_dec[40:130])
