@@ -3,7 +3,7 @@
 A checkpoint has two parts, so that a reader of the dictionary never touches the moments: `dictionary`
 (parameters, their average, normalisation, counts) and `training` (moments, dead-latent counters). Its
 configuration stands in the custom metadata, with a sum of every array's bits: Orbax notices a file cut
-short, but a bit that flipped in an array of some size it hands on as it is.
+short, but a flipped bit in an array of some size it hands on.
 """
 
 import dataclasses
@@ -244,8 +244,6 @@ def _load(reader, directory: Path, step: int, abstract: dict[str, Any], metadata
 
 def damaged(directory: Path, step: int, error: Exception) -> InputError:
     """What is said of a checkpoint that cannot be read."""
-    first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-    return InputError(
-        f"{directory}/{step}: this checkpoint is damaged or does not fit ({first}). "
-        f"Remove that directory and run again: the checkpoint before it, where there is one, takes over."
-    )
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+    advice = "Remove that directory and run again: the checkpoint before it, where there is one, takes over."
+    return InputError(f"{directory}/{step}: this checkpoint is damaged or does not fit ({first}). {advice}")
