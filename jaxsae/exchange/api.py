@@ -2,22 +2,21 @@
 
 import dataclasses
 import re
-import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from jaxsae.config import check, check_positive, option
-from jaxsae.errors import DiskFullError, InputError, reraise_if_disk_full
+from jaxsae.errors import InputError
 from jaxsae.exchange import publish, push, recorded, weights
 from jaxsae.exchange.exported import Exported, dictionaries
 from jaxsae.exchange.formats import FORMATS, FormatName
 from jaxsae.exchange.holds import PLAIN
 from jaxsae.exchange.publish_names import CARD, is_card
 from jaxsae.exchange.stream import DtypeName
+from jaxsae.files import replacing
 from jaxsae.paths import check_above
 from jaxsae.progress import say
 
@@ -173,28 +172,3 @@ def check_free(output: Path, overwrite: bool) -> None:
     if strange or not any(f.is_here(output) for f in every):
         what = f"holds {strange[0]}, which no export wrote" if strange else "is not an export"
         raise InputError(f"--output={output}: {what}; --overwrite replaces exports only. Name another directory.")
-
-
-@contextmanager
-def replacing(output: Path) -> Iterator[Path]:
-    """A new directory beside `output` that takes its place at the end, or is removed where anything fails."""
-    output = output.resolve()
-    name = f".{output.name}.{uuid.uuid4().hex[:8]}"
-    staging, old = output.with_name(f"{name}.partial"), output.with_name(f"{name}.old")
-    try:
-        staging.mkdir(parents=True)
-        yield staging
-        if output.exists():
-            output.rename(old)
-        staging.rename(output)
-    except BaseException as error:
-        if old.exists() and not output.exists():
-            old.rename(output)
-        if isinstance(error, Exception) and not isinstance(error, DiskFullError):
-            reraise_if_disk_full(error, str(output))
-        if isinstance(error, PermissionError):
-            raise InputError(f"--output={output}: cannot be written (permission denied).") from None
-        raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

@@ -9,10 +9,10 @@ from jaxsae.config import check, check_positive, option
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError
 from jaxsae.exchange import circuit_tracer, sites
-from jaxsae.exchange.api import check_free, replacing
+from jaxsae.exchange.api import check_free
 from jaxsae.exchange.formats import FormatName, check_taken, find, read_any
 from jaxsae.exchange.hub import ENDINGS, directory_of
-from jaxsae.files import write_json
+from jaxsae.files import replacing, write_json
 from jaxsae.progress import Progress, say
 
 ANY = "*"  # for the layer, of a set
