@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import scipy.sparse
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Dictionary:
     """A sparse autoencoder, transcoder or crosscoder, in units of the activations: centring and scaling are folded into its
     weights.
@@ -42,6 +42,12 @@ class Dictionary:
     metadata: dict = dataclasses.field(default_factory=dict)
     mesh: Mesh = dataclasses.field(default_factory=lambda: make_mesh((1, 1), jax.local_devices()[:1]))
     threshold: float = 0.0
+
+    def __repr__(self) -> str:
+        method = self.config
+        told = {"site": self.metadata.get("site"), "k": f"{method.told_k:g}" if method.told_k else None}
+        more = "".join(f", {name} {value}" for name, value in told.items() if value)
+        return f"<{self.kind}: {method.architecture}, {self.width:,} latents of {self.d_model:,}{more}>"
 
     @property
     def width(self) -> int:

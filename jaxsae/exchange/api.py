@@ -149,7 +149,7 @@ def _say(exported: Sequence[Exported], output: Path, config: ExportConfig) -> No
         say(f"As a jumprelu: every latent has {own}.")
     if config.format != PLAIN and first.config.architecture in weights.FREE_ROWS and not first.config.transcode:
         say("Decoder rows now have length 1: latent i is ||W_dec,i|| times what it was; reconstructions are the same.")
-    many = f"{len(exported)} of " if len(exported) > 1 else ""
+    many = f"{len(exported)} dictionaries of " if len(exported) > 1 else ""
     say(f"{config.output or config.push}: {config.format}, {many}{first.width:,} latents of {first.d_model:,}")
     if config.output:
         there = output / exported[0].folder

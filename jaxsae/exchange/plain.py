@@ -76,7 +76,9 @@ def read(input: Path) -> Dictionary:
     path = input / CONFIG
     settings = read_json(path)
     check_setting(settings, "model_type", KIND, path, "another tool wrote this directory")
-    check_setting(settings, "version", VERSION, path, "a later jaxsae wrote it: read it with that one")
+    check_setting(
+        {"version": None} | dict(settings), "version", VERSION, path, "a later jaxsae wrote it: read it with that one"
+    )
     tensors = _read_tensors(input)
     config = _method(settings, tensors, path)
     form = FORM if config.transcode else FORM | {"W_dec": ("W_dec", "nd"), "b_dec": ("b_dec", "d")}

@@ -14,6 +14,7 @@ from jaxsae.exchange.files import check_setting, read_json, read_k, read_l0, rea
 from jaxsae.exchange.saelens_forms import BY_NORM, CONFIG, FORMS, METHODS, RUNNING, SCALER, TRAINED_AS, WEIGHTS
 from jaxsae.exchange.saelens_record import recorded_k, recorded_l0, recorded_prefixes, trained_as
 from jaxsae.exchange.weights import Weights
+from jaxsae.progress import say
 
 SAME = 1e-6  # relative spread of thresholds that count as one; dividing by decoder norms leaves some rounding
 _OF_A_ROW = {
@@ -44,6 +45,8 @@ def read(input: Path, k: int | None = None) -> Dictionary:
     if "log_threshold" in tensors:  # as the first JumpReLU of SAELens was trained
         tensors["threshold"] = np.exp(tensors.pop("log_threshold"))
     w = weights.of_tensors(tensors, FORMS[theirs], input / WEIGHTS)
+    if more := sorted({*tensors} - {*FORMS[theirs]}):
+        say(f"{input / WEIGHTS}: a {theirs} has no {', '.join(more)}: not read.")
     for name, size in (("d_in", w.d_model), ("d_sae", w.width), ("d_out", w.d_out)):
         check_setting(settings, name, size, path, f"{WEIGHTS} says so")
     if _jumps(theirs):

@@ -93,9 +93,15 @@ def of_tensors(tensors: Mapping[str, np.ndarray], form: Form, path: Path) -> Wei
     """The arrays of a file at `path`; tensors that the form does not name are left out.
 
     Raises:
-      InputError: a tensor is missing or does not fit the others.
+      InputError: a tensor is missing, does not fit the others, or holds integers.
     """
     check_shapes(tensors, {theirs: letters for theirs, (_, letters) in form.items()}, path)
+    for theirs, (_, letters) in form.items():
+        if letters and np.issubdtype(tensors[theirs].dtype, np.integer):
+            raise InputError(
+                f"--input: {path}: tensor {theirs!r} is of {tensors[theirs].dtype}, expected floating-point numbers: "
+                "quantised weights are not read. Save it as float32."
+            )
     return Weights.of({ours: _laid(tensors[theirs], letters) for theirs, (ours, letters) in form.items()})
 
 

@@ -1,5 +1,6 @@
 """splice, ablate, steer, read."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -96,6 +97,8 @@ def steer(
     Yields, raises: as `splice`.
     """
     numbers, targets = tuple(int(i) for i in values), tuple(float(v) for v in values.values())
+    if bad := [f"{i}: {v}" for i, v in zip(numbers, targets, strict=True) if not math.isfinite(v)]:
+        raise InputError(f"steer(values={{{', '.join(bad)}}}): expected finite numbers")
     changes = {"latents": numbers, "targets": targets, "raised": not clamp, "replaced": not error}
     with _edited(model, edits_of(dictionary, site, **changes), Where(positions, special)):
         yield model

@@ -72,7 +72,12 @@ class ReportConfig:
         )
         check(self.seed >= 0, "seed", self.seed, "must be 0 or more")
         told = ",".join(map(str, self.around))
-        check(len(self.around) == 2 and min(self.around) >= 0, "around", told, "give two numbers, such as 24,8")
+        check(
+            len(self.around) == 2 and min(self.around) >= 0,
+            "around",
+            told,
+            "give two numbers of 0 or more, such as 24,8",
+        )
         check(
             not (self.latents and self.sweep), "sweep", self.sweep, "has no --latents: give one of its members by --run"
         )

@@ -124,7 +124,9 @@ def test_files_there_are_in_the_way_but_for_overwrite(hub, run, monkeypatch):
 
 def test_a_push_that_fails_leaves_the_export_and_no_commit(hub, run, tmp_path):
     hub.refuses = [("/commit/", 400, "no")]
-    with pytest.raises(InputError, match=r"answered: Bad request .*no\. The export stands in .*out: `hf upload lab/sae .*out`"):
+    with pytest.raises(
+        InputError, match=r"answered: Bad request .*no\. The export stands in .*out: `hf upload lab/sae .*out`"
+    ):
         export(config(run, output=str(tmp_path / "out")))
     assert (tmp_path / "out" / saelens.WEIGHTS).is_file() and not hub.commits
 
