@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from jaxsae.dashboard.board import best_targets
 from jaxsae.dashboard.build import record_of
 from jaxsae.dashboard.cost import say_cost
-from jaxsae.dashboard.identity import identity, mark
+from jaxsae.dashboard.identity import identity
 from jaxsae.dashboard.open import encoded_rows, open_context, open_source, say_few, shown_of
 from jaxsae.dashboard.record import Record
 from jaxsae.dashboard.settings import Settings
@@ -62,7 +62,8 @@ def collect_set(
     """(run's name, its record) of the runs of a set that have begun, in the order in which the model comes to their sites,
     on the same rows, so that each says which latents of the others fire with its own.
 
-    Dictionaries are loaded one by one, twice; the matrices of what is active stand in memory together.
+    Dictionaries are loaded one by one, thrice, or once where all is known; matrices of what is active stand in memory
+    together.
 
     Raises:
       InputError: as `collect_run`; no run has begun; runs that do not read the same rows.
@@ -72,8 +73,10 @@ def collect_set(
     if not runs:
         raise InputError(f"--run={path}: no run has begun. Go on with `jaxsae train --flagfile={path}/each.flags`.")
     open_one = lambda run: open_context(str(run), store, settings)
-    marks = {run.name: mark(open_one(run).dictionary) for run in runs}
-    again = lambda run: _again(known, run.name, identity(open_one(run), store, settings, marks), run)
+    alone = {run.name: identity(open_one(run), store, settings) for run in runs}
+    marks = {name: one["dictionary"] for name, one in alone.items()}
+    made_of = {name: one | {"set": marks} for name, one in alone.items()}
+    again = lambda run: _again(known, run.name, made_of[run.name], run)
     if known and all(again(run) for run in runs):  # one by one: all need not stand in memory
         say(f"{path}: what its latents fire on is known already, by the same search of the same dictionaries")
         yield from ((run.name, again(run)) for run in runs)
@@ -93,7 +96,7 @@ def collect_set(
         context = open_one(run)
         source, shown = open_source(context, settings), shown_of(context, settings)
         record = record_of(context, settings, source, matrices, run.name, shown, shared)
-        yield run.name, _with(record, identity(context, store, settings, marks))
+        yield run.name, _with(record, made_of[run.name])
 
 
 def _with(record: Record, made_of: dict[str, Any]) -> Record:

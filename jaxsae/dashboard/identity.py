@@ -14,11 +14,14 @@ from jaxsae.version import __version__
 _ROWS = 16  # of each parameter, spread evenly
 
 
-def identity(context: Context, store: str, settings: Settings, others: dict[str, str] | None = None) -> dict[str, Any]:
+def identity(context: Context, store: str, settings: Settings) -> dict[str, Any]:
     """Plain JSON, the same where a record comes out the same: of the dictionary, of what is searched, and how.
 
     Args:
-      store: as it was asked for. others: {name: `mark`} of the dictionaries of its set.
+      store: as it was asked for.
+
+    Returns:
+      This; `dictionary` is its `mark`, and `set`, of a dictionary that is collected with others, {name: mark} of them all.
     """
     metadata = context.dictionary.metadata
     return {
@@ -26,7 +29,7 @@ def identity(context: Context, store: str, settings: Settings, others: dict[str,
         "source": store or metadata.get("store") or metadata.get("model") or "",
         "holdout_rows": metadata.get("holdout_rows"),
         "settings": dataclasses.asdict(settings),
-        "set": others or {},
+        "set": {},
         "version": __version__,
     }
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxsae.errors import InputError
 from jaxsae.files import replace
 
-RECORD = "record.npz"
+FOLDER, RECORD = "latents", "record.npz"  # of a run; in the folder of a set NAME.npz of each of its runs
 VERSION = 1
 TOP = 0  # `band` of the strongest contexts
 

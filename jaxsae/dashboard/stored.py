@@ -9,7 +9,7 @@ from jaxsae.dashboard.places import Places
 from jaxsae.dashboard.settings import Settings
 from jaxsae.dashboard.source import ROWS, TEXT, Source
 from jaxsae.errors import InputError
-from jaxsae.evaluate.context import Context, check_finite, is_meta_sae
+from jaxsae.evaluate.context import Context, is_meta_sae
 from jaxsae.progress import prefetched
 from jaxsae.store import select
 
@@ -48,14 +48,10 @@ def _also_trained(context: Context, settings: Settings) -> bool:
 
 
 def _batches(context: Context, ranges: list[tuple[int, int]]) -> Iterator[np.ndarray]:
-    store, size = context.store, context.config.batch_size
+    size = context.config.batch_size
     for start, stop in ranges:
         for first in range(start, stop, size):
-            last = min(first + size, stop)
-            parts = [store.read(site, first, last).astype(np.float32) for site in context.reads]
-            for site, part in zip(context.reads, parts, strict=True):
-                check_finite(part, f"{store.url}, site {site}", first)
-            yield parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
+            yield context.read(context.reads, first, min(first + size, stop))
 
 
 def _what_rows_are(context: Context) -> str:

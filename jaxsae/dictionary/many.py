@@ -63,13 +63,13 @@ def over(x: Any, rows: int, work: Callable[[Any], Any]) -> Iterator[tuple[np.nda
             for first in range(0, len(part), max(rows, 1)):  # one of a first dimension may hold more
                 some = part[first : first + rows]
                 size = max(size, min(rows, 1 << (len(some) - 1).bit_length()))
-                found = work(_padded(some, size))
+                found = work(padded(some, size))
                 yield tuple(np.asarray(array)[: len(some)] for array in found)
                 bar.advance(len(some))
 
 
-def _padded(x: Any, size: int) -> Any:
-    """Rows [size, d]: the last one again and again."""
+def padded(x: Any, size: int) -> Any:
+    """Rows [size, d], the last one again and again: few shapes are compiled."""
     if len(x) == size:
         return x
     if is_torch(x):

@@ -135,10 +135,15 @@ class Context:
         for start, stop in self.ranges:
             for first in range(start, stop, size):
                 last = min(first + size, stop)
-                x = self._read(self.reads, first, last)
-                yield x, x if self.writes == self.reads else self._read(self.writes, first, last)
+                x = self.read(self.reads, first, last)
+                yield x, x if self.writes == self.reads else self.read(self.writes, first, last)
 
-    def _read(self, sites: tuple[str, ...], first: int, last: int) -> np.ndarray:
+    def read(self, sites: tuple[str, ...], first: int, last: int) -> np.ndarray:
+        """Activations float32 [last - first, d] of rows of the store, sites side by side.
+
+        Raises:
+          InputError: a row holds NaN or Inf.
+        """
         parts = [self.store.read(site, first, last).astype(np.float32) for site in sites]
         for site, part in zip(sites, parts, strict=True):
             check_finite(part, f"{self.store.url}, site {site}", first)

@@ -12,19 +12,20 @@ _WHY_KEEPS = (
 _WHY_JUMPS = "each of its latents is active above a threshold of its own, and by nothing else"
 PLAIN = "safetensors"  # jaxsae's own, which holds everything
 _ITSELF = {architecture: architecture for architecture in SWITCHES}
+# By architecture, what makes latents of pre-activations.
+ACTIVATIONS = dict.fromkeys(_TOP_K, "topk") | {
+    "abstopk": "abstopk",
+    "batchtopk": "jumprelu",
+    "matryoshka": "jumprelu",
+    "jumprelu": "jumprelu",
+    "jumprelu_tanh": "jumprelu",
+    "gated": "gated",
+    "rescaled": "gated",
+    "relu": "relu",
+}
 # Format -> {architecture: what the format calls it}.
 HOLDS: dict[str, dict[str, str]] = {
-    "saelens": dict.fromkeys(_TOP_K, "topk")
-    | {
-        "abstopk": "abstopk",
-        "batchtopk": "jumprelu",
-        "matryoshka": "jumprelu",
-        "jumprelu": "jumprelu",
-        "jumprelu_tanh": "jumprelu",
-        "gated": "gated",
-        "rescaled": "gated",
-        "relu": "standard",
-    },
+    "saelens": ACTIVATIONS | {"relu": "standard"},
     "sparsify": dict.fromkeys(_TOP_K, "topk"),
     "dictionary_learning": dict.fromkeys(_TOP_K, "AutoEncoderTopK")
     | {

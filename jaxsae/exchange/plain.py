@@ -18,7 +18,8 @@ from jaxsae.dictionary import SKIP, Dictionary, MethodConfig
 from jaxsae.errors import InputError
 from jaxsae.exchange import provenance, stream, weights
 from jaxsae.exchange.files import check_setting, check_shapes, read_json, read_safetensors
-from jaxsae.exchange.plain_code import ACTIVATIONS, code
+from jaxsae.exchange.holds import ACTIVATIONS
+from jaxsae.exchange.plain_code import code
 from jaxsae.exchange.ranges import pieces
 from jaxsae.exchange.weights import Form, Weights
 from jaxsae.files import write_json

@@ -5,17 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# By architecture, what makes latents of pre-activations.
-ACTIVATIONS = dict.fromkeys(("topk", "multi_topk", "hierarchical_topk"), "topk") | {
-    "abstopk": "abstopk",
-    "batchtopk": "jumprelu",
-    "matryoshka": "jumprelu",
-    "jumprelu": "jumprelu",
-    "jumprelu_tanh": "jumprelu",
-    "gated": "gated",
-    "rescaled": "gated",
-    "relu": "relu",
-}
 _LATENTS = {
     "topk": 'top = pre.topk(config["k"])\nz = torch.zeros_like(pre).scatter(-1, top.indices, top.values.relu())',
     "abstopk": 'top = pre.abs().topk(config["k"]).indices\nz = torch.zeros_like(pre).scatter(-1, top, pre.gather(-1, top))',

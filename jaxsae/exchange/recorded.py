@@ -4,13 +4,12 @@ import re
 from pathlib import Path
 
 from jaxsae.dashboard import labels
-from jaxsae.dashboard.record import RECORD, load
+from jaxsae.dashboard.record import FOLDER, RECORD, load
 from jaxsae.dictionary import Dictionary
 from jaxsae.errors import InputError
 from jaxsae.exchange import contexts, examples, neuronpedia
 from jaxsae.progress import say
 
-FOLDER = "latents"  # of a run, or of the set that it is of, as `report` names it
 FORMATS = {"neuronpedia": neuronpedia, "contexts": contexts}
 
 

@@ -57,6 +57,18 @@ class Edit:
         """Whether it reads other sites than it writes."""
         return self.reads != (self.writes,)
 
+    def parts(self, seen: Mapping[str, Any], y: Any) -> list[Any]:
+        """What it reads, in the order of `reads`, of what a pass has `seen` at them, where `y` is about to be written.
+
+        Raises:
+          InputError: the pass has not come to one of them.
+        """
+        if not self.reads_elsewhere:
+            return [y]
+        if late := [site for site in self.reads if site not in seen]:
+            raise InputError(f"hooks: site {late[0]} comes after {self.writes}, which is to be made of it")
+        return [seen[site] for site in self.reads]
+
     def rows(self, x: Any, y: Any, error: Any, library: Library) -> Any:
         """What is to stand in the place of y [N, d_out], where x [N, d_in] was read.
 

@@ -187,10 +187,7 @@ class _Pass:
 
     def swap(self, edit: Edit, y: jax.Array) -> jax.Array:
         self.reached, widths = True, edit.dictionary.widths
-        late = [site for site in edit.reads if edit.reads_elsewhere and site not in self._seen]
-        if late:
-            raise InputError(f"hooks: site {late[0]} comes after {edit.writes}, which is to be made of it")
-        x = jnp.concatenate([self._seen[site] for site in edit.reads], -1) if edit.reads_elsewhere else y
+        x = jnp.concatenate(edit.parts(self._seen, y), -1)
         if (x.shape[-1], y.shape[-1]) != (widths.d_in, widths.d_out):
             raise InputError(
                 f"hooks: sites {'+'.join(edit.reads)} and {edit.writes} of this model have widths {x.shape[-1]} and "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxsae.dictionary import Dictionary
+from jaxsae.dictionary.many import padded
 from jaxsae.errors import InputError
 from jaxsae.hooks.edit import Edit
 from jaxsae.hooks.names import candidates
@@ -140,12 +141,8 @@ class _Rows:
 
 
 def _padded(x: Any) -> Any:
-    """Rows, the last one again and again up to a power of two: few shapes are compiled."""
-    import torch
-
-    size = 1 << (len(x) - 1).bit_length()
-    x = x.detach()
-    return x if len(x) == size else torch.cat([x, x[-1:].expand(size - len(x), -1)])
+    """Rows, the last one again and again up to a power of two."""
+    return padded(x.detach(), 1 << (len(x) - 1).bit_length())
 
 
 class _Pass:
@@ -173,10 +170,7 @@ class _Pass:
         import torch
 
         self.reached, library = True, _Rows(y.device)
-        late = [site for site in edit.reads if edit.reads_elsewhere and site not in self._seen]
-        if late:
-            raise InputError(f"hooks: site {late[0]} comes after {edit.writes}, which is to be made of it")
-        parts = [self._seen[site] for site in edit.reads] if edit.reads_elsewhere else [y]
+        parts = edit.parts(self._seen, y)
         mask = self.where.mask(self._ids, tuple(y.shape[:-1]), self.special, library.constant)
         index = None if mask is None else mask.reshape(-1).nonzero().reshape(-1)
         if index is not None and not len(index):

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from jaxsae.dashboard import labels, record
+from jaxsae.dashboard import labels, pages, record
 from jaxsae.dashboard.collect import collect_run, collect_set
-from jaxsae.dashboard.record import RECORD, Record
+from jaxsae.dashboard.record import FOLDER, RECORD, Record
 from jaxsae.errors import InputError
 from jaxsae.files import replacing, write_json
 from jaxsae.progress import say
@@ -14,7 +14,6 @@ from jaxsae.report.config import ReportConfig
 from jaxsae.training.run import find_dictionary, has_checkpoints
 from jaxsae.training.sets import is_set, runs_in
 
-FOLDER, INDEX = "latents", "index.html"
 WRITTEN = "written.json"  # which files of the folder are ours
 
 
@@ -33,18 +32,16 @@ def write(config: ReportConfig, output: Path) -> Path:
     told = labels.read(config.labels, _widths(config.run)) if config.labels else {}
     with replacing(folder) as staging:
         found = _collected(config, staging, folder)
-        from jaxsae.dashboard.pages import write_pages
-
-        write_pages(staging, found, told)
+        pages.write_pages(staging, found, told)
         files = sorted(str(p.relative_to(staging)) for p in staging.rglob("*") if p.is_file())
         write_json(staging / WRITTEN, {"files": files})
-    say(f"wrote {folder / INDEX}")
-    return folder / INDEX
+    say(f"wrote {folder / pages.INDEX}")
+    return folder / pages.INDEX
 
 
 def link(output: Path) -> str:
     """From a report to the pages that are there; "" where there are none."""
-    return f"{FOLDER}/{INDEX}" if (output.parent / FOLDER / INDEX).is_file() else ""
+    return f"{FOLDER}/{pages.INDEX}" if (output.parent / FOLDER / pages.INDEX).is_file() else ""
 
 
 def check_own(folder: Path) -> None:

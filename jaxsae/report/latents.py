@@ -15,7 +15,7 @@ from jaxsae.dashboard.record import Record
 from jaxsae.dashboard.settings import Settings
 from jaxsae.dictionary import Dictionary
 from jaxsae.evaluate.context import Context
-from jaxsae.lm.othello import bits
+from jaxsae.lm.othello import bits, square_of
 from jaxsae.report.boards import STATES, move_names, position_board, target_name
 
 WORTH_A_LABEL = 0.7  # AUROC below which a latent says too little about its best target to be named by it
@@ -124,7 +124,7 @@ def _board_example(record: Record, context: int, latent: int, target: int | None
     shown = [(name, i == len(moves) - 1) for i, name in enumerate(moves)]
     description = f"Latent {latent} at {activation} after move {number}, {moves[-1]}"
     square = None if target is None else target % 64
-    last = 8 * (int(moves[-1][1]) - 1) + "abcdefgh".index(moves[-1][0])
+    last = square_of(moves[-1])
     mine, theirs = (bits(masks[context : context + 1])[0].astype(bool) for masks in (record.mine, record.theirs))
     board = position_board(mine, theirs, last, square, description)
     tokens = ([("\N{HORIZONTAL ELLIPSIS}", False)] if number > len(moves) else []) + shown

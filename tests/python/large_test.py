@@ -58,8 +58,8 @@ def test_a_sparse_matrix_holds_what_is_active(architecture, rows):
 
 def test_batches_are_of_few_sizes_and_no_larger_than_asked(rows, monkeypatch):
     sae, sizes = make_dictionary("topk"), []
-    real = many._padded
-    monkeypatch.setattr(many, "_padded", lambda x, size: sizes.append(size) or real(x, size))
+    real = many.padded
+    monkeypatch.setattr(many, "padded", lambda x, size: sizes.append(size) or real(x, size))
     found = list(sae.batches(rows, BATCH))
     assert [len(part.values) for part in found] == [64, 64, 64, 64, 44] and set(sizes) == {BATCH}
     sizes.clear()

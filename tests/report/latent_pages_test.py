@@ -1,8 +1,6 @@
 """The folder latents/ beside a report: whole or not at all, and nothing of anyone else's."""
 
 import json
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from pages import Balanced
 
 from jaxsae import cli
 from jaxsae.config import write_flag_file
-from jaxsae.dashboard import record
+from jaxsae.dashboard import pages, record
 from jaxsae.dictionary import MethodConfig
 from jaxsae.errors import InputError
 from jaxsae.report import ReportConfig, latent_pages, report
@@ -32,7 +30,7 @@ def written(monkeypatch):
         (folder / "index.html").write_text("the pages")
         return folder / "index.html"
 
-    monkeypatch.setitem(sys.modules, "jaxsae.dashboard.pages", SimpleNamespace(write_pages=write_pages))
+    monkeypatch.setattr(pages, "write_pages", write_pages)
     return calls
 
 
@@ -86,7 +84,7 @@ def test_a_second_call_replaces_what_the_first_wrote(run, written, monkeypatch, 
     def fail(*_):
         raise OSError("broken")
 
-    monkeypatch.setattr(sys.modules["jaxsae.dashboard.pages"], "write_pages", fail)
+    monkeypatch.setattr(pages, "write_pages", fail)
     with pytest.raises(OSError, match="broken"):
         report(ReportConfig(**given, top=2))
     assert {p: p.read_bytes() for p in (run / "latents").rglob("*") if p.is_file()} == before
